@@ -1,0 +1,31 @@
+.PHONY: help demo test style quality clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch  # first and alone: the pinned build, not whatever else asks for
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
+	touch $(STAMP)
+
+demo: $(STAMP)  ## train, evaluate, export and search with a tiny UniME, offline, on the CPU (about 15 minutes)
+	$(BIN)/python -m examples.demo --output demo_output
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+style: $(STAMP)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: $(STAMP)  ## check the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) demo_output

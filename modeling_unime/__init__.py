@@ -1,0 +1,14 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""UniME models and processors; importing this package registers them with the Auto classes of transformers."""
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from .configuration_unime import UniMEConfig
+from .modeling_unime import UniMEModel, UniMEOutput, WeightsMismatchError
+from .processing_unime import UniMEProcessor
+
+AutoConfig.register(UniMEConfig.model_type, UniMEConfig)
+AutoModel.register(UniMEConfig, UniMEModel)
+AutoProcessor.register(UniMEConfig, UniMEProcessor)
+
+__all__ = ["UniMEConfig", "UniMEModel", "UniMEOutput", "UniMEProcessor", "WeightsMismatchError"]

@@ -1,0 +1,58 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Configuration of a UniME model: the configuration of the multimodal LLM it is made from."""
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from .families import get_family
+
+
+class UniMEConfig(PreTrainedConfig):
+    """Configuration of [`UniMEModel`].
+
+    Args:
+        backbone (`dict` or `PreTrainedConfig`):
+            Configuration of the multimodal LLM, of a family in `modeling_unime/families.py`.
+
+    Raises:
+        ValueError: when the backbone is missing or of a family that is not supported.
+
+    Example:
+
+    ```python
+    >>> from transformers import LlavaNextConfig
+    >>> from modeling_unime import UniMEConfig
+    >>> UniMEConfig(backbone=LlavaNextConfig()).model_type
+    'unime'
+
+    ```
+    """
+
+    model_type = "unime"
+    sub_configs = {"backbone": AutoConfig}
+    has_no_defaults_at_init = True
+
+    def __init__(self, backbone: dict | PreTrainedConfig | None = None, **kwargs):
+        if backbone is None:
+            raise ValueError("UniMEConfig needs `backbone`, the configuration of a multimodal LLM")
+        if isinstance(backbone, dict):
+            backbone = AutoConfig.for_model(**backbone)
+        get_family(backbone.model_type)
+        self.backbone = backbone
+        super().__init__(**kwargs)
+
+    @property
+    def family(self) -> str:
+        """Name of the backbone's row in the adapter table, its `model_type`."""
+        return self.backbone.model_type
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the embeddings."""
+        return self.backbone.get_text_config().hidden_size
+
+    def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
+        """Configuration of the LLM part (other libraries read sizes from it)."""
+        return self.backbone.get_text_config(*args, **kwargs)
+
+
+UniMEConfig.register_for_auto_class()

@@ -1,0 +1,207 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The UniME model: a multimodal LLM without its head, and the embedding of the last attended token.
+
+The embedding is the final hidden state of the last token that the attention mask keeps, L2-normalised in float32
+(UniME, arXiv 2504.17432, section 3.2.1). The last token belongs to the trailing prompt, "... in one word:", after which
+the LLM holds its summary of what it read. The pooled position comes from the mask, so padding side and batch size do
+not matter. The LM head is neither built nor run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_unime import UniMEConfig
+from .families import get_family
+from .sentence_transformers_files import write_sentence_transformers_files
+
+# Weights that an embedding model has no use for; everything else that is not expected is an error.
+DROPPED_WEIGHTS = (r"(^|\.)lm_head\.",)
+
+
+@dataclass
+class UniMEOutput(ModelOutput):
+    """Output of [`UniMEModel`].
+
+    Attributes:
+        embeddings: (B, D) float32, unit length.
+    """
+
+    embeddings: torch.FloatTensor | None = None
+
+
+class WeightsMismatchError(ValueError):
+    """A checkpoint lacks weights of the model, has unexpected ones, or ones of another shape."""
+
+
+def pool_last_token(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """State of the last attended token of each row.
+
+    Args:
+        hidden_states: (B, L, D).
+        attention_mask: (B, L), non-zero where a token counts, padded left or right; None when all tokens count.
+
+    Returns:
+        (B, D), same dtype as `hidden_states`.
+    """
+    if attention_mask is None:
+        return hidden_states[:, -1]
+    positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    last = (positions * attention_mask.ne(0)).argmax(dim=1)  # (B,)
+    return hidden_states[torch.arange(len(last), device=last.device), last.to(hidden_states.device)]
+
+
+def normalise(vectors: torch.Tensor) -> torch.Tensor:
+    """Unit length along the last axis, in float32 (float64 stays)."""
+    return nn.functional.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+
+
+def check_loading(source: str, info: dict) -> None:
+    """Raise when a checkpoint did not fit the model exactly.
+
+    Args:
+        source: what was loaded, for the message.
+        info: the `output_loading_info` of `from_pretrained`.
+
+    Raises:
+        WeightsMismatchError: names the missing, unexpected and ill-shaped weights.
+    """
+    faults = []
+    for title, names in (
+        ("missing", sorted(info["missing_keys"])),
+        ("unexpected", sorted(info["unexpected_keys"])),
+        ("of another shape", sorted(str(entry[0]) for entry in info["mismatched_keys"])),
+        ("unreadable", [str(message) for message in info.get("error_msgs") or []]),
+    ):
+        if names:
+            shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
+            faults.append(f"{len(names)} {title}: {shown}")
+    if faults:
+        raise WeightsMismatchError(
+            f"the weights in {source} do not fit the model ({'; '.join(faults)}). Nothing was loaded: a model with "
+            "random parts would give plausible but worthless embeddings. Use the complete checkpoint of this model."
+        )
+
+
+class UniMEModel(PreTrainedModel):
+    """Universal multimodal embedding model.
+
+    Build one from any supported multimodal LLM with [`~UniMEModel.from_backbone`], or load a saved one with
+    `from_pretrained` (also through `AutoModel`). Loading is strict: missing or unexpected weights other than an LM head
+    raise [`WeightsMismatchError`].
+    """
+
+    config_class = UniMEConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _keys_to_ignore_on_load_unexpected = list(DROPPED_WEIGHTS)
+
+    def __init__(self, config: UniMEConfig):
+        super().__init__(config)
+        self.model = AutoModel.from_config(config.backbone)
+        self.family = get_family(config.family)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    @property
+    def language_model(self) -> nn.Module:
+        """The LLM part, the only one that training touches."""
+        return self.model.get_submodule(self.family.language_model)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **backbone_inputs,
+    ) -> UniMEOutput:
+        """Embed a batch.
+
+        Args:
+            input_ids: (B, L) token ids with image placeholders, as [`UniMEProcessor`] makes them.
+            attention_mask: (B, L), 0 on padding, which may be on either side.
+            return_dict: False returns a tuple, as everywhere in transformers (default True).
+            backbone_inputs: whatever else the backbone takes: `pixel_values`, `image_sizes`, `image_grid_thw`, ...
+
+        Returns:
+            [`UniMEOutput`] with `embeddings` (B, D), unit length, float32.
+        """
+        if self.family.needs_token_types and input_ids is not None and "mm_token_type_ids" not in backbone_inputs:
+            backbone_inputs["mm_token_type_ids"] = (input_ids == self.config.backbone.image_token_id).int()
+        hidden_states = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, return_dict=True, **backbone_inputs
+        ).last_hidden_state  # (B, L, D)
+        output = UniMEOutput(embeddings=normalise(pool_last_token(hidden_states, attention_mask)))
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    @classmethod
+    def from_backbone(cls, path_or_repo: str, **kwargs) -> "UniMEModel":
+        """Make a UniME model from a multimodal LLM; its LM head is dropped.
+
+        Args:
+            path_or_repo: folder or Hub id of a checkpoint of a supported family.
+            kwargs: passed to `AutoModel.from_pretrained`: `dtype` (default: as stored), `attn_implementation`,
+                `device_map`, `revision`, ...
+
+        Raises:
+            ValueError: for a family that is not supported.
+            WeightsMismatchError: when a weight is missing or unexpected.
+        """
+        hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
+        backbone_config = AutoConfig.from_pretrained(path_or_repo, **hub)
+        if backbone_config.model_type == cls.config_class.model_type:
+            return cls.from_pretrained(path_or_repo, **kwargs)
+        family = get_family(backbone_config.model_type)
+        backbone, info = AutoModel.from_pretrained(
+            path_or_repo, config=backbone_config, key_mapping=family.key_mapping, output_loading_info=True, **kwargs
+        )
+        info["unexpected_keys"] = [key for key in info["unexpected_keys"] if "lm_head." not in key]
+        check_loading(path_or_repo, info)
+        with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
+            model = cls(UniMEConfig(backbone=backbone.config))
+        model.model = backbone
+        model.config.dtype = backbone.dtype
+        model.config._attn_implementation = backbone.config._attn_implementation
+        return model.eval()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a saved UniME model, strictly (see `PreTrainedModel.from_pretrained` for the options).
+
+        Raises:
+            WeightsMismatchError: when a weight is missing, unexpected or of another shape.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        check_loading(str(pretrained_model_name_or_path), info)
+        return (model, info) if wants_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """Save weights under module names, in safetensors, with config, remote code and sentence-transformers files.
+
+        transformers would by default store the weights under the backbone's *published* names. `from_pretrained` maps
+        those back, but a resuming Trainer reads the file directly and would silently keep the LLM it had.
+        """
+        kwargs.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            write_sentence_transformers_files(save_directory)
+
+
+UniMEModel.register_for_auto_class("AutoModel")

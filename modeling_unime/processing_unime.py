@@ -1,0 +1,359 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The UniME processor: the one place where a prompt is built.
+
+It joins an image processor and a tokenizer, builds the prompt of each example, and expands the image placeholder to
+as many tokens as the image has. It does so by itself, from the family's row in the adapter table, because the
+libraries' processors of some families cannot be built without torchvision.
+
+Forms of a prompt:
+
+- no instruction: the paper's "Summary above ... in one word:" (UniME, arXiv 2504.17432, section 3.1.2);
+- an instruction: the MMEB form, `image`, newline, instruction, space, text, newline;
+- a blank instruction: the text as it is. MMEB rows are such texts: they hold their instruction and `<|image_1|>`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers.image_utils import load_image
+from transformers.utils import logging
+
+from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
+
+logger = logging.get_logger(__name__)
+
+# MMEB stores every string with this token, whatever the backbone (VLM2Vec, arXiv 2410.05160).
+MMEB_IMAGE_TOKEN = "<|image_1|>"
+
+
+class UniMEProcessor(ProcessorMixin):
+    """Text, images and instructions to model inputs.
+
+    Args:
+        image_processor: the backbone's image processor.
+        tokenizer: the backbone's tokenizer; pads on the left unless told otherwise.
+        family (`str`): name of the backbone's row in the adapter table.
+        prompts (`dict[str, str]`): templates of the form without instruction, by modality ("text", "image",
+            "image_text"), with the slots `{image}` and `{text}`.
+        geometry (`dict`): sizes from the backbone's config that decide how many tokens an image takes.
+        image_resolution (`int`, *optional*): side in pixels of the square to which every image is resized first,
+            aspect ratio not kept (336 in the paper). Default: images stay as they are.
+        max_length (`int`, *optional*): tokens a row may have, image tokens included. Default: the tokenizer's
+            `model_max_length`.
+        chat_template (`str`, *optional*): the same prompts as Jinja, for programs that render it themselves.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        family: str | None = None,
+        prompts: dict[str, str] | None = None,
+        geometry: dict | None = None,
+        image_resolution: int | None = None,
+        max_length: int | None = None,
+        chat_template: str | None = None,
+    ):
+        if family is None or prompts is None or geometry is None:
+            raise ValueError("UniMEProcessor needs family, prompts and geometry; use UniMEProcessor.from_backbone")
+        missing = {"text", "image", "image_text"} - set(prompts)
+        if missing:
+            raise ValueError(f"prompts lack {', '.join(sorted(missing))}")
+        self.family = family
+        self.prompts = prompts
+        self.geometry = geometry
+        self.image_resolution = image_resolution
+        self.max_length = max_length
+        adapter = get_family(family)
+        self.image_token = adapter.image_token
+        self.image_block = adapter.image_block
+        self.image_token_id = tokenizer.convert_tokens_to_ids(adapter.image_token)
+        if self.image_token_id is None or self.image_token_id == tokenizer.unk_token_id:
+            raise ValueError(
+                f"the tokenizer has no {adapter.image_token!r} token, which marks an image in family {family!r}"
+            )
+        placeholders = (re.escape(adapter.image_block), re.escape(adapter.image_token))
+        self._placeholders = re.compile(rf"(?:<\|image_\d+\|>|{'|'.join(placeholders)})[ \n]?")
+        chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        path_or_repo: str,
+        chat_format: str | None = None,
+        prompts: dict[str, str] | None = None,
+        image_resolution: int | None = None,
+        max_length: int | None = None,
+        **kwargs,
+    ) -> "UniMEProcessor":
+        """Make a processor from the files of a multimodal LLM.
+
+        Args:
+            path_or_repo: folder or Hub id with config, tokenizer and image processor.
+            chat_format: a name of `families.CHAT_FORMATS`; default: what fits tokenizer and LLM.
+            prompts: templates of your own instead of a chat format's.
+            image_resolution: see the class.
+            max_length: see the class.
+            kwargs: passed to the Auto classes (`revision`, `token`, `cache_dir`, ...).
+
+        Raises:
+            ValueError: for a family that is not supported, an unknown chat format or a tokenizer without pad and end
+                token.
+        """
+        config = AutoConfig.from_pretrained(path_or_repo, **kwargs)
+        if config.model_type == "unime":
+            return cls.from_pretrained(path_or_repo, **kwargs)
+        family = get_family(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, **kwargs)
+        image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **kwargs)
+        tokenizer.padding_side = "left"  # as the paper; the model pools by the mask, so either side gives the same
+        if tokenizer.pad_token is None:
+            if tokenizer.eos_token is None:
+                raise ValueError(f"the tokenizer of {path_or_repo} has neither a pad nor an end token to pad with")
+            tokenizer.pad_token = tokenizer.eos_token
+        if prompts is None:
+            text_model_type = config.get_text_config().model_type
+            chat_format = chat_format or choose_chat_format(tokenizer.get_vocab(), text_model_type)
+            prompts = build_prompts(chat_format)
+        return cls(
+            image_processor,
+            tokenizer,
+            family=config.model_type,
+            prompts=prompts,
+            geometry=read_geometry(family, config),
+            image_resolution=image_resolution,
+            max_length=max_length,
+        )
+
+    def __call__(
+        self,
+        text: str | Sequence[str | None] | None = None,
+        images: Image.Image | Sequence[Image.Image | None] | None = None,
+        instruction: str | Sequence[str | None] | None = None,
+        max_length: int | None = None,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Model inputs of a batch; one element per example, None (or empty text) where a modality is absent.
+
+        Args:
+            text: B texts. A raw MMEB string, with `<|image_1|>`, is taken as it is; a stray image token in an example
+                without an image is dropped.
+            images: B PIL images, paths or URLs.
+            instruction: one for all, or B of them. None: the paper's summary prompts. Blank: the text as it is.
+            max_length: tokens a row may have (default: the processor's). What is too long loses the end of the user's
+                text, never image tokens or the prompt.
+            padding_side: "left" or "right" (default: the tokenizer's, left).
+            pad_to_multiple_of: pad to a multiple of this many tokens (default: to the longest row).
+            return_tensors: "pt".
+
+        Returns:
+            `input_ids` and `attention_mask` (B, L), and, when there are images, what the family's image processor
+            gives (`pixel_values`, `image_sizes`, `image_grid_thw`, ...), images in row order.
+
+        Raises:
+            ValueError: names the row when it is empty or does not fit `max_length`, or when lengths disagree.
+        """
+        texts, pictures, instructions = self._align(text, images, instruction)
+        rows = [self._build_prompt(*example, row) for row, example in enumerate(zip(texts, pictures, instructions))]
+        image_inputs, image_counts = self._process_images([picture for picture in pictures if picture is not None])
+        counts = iter(image_counts)
+        row_counts = [0 if picture is None else next(counts) for picture in pictures]
+
+        limit = max_length or self.max_length or self.tokenizer.model_max_length
+        token_ids = self.tokenizer([prompt for prompt, _, _ in rows])["input_ids"]
+        for row, (ids, count) in enumerate(zip(token_ids, row_counts)):
+            excess = len(ids) + max(count - 1, 0) - limit
+            if excess > 0:
+                ids = self._shorten(rows[row], excess, limit, row)
+            token_ids[row] = self._expand(ids, count)
+        padded = self.tokenizer.pad(
+            {"input_ids": token_ids},
+            padding_side=padding_side,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_attention_mask=True,
+            return_tensors=return_tensors,
+        )
+        return BatchFeature({**padded, **image_inputs}, tensor_type=return_tensors)
+
+    def apply_chat_template(self, conversation, chat_template=None, tokenize: bool = False, **kwargs):
+        """Chat messages to model inputs, through the same prompts as `__call__`.
+
+        A system message is the instruction, user messages hold the text and the image. This is how
+        sentence-transformers calls the processor.
+
+        Args:
+            conversation: one conversation or a list of them; content is a string or a list of `{"type": "text",
+                "text": ...}` and `{"type": "image", "image": ...}`.
+            chat_template: not supported; prompts are the processor's.
+            tokenize: False returns the prompts as strings.
+            kwargs: `processor_kwargs` may hold `text_kwargs` with `max_length` and `padding_side`.
+
+        Raises:
+            ValueError: for a template of the caller's own, or a message with content that is neither text nor image.
+        """
+        if chat_template is not None:
+            raise ValueError("UniME builds its prompts itself; change them with the processor's `prompts`")
+        batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
+        examples = [_read_conversation(messages) for messages in (conversation if batched else [conversation])]
+        texts, pictures, instructions = (list(column) for column in zip(*examples))
+        if not tokenize:
+            prompts = [self._build_prompt(*example, row)[0] for row, example in enumerate(examples)]
+            return prompts if batched else prompts[0]
+        nested = kwargs.get("processor_kwargs") or {}
+        options = {**nested.get("text_kwargs", {}), **nested.get("common_kwargs", {})}
+        options = {name: options[name] for name in ("max_length", "padding_side") if name in options}
+        return self(text=texts, images=pictures, instruction=instructions, **options)
+
+    def _align(self, text, images, instruction) -> tuple[list, list, list]:
+        """The three inputs as lists of one length, with None for what is absent."""
+        text = [text] if isinstance(text, str) else text
+        images = [images] if isinstance(images, (str, Image.Image)) else images
+        given = {"text": text, "images": images}
+        if instruction is not None and not isinstance(instruction, str):
+            given["instruction"] = instruction
+        sizes = {name: len(values) for name, values in given.items() if values is not None}
+        if not {"text", "images"} & set(sizes):
+            raise ValueError("nothing to embed: give `text`, `images` or both")
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"one element per example is needed, got {sizes}; put None where a modality is absent")
+        size = next(iter(sizes.values()))
+        if size == 0:
+            raise ValueError("nothing to embed: the batch is empty")
+        instructions = list(instruction) if "instruction" in given else [instruction] * size
+        texts = [None] * size if text is None else [value or None for value in text]
+        pictures = [None] * size if images is None else [None if value is None else value for value in images]
+        return texts, pictures, instructions
+
+    def _build_prompt(self, text: str | None, image, instruction: str | None, row: int) -> tuple[str, int, int]:
+        """The prompt of one example, and where the user's text begins and ends in it (in characters)."""
+        if text is None and image is None:
+            raise ValueError(f"row {row} of the batch has neither text nor image (an empty text counts as none)")
+        image_block = "" if image is None else self.image_block
+        raw = text is not None and instruction is None and MMEB_IMAGE_TOKEN in text
+        if raw or (instruction is not None and not instruction.strip()):
+            prompt = self._place_image(text or "", image_block)
+            return prompt, 0, len(prompt)
+        text = self._placeholders.sub("", text) if text else ""
+        if instruction is not None:
+            head = f"{image_block}\n{instruction}" if image_block else instruction
+            return (f"{head} {text}\n", len(head) + 1, len(head) + 1 + len(text)) if text else (f"{head}\n", 0, 0)
+        if not text and image is None:
+            raise ValueError(f"row {row} of the batch holds nothing but image tokens, and there is no image")
+        modality = ("image_text" if text else "image") if image is not None else "text"
+        head, _, tail = self.prompts[modality].partition(TEXT_SLOT)
+        head, tail = head.replace(IMAGE_SLOT, image_block), tail.replace(IMAGE_SLOT, image_block)
+        return head + text + tail, len(head), len(head) + len(text)
+
+    def _place_image(self, text: str, image_block: str) -> str:
+        """A bare text with the image where its first image token stands, or in front; other tokens are dropped."""
+        if not image_block:
+            return self._placeholders.sub("", text)
+        match = self._placeholders.search(text)
+        if match is None:
+            return f"{image_block}\n{text}"
+        separator = match.group()[-1] if match.group()[-1] in " \n" else ""
+        before, after = text[: match.start()], self._placeholders.sub("", text[match.end() :])
+        return f"{before}{image_block}{separator}{after}"
+
+    def _process_images(self, pictures: list) -> tuple[dict, list[int]]:
+        """Image processor output, and the number of placeholders of each image."""
+        if not pictures:
+            return {}, []
+        loaded = [load_image(picture).convert("RGB") for picture in pictures]
+        if self.image_resolution is not None:
+            side = (self.image_resolution, self.image_resolution)
+            loaded = [picture.resize(side, Image.Resampling.BICUBIC) for picture in loaded]
+        features = dict(self.image_processor(images=loaded, return_tensors="pt"))
+        return features, get_family(self.family).count_image_tokens(features, self.geometry)
+
+    def _shorten(self, prompt: tuple[str, int, int], excess: int, limit: int, row: int) -> list[int]:
+        """Token ids of a prompt without the last `excess` tokens of the user's text."""
+        string, start, end = prompt
+        encoded = self.tokenizer(string, return_offsets_mapping=True)
+        ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+        removable = [
+            position
+            for position, (left, right) in enumerate(spans)
+            if start <= left < right <= end and ids[position] not in self._protected_ids
+        ]
+        if excess >= len(removable):
+            raise ValueError(
+                f"row {row} needs {limit + excess} tokens, of which only {len(removable)} are the user's text, but "
+                f"max_length is {limit}. Raise max_length: image tokens and the prompt are never cut."
+            )
+        logger.warning_once(
+            f"Texts are longer than max_length = {limit} tokens; the end of the user's text is cut. (Said once.)"
+        )
+        dropped = set(removable[len(removable) - excess :])
+        return [token for position, token in enumerate(ids) if position not in dropped]
+
+    @property
+    def _protected_ids(self) -> set[int]:
+        """Ids that stay when a text is shortened: the image block's."""
+        return set(self.tokenizer(self.image_block, add_special_tokens=False)["input_ids"])
+
+    def _expand(self, ids: list[int], count: int) -> list[int]:
+        """Replace the one image placeholder by `count` of them (0: the row has no image)."""
+        if count == 0:
+            return ids
+        position = ids.index(self.image_token_id)
+        return ids[:position] + [self.image_token_id] * count + ids[position + 1 :]
+
+
+def _read_conversation(messages: list[dict]) -> tuple[str | None, Image.Image | str | None, str | None]:
+    """(text, image, instruction) of one conversation."""
+    texts, images, instruction = [], [], None
+    for message in messages:
+        content = message["content"]
+        items = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if message["role"] == "system":
+            instruction = "".join(item["text"] for item in items)
+            continue
+        for item in items:
+            if item["type"] not in ("text", "image"):
+                raise ValueError(f"UniME embeds text and images, not {item['type']!r}")
+            if item["type"] == "text":
+                texts.append(item["text"])
+            else:
+                images.append(next(item[key] for key in ("image", "url", "path") if key in item))
+    if len(images) > 1:
+        raise ValueError(f"one image per example, got {len(images)}")
+    return "\n".join(texts) or None, images[0] if images else None, instruction
+
+
+def render_chat_template(prompts: dict[str, str], image_block: str) -> str:
+    """The prompts as a Jinja chat template, for serving programs that render it instead of calling the processor.
+
+    A system message is the instruction. Only the forms with and without instruction are covered; raw MMEB strings are
+    the processor's business.
+    """
+
+    def literal(template: str) -> str:
+        template = template.replace(IMAGE_SLOT, image_block)
+        return " ~ ns.text ~ ".join(json.dumps(part, ensure_ascii=False) for part in template.split(TEXT_SLOT))
+
+    return (
+        "{%- set ns = namespace(text='', image=false, instruction='') -%}"
+        "{%- for message in messages -%}"
+        "{%- set text = [{'type': 'text', 'text': message.content}] if message.content is string else [] -%}"
+        "{%- for item in text or message.content -%}"
+        "{%- if message.role == 'system' -%}{%- set ns.instruction = item.text -%}"
+        "{%- elif item.type == 'text' -%}{%- set ns.text = item.text -%}"
+        "{%- else -%}{%- set ns.image = true -%}{%- endif -%}"
+        "{%- endfor -%}{%- endfor -%}"
+        "{%- if ns.instruction -%}"
+        f"{{{{- ({json.dumps(image_block)} ~ '\\n' if ns.image else '') ~ ns.instruction"
+        " ~ (' ' ~ ns.text if ns.text else '') ~ '\\n' -}}"
+        f"{{%- elif ns.image and ns.text -%}}{{{{- {literal(prompts['image_text'])} -}}}}"
+        f"{{%- elif ns.image -%}}{{{{- {literal(prompts['image'])} -}}}}"
+        f"{{%- else -%}}{{{{- {literal(prompts['text'])} -}}}}{{%- endif -%}}"
+    )
+
+
+UniMEProcessor.register_for_auto_class("AutoProcessor")
