@@ -1,0 +1,123 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The checks and the unit rows that all losses share."""
+
+import pytest
+import torch
+
+from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SimilarityDistillationLoss
+from trainers.losses.blocks import map_row_blocks, mean_where, other_candidates, unit_pair, unit_rows
+
+LOSSES = [SimilarityDistillationLoss, HardNegativeInfoNCELoss, InfoNCELoss]
+CONTRASTIVE = [HardNegativeInfoNCELoss, InfoNCELoss]
+
+
+@pytest.mark.parametrize("loss_class", LOSSES)
+@pytest.mark.parametrize("temperature", [0, -0.02, float("nan"), float("inf"), "0.02", True, None])
+def test_bad_temperature_is_refused(loss_class, temperature):
+    with pytest.raises(ValueError, match="temperature must be a finite number greater than 0"):
+        loss_class(temperature=temperature)
+
+
+@pytest.mark.parametrize("loss_class", LOSSES)
+@pytest.mark.parametrize("block_size", [0, -1, 2.0, True, None])
+def test_bad_block_size_is_refused(loss_class, block_size):
+    with pytest.raises(ValueError, match="block_size must be an integer of at least 1"):
+        loss_class(block_size=block_size)
+
+
+@pytest.mark.parametrize("loss_class", LOSSES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("side", [0, 1])
+def test_non_finite_row_is_named(loss_class, value, side):
+    """A NaN that slips through would turn all weights into NaN one step later, far from its cause."""
+    inputs = [torch.randn(5, 3), torch.randn(5, 3)]
+    inputs[side][3, 1] = value
+    inputs[side][4, 0] = value
+    name = [("student", "teacher"), ("queries", "candidates")][loss_class is not SimilarityDistillationLoss][side]
+    with pytest.raises(ValueError, match=rf"{name}: row 3 is NaN or infinite \(2 of 5 rows are\)"):
+        loss_class()(*inputs)
+
+
+@pytest.mark.parametrize("loss_class", LOSSES)
+@pytest.mark.parametrize(
+    "bad", [torch.ones(4), torch.ones(2, 4, 3), torch.ones(0, 3), torch.ones(4, 3).long(), [[1.0]]]
+)
+def test_anything_but_a_matrix_is_refused(loss_class, bad):
+    with pytest.raises(ValueError, match="must be a (floating-point tensor|non-empty matrix)"):
+        loss_class()(bad, torch.ones(4, 3))
+    with pytest.raises(ValueError, match="must be a (floating-point tensor|non-empty matrix)"):
+        loss_class()(torch.ones(4, 3), bad)
+
+
+@pytest.mark.parametrize("loss_class", CONTRASTIVE)
+def test_shapes_that_do_not_fit_are_refused(loss_class):
+    loss = loss_class()
+    queries, candidates = torch.randn(4, 3), torch.randn(6, 3)
+    with pytest.raises(ValueError, match="same width, got 3 and 5"):
+        loss(queries, torch.randn(6, 5))
+    with pytest.raises(ValueError, match="got 3 candidates for 4 queries"):
+        loss(queries, candidates[:3])
+    with pytest.raises(ValueError, match=r"one id per candidate, \(6,\); got \(4,\)"):
+        loss(queries, candidates, group_ids=torch.arange(4))
+    with pytest.raises(ValueError, match="group_ids must be a tensor of integers"):
+        loss(queries, candidates, group_ids=torch.zeros(6))
+    with pytest.raises(ValueError, match="duplicate_mask must have one row per query"):
+        loss(queries, candidates, duplicate_mask=torch.zeros(4, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="duplicate_mask must be a boolean tensor"):
+        loss(queries, candidates, duplicate_mask=torch.zeros(4, 6))
+
+
+def test_unit_rows_takes_a_zero_row_without_a_huge_gradient():
+    embeddings = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    rows = unit_rows("queries", embeddings, torch.float32)
+    torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    (rows * torch.tensor([[1.0, 0.0], [1.0, 0.0]])).sum().backward()
+    torch.testing.assert_close(embeddings.grad, torch.tensor([[0.128, -0.096], [0.0, 0.0]]))
+
+
+def test_unit_rows_refuses_a_row_too_long_to_measure():
+    with pytest.raises(ValueError, match="row 1 is NaN or infinite"):
+        unit_rows("queries", torch.tensor([[1.0, 1.0], [1e30, 1e30]]), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (torch.float16, torch.float16, torch.float32),
+        (torch.bfloat16, torch.float16, torch.float32),
+        (torch.float32, torch.bfloat16, torch.float32),
+        (torch.float64, torch.float32, torch.float64),
+    ],
+)
+def test_unit_pair_computes_in_float32_or_more(first, second, expected):
+    pair = unit_pair("a", torch.ones(2, 3, dtype=first), "b", torch.ones(2, 3, dtype=second))
+    assert [tensor.dtype for tensor in pair] == [expected, expected]
+
+
+def test_other_candidates_combines_diagonal_groups_and_duplicates():
+    rows = torch.tensor([1, 2])
+    group_ids = torch.tensor([7, 8, 9, 8, 7])
+    duplicates = torch.tensor([[True, False, False, False, False], [False, False, False, False, False]])
+    expected = torch.tensor([[0, 0, 1, 0, 1], [1, 1, 0, 1, 1]]).bool()
+    assert torch.equal(other_candidates(rows, 5, group_ids, duplicates), expected)
+
+
+def test_mean_where_ignores_what_is_not_chosen():
+    values = torch.tensor([1.0, -torch.inf, 3.0])
+    assert mean_where(values, torch.tensor([True, False, True])) == 2
+    assert mean_where(values, torch.tensor([False, False, False])) == 0
+
+
+@pytest.mark.parametrize(("block_size", "sizes"), [(2, [2, 2, 1]), (5, [5]), (9, [5]), (1, [1] * 5)])
+def test_map_row_blocks_cuts_rows_and_passes_none(block_size, sizes):
+    seen = []
+
+    def double(rows, nothing):
+        assert nothing is None
+        seen.append(len(rows))
+        return rows * 2, {"rows": rows}
+
+    losses, statistics = map_row_blocks(double, (torch.arange(5.0), None), block_size)
+    assert seen == sizes
+    assert losses.tolist() == [0, 2, 4, 6, 8]
+    assert statistics["rows"].tolist() == [0, 1, 2, 3, 4]

@@ -1,0 +1,13 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Losses of UniME: plain modules on embeddings, without a model and without a process group inside.
+
+- ``SimilarityDistillationLoss``: stage 1, the student copies the similarities of a text teacher (UniME, Eq. 2).
+- ``HardNegativeInfoNCELoss``: stage 2, false negatives are dropped, the hardest others are used (UniME, Eq. 4).
+- ``InfoNCELoss``: the baseline in which every other candidate is a negative (VLM2Vec).
+"""
+
+from trainers.losses.hard_negative_info_nce import HardNegativeInfoNCELoss
+from trainers.losses.info_nce import InfoNCELoss
+from trainers.losses.similarity_distillation import SimilarityDistillationLoss
+
+__all__ = ["HardNegativeInfoNCELoss", "InfoNCELoss", "SimilarityDistillationLoss"]

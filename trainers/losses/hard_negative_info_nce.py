@@ -1,0 +1,204 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Hard-negative InfoNCE with false-negative filtering: the loss of stage 2."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.losses.blocks import (
+    DEFAULT_BLOCK_SIZE,
+    check_count,
+    check_retrieval_inputs,
+    check_temperature,
+    map_row_blocks,
+    mean_where,
+    other_candidates,
+    unit_pair,
+)
+
+SHORT_ROWS = ("repeat", "mask")
+
+
+def _check_margin(margin: float) -> float:
+    """Accepts every margin that leaves a rule to apply: finite, or +inf for no filtering."""
+    if not isinstance(margin, Real) or isinstance(margin, bool) or math.isnan(margin) or margin == -math.inf:
+        raise ValueError(f"false_negative_margin must be a number (inf switches the filter off), got {margin!r}")
+    return float(margin)
+
+
+class HardNegativeInfoNCELoss(nn.Module):
+    """Cross-entropy of finding the positive among itself and its k hardest trustworthy negatives.
+
+    Per query q with positive p, margin beta and temperature tau (UniME, arXiv 2504.17432, section 3.3):
+
+    1. Filter: a candidate c with cos(q, c) > cos(q, p) + beta is taken for a false negative and dropped.
+    2. Sample: the k candidates most similar to q among the others are its negatives n_1 .. n_k.
+    3. L = -log( exp(cos(q, p) / tau) / (exp(cos(q, p) / tau) + sum_i exp(cos(q, n_i) / tau)) ) (Eq. 4),
+       averaged over the queries. The choice of negatives carries no gradient.
+
+    The authors' published code lets dropped candidates, or the positive itself, back in when fewer than k are left;
+    the paper repeats what is left. This is the paper's rule (``short_rows="repeat"``). Where at least k are left the
+    two agree.
+
+    Args:
+        temperature: divisor tau of the cosines. Default: 0.02.
+        num_hard_negatives: k, negatives per query, at least 1. Default: 8.
+        false_negative_margin: beta, in cosine. With a positive margin an exact copy of the positive is *not*
+            dropped: name copies by ``group_ids`` or ``duplicate_mask``. ``inf``: drop nothing. Default: 0.1.
+        short_rows: what a query with 0 < r < k negatives does. "repeat": its negatives are counted again, hardest
+            first, until there are k. "mask": it uses r negatives. Default: "repeat".
+        block_size: rows whose similarities are held at a time; changes memory (block_size x M), not values.
+            Default: 1024.
+
+    Attributes:
+        statistics: after each forward, detached scalars. "Negatives" are candidates other than the positive and its
+            known copies; "kept" are those not dropped.
+
+            - ``share_filtered``: share of all (query, negative) pairs that were dropped.
+            - ``share_rows_filtered``: share of rows with at least one drop.
+            - ``short_rows``: share of rows with fewer than k kept negatives; ``empty_rows``: with none.
+            - ``positive_similarity``: mean cosine of the positives.
+            - ``hardest_negative_similarity``: mean largest cosine of a kept negative, over rows that have one.
+            - ``accuracy``: share of the rows with a kept negative whose positive is strictly above all of them.
+
+            A mean over no rows is 0.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> loss = HardNegativeInfoNCELoss(num_hard_negatives=3)
+        >>> value = loss(torch.ones(5, 8), torch.ones(5, 8))  # all alike: log(3 + 1)
+        >>> print(f"{value.item():.4f}")
+        1.3863
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.02,
+        num_hard_negatives: int = 8,
+        false_negative_margin: float = 0.1,
+        short_rows: str = "repeat",
+        block_size: int = DEFAULT_BLOCK_SIZE,
+    ) -> None:
+        super().__init__()
+        self.temperature = check_temperature(temperature)
+        self.num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
+        self.false_negative_margin = _check_margin(false_negative_margin)
+        if short_rows not in SHORT_ROWS:
+            raise ValueError(f"short_rows must be one of {SHORT_ROWS}, got {short_rows!r}")
+        self.short_rows = short_rows
+        self.block_size = check_count("block_size", block_size)
+        self.statistics: dict[str, Tensor] = {}
+
+    def forward(
+        self,
+        queries: Tensor,
+        candidates: Tensor,
+        *,
+        group_ids: Tensor | None = None,
+        duplicate_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the mean loss of the queries.
+
+        Args:
+            queries: (N, D), of any length.
+            candidates: (M, D), M >= N. Candidate i is the positive of query i; rows N.. are extra hard negatives,
+                open to every query.
+            group_ids: (M,) integers. Candidates with the id of candidate i are never negatives of query i. Every
+                candidate needs an id: give one of its own to a candidate without a twin. Default: none.
+            duplicate_mask: (N, M) boolean, True = never a negative. Default: none.
+
+        Returns:
+            Scalar. A query with nothing left adds 0 to the mean.
+
+        Raises:
+            ValueError: shapes or types do not fit, or a row holds NaN or infinity.
+        """
+        check_retrieval_inputs(queries, candidates, group_ids, duplicate_mask)
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, candidates = unit_pair("queries", queries, "candidates", candidates)
+            rows = torch.arange(len(queries), device=queries.device)  # (N,)
+            block = partial(self._block, candidates=candidates, group_ids=group_ids)
+            losses, row_statistics = map_row_blocks(block, (rows, queries, duplicate_mask), self.block_size)
+        self.statistics = self._summarise(**row_statistics)
+        return losses.mean()
+
+    def _block(
+        self,
+        rows: Tensor,
+        queries: Tensor,
+        duplicates: Tensor | None,
+        *,
+        candidates: Tensor,
+        group_ids: Tensor | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Row losses and row statistics of one block: rows (B,), queries (B, D), duplicates (B, M)."""
+        similarities = queries @ candidates.T  # (B, M)
+        positive = similarities.gather(1, rows.unsqueeze(1))  # (B, 1)
+        with torch.no_grad():  # steps 1 and 2
+            others = other_candidates(rows, len(candidates), group_ids, duplicates)  # (B, M)
+            dropped = others & (similarities > positive + self.false_negative_margin)  # (B, M)
+            kept = others & ~dropped  # (B, M)
+            num_kept = kept.sum(dim=1, keepdim=True)  # (B, 1)
+            slots = min(self.num_hard_negatives, len(candidates))  # K
+            hardest, chosen = similarities.masked_fill(~kept, -torch.inf).topk(slots, dim=1)  # (B, K), hardest first
+            log_counts = self._slot_counts(num_kept, slots).to(similarities.dtype).log()  # (B, K)
+        # Step 3. A slot counted n times is its logit plus log n; an unused slot has n = 0 and thus -inf, and as the
+        # positive is always there, no row is ever all -inf.
+        negative_logits = similarities.gather(1, chosen) / self.temperature + log_counts  # (B, K)
+        logits = torch.cat([positive / self.temperature, negative_logits], dim=1)  # (B, 1 + K)
+        losses = F.cross_entropy(logits, torch.zeros_like(rows), reduction="none")  # (B,)
+        with torch.no_grad():
+            statistics = {
+                "positive": positive.detach().squeeze(1),  # (B,)
+                "hardest": hardest[:, 0],  # (B,) -inf where nothing is left
+                "num_others": others.sum(dim=1),  # (B,)
+                "num_dropped": dropped.sum(dim=1),  # (B,)
+                "num_kept": num_kept.squeeze(1),  # (B,)
+            }
+        return losses, statistics
+
+    def _slot_counts(self, num_kept: Tensor, slots: int) -> Tensor:
+        """How often each of the K hardest candidates is used as a negative, hardest first.
+
+        Going round r kept candidates until k are drawn takes each of them k // r times and the first k % r once more.
+
+        Args:
+            num_kept: (B, 1).
+            slots: K.
+
+        Returns:
+            (B, K) whole numbers; 0 for slots that hold no kept candidate.
+        """
+        slot = torch.arange(slots, device=num_kept.device)  # (K,)
+        if self.short_rows == "mask":
+            counts = torch.ones_like(slot)  # (K,)
+        else:
+            k = self.num_hard_negatives
+            distinct = num_kept.clamp(min=1, max=k)  # (B, 1)
+            counts = k // distinct + (slot < k % distinct)  # (B, K)
+        return counts * (slot < num_kept)  # (B, K)
+
+    def _summarise(
+        self, positive: Tensor, hardest: Tensor, num_others: Tensor, num_dropped: Tensor, num_kept: Tensor
+    ) -> dict[str, Tensor]:
+        """Turns row statistics, each (N,), into scalars."""
+        dtype = positive.dtype
+        has_negative = num_kept > 0  # (N,)
+        return {
+            "share_filtered": num_dropped.sum().to(dtype) / num_others.sum().clamp(min=1),
+            "share_rows_filtered": (num_dropped > 0).to(dtype).mean(),
+            "short_rows": (num_kept < self.num_hard_negatives).to(dtype).mean(),
+            "empty_rows": (~has_negative).to(dtype).mean(),
+            "positive_similarity": positive.mean(),
+            "hardest_negative_similarity": mean_where(hardest, has_negative),
+            "accuracy": mean_where((positive > hardest).to(dtype), has_negative),
+        }
