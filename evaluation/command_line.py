@@ -1,0 +1,81 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Options of every command: dataclasses, filled from a YAML file, the command line, or both."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def yaml_to_options(path: Path, known: Sequence[str]) -> list[str]:
+    """Turn a YAML file into command-line options, so that types and choices are checked in one place.
+
+    Args:
+        path: The file: a mapping of option names to values or lists of values; `null` and `[]` mean "not given".
+        known: Names of the options.
+
+    Returns:
+        `--name=value`, or `--name value value` for lists.
+
+    Raises:
+        ValueError: If the file cannot be read or is no mapping, an option is unknown, or a value is nested.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected 'option: value' lines, got {type(content).__name__}")
+    options: list[str] = []
+    for name, value in content.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see --help for the options"
+            raise ValueError(f"{path}: unknown option {name!r}; {hint}")
+        if value is None or value == []:
+            continue
+        entries = value if isinstance(value, list) else [value]
+        if any(isinstance(entry, dict | list) for entry in entries):
+            raise ValueError(f"{path}: option {name!r} must be a value or a list of values")
+        options += [f"--{name}", *map(str, entries)] if isinstance(value, list) else [f"--{name}={value}"]
+    return options
+
+
+def parse_dataclasses(classes: Sequence[type], argv: Sequence[str] | None = None, **parser_options: Any) -> tuple:
+    """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
+
+    Args:
+        classes: The dataclasses; no two may have an option of one name.
+        argv: Command line without the program. Default: that of this process.
+        **parser_options: Passed to the parser (`prog`, `description`, ...).
+
+    Returns:
+        The filled dataclasses. Wrong options end the program with a message that names them.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = HfArgumentParser(
+        list(classes),
+        allow_abbrev=False,
+        usage="%(prog)s [FILE.yaml] [--option value ...]",
+        epilog="A YAML file given first holds the same options by name; options after it win over it.",
+        **parser_options,
+    )
+    try:
+        if argv and not argv[0].startswith("-"):
+            names = [entry.name for arguments_class in classes for entry in fields(arguments_class) if entry.init]
+            argv = yaml_to_options(Path(argv[0]), names) + argv[1:]
+        namespace: argparse.Namespace = parser.parse_args(argv)
+        return tuple(
+            arguments_class(
+                **{entry.name: getattr(namespace, entry.name) for entry in fields(arguments_class) if entry.init}
+            )
+            for arguments_class in classes
+        )
+    except ValueError as error:
+        parser.error(str(error))

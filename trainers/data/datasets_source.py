@@ -1,0 +1,69 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Rows of a data set of the Hub, or of a folder that the `datasets` library wrote or can read."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import datasets
+
+from trainers.data.columns import SourceError, check_columns
+
+
+def _parse(source: str) -> tuple[str, list[str]]:
+    """Split "name[:config][:split]", leaving alone a folder whose own name has a colon."""
+    if Path(source).is_dir():
+        return source, []
+    name, *parts = source.split(":")
+    return name, [part for part in parts if part]
+
+
+def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDict:
+    folder = Path(name)
+    saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    if saved:
+        loaded = datasets.load_from_disk(name)
+        if parts and not isinstance(loaded, datasets.DatasetDict):
+            raise ValueError(f"this saved data set has no splits, so {parts[0]!r} cannot be chosen")
+        return loaded[parts[0]] if parts else loaded
+    config, split = (parts + [None, None])[:2]
+    if len(parts) == 1 and config not in datasets.get_dataset_config_names(name):
+        config, split = None, config
+    return datasets.load_dataset(name, config, split=split)
+
+
+def read_datasets_source(source: str, columns: Sequence[str] | None) -> Iterator[tuple[int, dict]]:
+    """Read rows through `datasets`.
+
+    Args:
+        source: "name[:config][:split]" of a data set of the Hub, or a local folder with the same endings. A single
+            ending is a config if there is one of that name, else a split. Without a split, a data set that has
+            only one, or one named "train", gives that.
+        columns: read these only; None reads all.
+
+    Yields:
+        The row's number from 1 and its columns. Media columns stay undecoded.
+
+    Raises:
+        SourceError: the data set cannot be loaded, lacks a column, or a split must be chosen.
+    """
+    name, parts = _parse(source)
+    if len(parts) > 2:
+        raise SourceError(f"{source}: more than name:config:split. Leave out what follows.")
+    try:
+        loaded = _load(name, parts)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, KeyError) as error:
+        hint = "Check the spelling of the file or data set, its config and split, and the network."
+        raise SourceError(f"{source}: neither a file here nor a loadable data set ({error}). {hint}") from error
+    if isinstance(loaded, datasets.DatasetDict):
+        splits = list(loaded)
+        if len(splits) > 1 and "train" not in splits:
+            raise SourceError(f"{source}: choose one of its splits {splits}, as {name}:{splits[0]}.")
+        loaded = loaded["train" if "train" in splits else splits[0]]
+    check_columns(loaded.column_names, columns or (), source)
+    if columns:
+        loaded = loaded.select_columns(list(columns))
+    line = 0
+    for table in loaded.with_format("arrow").iter(batch_size=1024):
+        for values in table.to_pylist():
+            line += 1
+            yield line, values

@@ -1,0 +1,264 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Loading MMEB training rows (query, positive, hard negatives) of many files for stage 2."""
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from modeling_unime.image_store import ImageStore
+from trainers.data.bad_rows import BadRows, Place, as_bad_rows
+from trainers.data.columns import SourceError
+from trainers.data.files import expand_source, read_rows, suffix_of
+from trainers.data.image_check import ImageFact, check_images
+from trainers.data.mixing import rows_per_epoch
+from trainers.data.mmeb_rows import RowFault, check_mmeb_columns, parse_mmeb_row
+from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
+
+logger = logging.getLogger(__name__)
+
+FOLDER_PATTERNS = ("train_*.jsonl", "train_*.jsonl.gz")
+READ_SCHEMA = pa.schema([field for field in PAIR_SCHEMA if "group" not in field.name])
+BLOCK = 4096  # rows that are Python objects at a time; all others are in Arrow
+
+ImageKey = tuple[int, str]  # which store, path
+
+
+class _File(NamedTuple):
+    """A file to read, with what its entry among the sources says about it."""
+
+    name: str
+    weight: float
+    image_root: str | os.PathLike | None
+
+
+def _short_names(files: Sequence[str]) -> list[str]:
+    """Names for logs: "cifar10/train_i2t_class" where that is unique, else the file itself."""
+    short = []
+    for file in files:
+        path, suffix = Path(file), suffix_of(file)
+        short.append(f"{path.resolve().parent.name}/{path.name.removesuffix(suffix)}" if suffix else file)
+    counts = Counter(short)
+    return [name if counts[name] == 1 else file for name, file in zip(short, files, strict=True)]
+
+
+def _per_source(values: object, count: int, option: str) -> list:
+    """One value per source from one for all, or from a list, whose length is checked."""
+    if values is None or isinstance(values, (str, os.PathLike, int, float)):
+        return [values] * count
+    values = list(values)
+    if len(values) != count:
+        raise ValueError(f"{option} has {len(values)} values for {count} sources. Give one per source.")
+    return values
+
+
+def _list_files(sources: Sequence[str], weights: Sequence[float], roots: Sequence) -> list[_File]:
+    files: dict[str, _File] = {}
+    for source, weight, root in zip(sources, weights, roots, strict=True):
+        rows_per_epoch(1, weight)  # a bad weight is refused before anything is read
+        for name in expand_source(source, FOLDER_PATTERNS):
+            key = os.path.realpath(name)
+            if key in files:
+                raise ValueError(f"{name} comes in two sources. To see its rows twice, give its source the weight 2.")
+            files[key] = _File(name, weight, root)
+    return list(files.values())
+
+
+def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -> pa.Table:
+    """The usable rows of one file as far as its text tells, without groups."""
+    batches, block = [], []
+    checked: set[tuple[str, ...]] = set()
+    for row in read_rows(file, bad_rows, max_rows=max_rows):
+        try:
+            columns = tuple(row.values)
+            if columns not in checked:  # JSON rows may differ from each other
+                if checked:
+                    _recheck(columns, file)
+                else:
+                    check_mmeb_columns(columns, file)
+                checked.add(columns)
+            parsed = parse_mmeb_row(row.values)
+        except RowFault as fault:
+            bad_rows.add(row.place, str(fault), "Mend or remove the row.")
+            continue
+        query, positive, *negatives = ({"text": e.text, "image": e.image} for e in parsed.examples)
+        line = row.place.line
+        block.append({"query": query, "positive": positive, "negatives": negatives, "source": index, "line": line})
+        if len(block) == BLOCK:
+            batches.append(pa.RecordBatch.from_pylist(block, READ_SCHEMA))
+            block = []
+    batches.append(pa.RecordBatch.from_pylist(block, READ_SCHEMA))
+    return pa.Table.from_batches(batches, READ_SCHEMA)
+
+
+def _recheck(columns: tuple[str, ...], file: str) -> None:
+    """Columns of a later row: what is an error of the file in its first row is a fault of the row here."""
+    try:
+        check_mmeb_columns(columns, file)
+    except SourceError as error:
+        raise RowFault(str(error).removeprefix(f"{file}: ").removesuffix(".")) from error
+
+
+def _rows_of(table: pa.Table) -> Iterator[dict]:
+    for batch in table.to_batches(max_chunksize=BLOCK):
+        yield from batch.to_pylist()
+
+
+def _images_of(row: dict) -> list[str]:
+    """The images that a row names."""
+    examples = [row["query"], row["positive"], *row["negatives"]]
+    return [example["image"] for example in examples if example["image"] is not None]
+
+
+def _find_stores(files: Sequence[_File], tables: Sequence[pa.Table]) -> tuple[list[ImageStore], list[int]]:
+    """The image stores that are needed, and which of them each file uses; -1 for a file without images."""
+    stores: dict[tuple, ImageStore] = {}
+    used = []
+    for file, table in zip(files, tables, strict=True):
+        if not any(_images_of(row) for row in _rows_of(table)):
+            used.append(-1)
+            continue
+        if file.image_root is None and not Path(file.name).exists():
+            raise ValueError(f"{file.name}: its rows name images. Say where they are with image_root.")
+        store = ImageStore.find(file.name, file.image_root)
+        key = tuple(os.path.realpath(root) for root in store.roots)
+        stores.setdefault(key, store)
+        used.append(list(stores).index(key))
+    return list(stores.values()), used
+
+
+def _check_all(
+    tables: Sequence[pa.Table], used: Sequence[int], stores: Sequence[ImageStore], stop_at_fault: bool, **options
+) -> dict[ImageKey, ImageFact]:
+    """A fact for every image, in the order in which rows name them; with `stop_at_fault` up to the first fault."""
+    keys = dict.fromkeys(
+        (store, image)
+        for table, store in zip(tables, used, strict=True)
+        for row in _rows_of(table)
+        for image in _images_of(row)
+    )
+    facts: dict[ImageKey, ImageFact] = {}
+    checked = check_images([(stores[store], image) for store, image in keys], **options)
+    for fact, key in zip(checked, keys, strict=True):
+        facts[key] = fact
+        if fact.fault and stop_at_fault:
+            checked.close()
+            break
+    return facts
+
+
+class _Groups:
+    """Numbers for contents: the same text with the same picture has the same number, given in order of appearance."""
+
+    def __init__(self, facts: dict[ImageKey, ImageFact]):
+        self.facts = facts
+        self.numbers: dict[bytes, int] = {}
+
+    def number(self, example: dict, store: int) -> int:
+        text = (example["text"] or "").strip().encode("utf-8")
+        image = b"" if example["image"] is None else self.facts[store, example["image"]].identity
+        identity = hashlib.blake2b(b"%d:%s%s" % (len(text), text, image), digest_size=16).digest()
+        return self.numbers.setdefault(identity, len(self.numbers))
+
+
+def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_rows: BadRows) -> pa.Table:
+    """Leave out rows with unusable images, and add the groups."""
+    keep, positive_groups, negative_groups = [], [], []
+    for row in _rows_of(table):
+        faults = [fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)]
+        keep.append(not faults)
+        if faults:
+            bad_rows.add(Place(file, row["line"]), faults[0], "Restore the image, or remove the row.")
+            continue
+        positive_groups.append(groups.number(row["positive"], store))
+        negative_groups.append([groups.number(negative, store) for negative in row["negatives"]])
+    if not positive_groups:
+        first = next((f" The first fault: {row}" for row in bad_rows.rows if row.place.file == file), "")
+        raise SourceError(f"{file}: no usable row.{first}")
+    kept = table.filter(pa.array(keep, pa.bool_()))
+    columns = [
+        *kept.columns,
+        pa.array(positive_groups, pa.int64()),
+        pa.array(negative_groups, pa.large_list(pa.int64())),
+    ]
+    return pa.table(columns, schema=PAIR_SCHEMA)
+
+
+def load_mmeb_train(
+    sources: str | Sequence[str],
+    image_root: str | os.PathLike | Sequence[str | os.PathLike | None] | None = None,
+    weights: Sequence[float] | None = None,
+    max_rows_per_source: int | None = None,
+    on_bad_row: str | BadRows = "error",
+    image_check: str = "full",
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool = True,
+) -> PairDataset:
+    """Load training rows with the columns of MMEB-train.
+
+    The columns are `qry`, `qry_image_path`, `pos_text`, `pos_image_path`, `neg_text`, `neg_image_path`; an empty
+    string or an absent column means that a modality is absent, and the negative columns may hold lists. Strings are
+    kept raw (instruction ""), since they carry their instruction and image token.
+
+    Two rows get the same `group` when their positives are identical in content: the same text apart from surrounding
+    white space, and the same pixels. They are false negatives of each other that similarity to the positive does not
+    show (UniME, arXiv 2504.17432, Eq. 3: their similarity equals the positive's and stays below its margin).
+
+    Args:
+        sources: files, folders (every train_*.jsonl and train_*.jsonl.gz below), glob patterns, or names
+            "name[:config][:split]" of data sets. Each file found is a source of its own in the mixture.
+        image_root: folder or zip archive of the images, for all sources or one per entry of `sources`; None: the
+            folder of the data file, then `images.zip` beside it.
+        weights: one per entry of `sources`, for each file in it: how often an epoch sees each row, on average
+            (default 1.0; 2 is every row twice, 0.5 another half of the rows in each epoch; see
+            `trainers.data.mixing`).
+        max_rows_per_source: use the first rows of each file, this many (the paper: 50,000); None uses all.
+        on_bad_row: "error" stops at the first row that cannot be used, in the order of the sources; "skip" leaves
+            such rows out. A `BadRows` collects them for the caller.
+        image_check: "full" decodes every image once, now; "exists" only looks whether it is there, and then groups
+            know pictures by their path and not by their pixels.
+        seed: for the choice of rows where a weight is no whole number.
+        threads: for the image check; None: one per processor core.
+        progress: show a progress bar for the image check.
+
+    Returns:
+        The data set. It can be pickled: in a run of many processes, load it in one and broadcast it.
+
+    Raises:
+        FileNotFoundError: a source matches nothing.
+        SourceError: a file is broken, lacks a column, has one that looks misspelt, or has no usable row.
+        BadRowError: a bad row under the policy "error".
+        ValueError: an option is wrong, or the same file comes twice.
+    """
+    sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if not sources:
+        raise ValueError("The list of sources is empty. Name at least one file.")
+    weights = _per_source(1.0 if weights is None else weights, len(sources), "weights")
+    roots = _per_source(image_root, len(sources), "image_root")
+    files = _list_files([str(source) for source in sources], weights, roots)
+    bad_rows = as_bad_rows(on_bad_row)
+    already_bad = len(bad_rows)
+
+    tables = [_read_file(file.name, i, bad_rows, max_rows_per_source) for i, file in enumerate(files)]
+    stores, used = _find_stores(files, tables)
+    stop = bad_rows.policy == "error"
+    facts = _check_all(tables, used, stores, stop, check=image_check, threads=threads, progress=progress)
+    groups = _Groups(facts)
+    tables = [
+        _finish_table(file.name, table, store, groups, bad_rows)
+        for file, table, store in zip(files, tables, used, strict=True)
+    ]
+    if len(bad_rows) > already_bad:
+        logger.warning(bad_rows.report(max_rows=20))
+    names = _short_names([file.name for file in files])
+    pair_sources = [
+        PairSource(name, file.name, store, len(table), file.weight)
+        for name, file, store, table in zip(names, files, used, tables, strict=True)
+    ]
+    return PairDataset(pa.concat_tables(tables).combine_chunks(), pair_sources, stores, seed)

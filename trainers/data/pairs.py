@@ -1,0 +1,179 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The data set of stage 2: queries, positives and hard negatives of several sources, in Arrow memory.
+
+A Python object per row would be copied into every DataLoader worker, one reference count at a time; an Arrow table is
+shared by them. Images are named here and opened by whoever needs them, so that a pair is cheap to pass around.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageError, ImageStore
+from trainers.data.bad_rows import BadRowError, Place
+from trainers.data.mixing import mix_rows, rows_per_epoch
+
+_EXAMPLE = pa.struct([("text", pa.large_string()), ("image", pa.large_string())])
+PAIR_SCHEMA = pa.schema(
+    [
+        ("query", _EXAMPLE),
+        ("positive", _EXAMPLE),
+        ("negatives", pa.large_list(_EXAMPLE)),
+        ("source", pa.int32()),  # which of the data set's sources
+        ("line", pa.int64()),
+        ("group", pa.int64()),
+        ("negative_groups", pa.large_list(pa.int64())),
+    ]
+)
+
+
+class Pair(NamedTuple):
+    """One training row. Examples name their images; `PairDataset.load_images` opens them.
+
+    Args:
+        query: what is searched with.
+        positive: what is to be found.
+        negatives: hard negatives, any number of them.
+        source: the name of the row's source.
+        group: equal for rows whose positives are identical in content: those are no negatives of each other.
+        negative_groups: the same for each of the negatives, out of the same numbers.
+        place: file and line.
+        store: which of `PairDataset.stores` has the images.
+    """
+
+    query: Example
+    positive: Example
+    negatives: tuple[Example, ...]
+    source: str
+    group: int
+    negative_groups: tuple[int, ...]
+    place: Place
+    store: int
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """Query, positive, negatives: the order of `PairDataset.load_images`."""
+        return self.query, self.positive, *self.negatives
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """One file of a mixture.
+
+    Args:
+        name: short name, unique in the mixture.
+        file: where the rows come from.
+        store: which of `PairDataset.stores` has its images; -1 if it names none.
+        rows: usable rows.
+        weight: how often an epoch sees each row, on average.
+    """
+
+    name: str
+    file: str
+    store: int
+    rows: int
+    weight: float
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """How many rows of it one epoch sees."""
+        return rows_per_epoch(self.rows, self.weight)
+
+
+class PairDataset(Dataset):
+    """Rows of several sources, mixed by weights. Made by `trainers.data.mmeb.load_mmeb_train`.
+
+    An epoch holds `weight x rows` rows of a source (see `trainers.data.mixing`): which ones depends on the seed and
+    the epoch alone. The order is by source; shuffling is the sampler's work. The data set can be pickled, so that one
+    process of many may load it and send it to the others.
+
+    Args:
+        table: the rows, by `PAIR_SCHEMA`, source after source.
+        sources: what the rows of the table come from, in its order.
+        stores: where their images are.
+        seed: for the choice of rows where a weight is no whole number.
+    """
+
+    def __init__(self, table: pa.Table, sources: Sequence[PairSource], stores: Sequence[ImageStore], seed: int = 0):
+        self.table = table
+        self.sources = tuple(sources)
+        self.stores = tuple(stores)
+        self.seed = seed
+        # In shared memory, so that workers that outlive an epoch see the next one begin.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._rows: tuple[int, np.ndarray] | None = None
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if not self._epoch.is_shared():  # a copy made by plain pickle is not
+            self._epoch.share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, before its first batch is fetched. The length stays the same.
+
+        It matters only where a weight is no whole number. Accelerate passes its own `set_epoch` on to a data set
+        unless the sampler takes it first, so that a trainer does well to call this from a callback.
+        """
+        self._epoch.fill_(int(epoch))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Row of the table for each index of this epoch, (len(self),) int64."""
+        epoch = int(self._epoch)
+        if self._rows is None or self._rows[0] != epoch:
+            counts, weights = [source.rows for source in self.sources], [source.weight for source in self.sources]
+            self._rows = epoch, mix_rows(counts, weights, self.seed, epoch)
+        return self._rows[1]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of each index of this epoch, (len(self),) int64, for a sampler that keeps equal positives apart."""
+        return self.table["group"].to_numpy()[self.rows]
+
+    @property
+    def source_indices(self) -> np.ndarray:
+        """Index into `sources` for each index of this epoch, (len(self),) int32, for a sampler that goes by source."""
+        return self.table["source"].to_numpy()[self.rows]
+
+    def __len__(self) -> int:
+        return sum(source.rows_per_epoch for source in self.sources)
+
+    def __getitem__(self, index: int) -> Pair:
+        values = self.table.slice(int(self.rows[index]), 1).to_pylist()[0]
+        source = self.sources[values["source"]]
+        return Pair(
+            query=Example(**values["query"], instruction=""),
+            positive=Example(**values["positive"], instruction=""),
+            negatives=tuple(Example(**negative, instruction="") for negative in values["negatives"]),
+            source=source.name,
+            group=values["group"],
+            negative_groups=tuple(values["negative_groups"]),
+            place=Place(source.file, values["line"]),
+            store=source.store,
+        )
+
+    def open_image(self, pair: Pair, example: Example) -> Image.Image | None:
+        """Open the image of one example of a pair; None if it has none.
+
+        Raises:
+            BadRowError: the image cannot be read (any more); the message names row, image and cause.
+        """
+        if example.image is None:
+            return None
+        try:
+            return self.stores[pair.store].open(example.image)
+        except ImageError as error:
+            raise BadRowError(
+                f"{pair.place}: {error}. It may have changed since it was checked: restore it."
+            ) from error
+
+    def load_images(self, pair: Pair) -> list[Image.Image | None]:
+        """Open the images of `pair.examples`, in that order."""
+        return [self.open_image(pair, example) for example in pair.examples]

@@ -1,0 +1,59 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Gathering from all ranks, with gradient, and the check that as many ranks run as were asked for."""
+
+import torch
+import torch.distributed as dist
+
+
+def world_size() -> int:
+    """Number of processes of this run; 1 when torch.distributed is not in use."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Rank of this process; 0 when torch.distributed is not in use."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather_rows(local: torch.Tensor) -> torch.Tensor:
+    """Rows of all ranks, in rank order; the local rows keep their graph.
+
+    The rows of other ranks are constants here, so the gradient of a loss on the result is this rank's part only;
+    DistributedDataParallel averages over ranks, hence the trainers multiply the loss by the world size. (The published
+    UniME loss leaves the local rows out of the gathered list and so carries no gradient at all.)
+
+    Args:
+        local: (n, ...) rows of this rank; n may differ between ranks.
+
+    Returns:
+        (sum of n, ...).
+    """
+    size = world_size()
+    if size == 1:
+        return local
+    counts = [torch.zeros(1, dtype=torch.long, device=local.device) for _ in range(size)]
+    dist.all_gather(counts, torch.tensor([len(local)], device=local.device))
+    longest = int(max(counts))
+    padded = local.detach().new_zeros((longest, *local.shape[1:]))
+    padded[: len(local)] = local.detach()
+    gathered = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(gathered, padded.contiguous())
+    rows = [part[: int(count)] for part, count in zip(gathered, counts)]
+    rows[dist.get_rank()] = local
+    return torch.cat(rows)
+
+
+def check_world_size(expected: int) -> None:
+    """Refuse to run with fewer or more processes than asked for (0: any number).
+
+    Some launchers quietly start one process where several were asked for; the run would then train with a smaller
+    batch than its recipe says.
+
+    Raises:
+        RuntimeError: when the numbers differ.
+    """
+    if expected and expected != world_size():
+        raise RuntimeError(
+            f"expected_world_size is {expected}, but {world_size()} process(es) run. Start the script with "
+            f"`torchrun --nproc_per_node {expected}` or correct expected_world_size."
+        )

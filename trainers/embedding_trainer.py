@@ -1,0 +1,124 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""What both stages' trainers share: the gradient-cached step, statistics in the logs, checkpoints one can rely on."""
+
+import contextlib
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from accelerate.utils import DistributedType
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .distributed import world_size
+from .gradient_cache import gradient_cached_step
+
+
+class EmbeddingTrainer(Trainer):
+    """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
+
+    A batch is a dict with `chunks`, a list of model inputs, and whatever `batch_loss` wants. A subclass supplies
+    `batch_loss`; the training loop, checkpoints and everything else are those of `transformers.Trainer`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+        self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss of the global batch and its statistics.
+
+        Args:
+            embeddings: (n, D) of this rank's inputs, in the order of `batch["chunks"]`.
+            batch: the batch without `chunks`.
+
+        Returns:
+            Scalar loss over all ranks' rows (the same number on every rank) and scalars for the log.
+        """
+        raise NotImplementedError
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """One gradient-cached step; the gradient is that of the plain loss on the whole batch of all ranks."""
+        model.train()
+        batch = self._prepare_inputs(inputs)
+        chunks = batch.pop("chunks")
+
+        def embed(chunk: dict) -> torch.Tensor:
+            with self.compute_loss_context_manager():
+                return model(**chunk).embeddings  # (n, D)
+
+        def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
+            loss, statistics = self.batch_loss(embeddings, batch)
+            for name, value in statistics.items():
+                self._statistics[name].append(torch.as_tensor(value).detach())
+            return loss
+
+        loss = gradient_cached_step(
+            chunks,
+            embed,
+            loss_function,
+            backward=self._backward,
+            defer_synchronisation=lambda: self._defer_synchronisation(model),
+            # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
+            scale=world_size() / self.current_gradient_accumulation_steps,
+            device=self.args.device,
+        )
+        return loss / self.current_gradient_accumulation_steps
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
+        is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
+
+    @contextlib.contextmanager
+    def _defer_synchronisation(self, model):
+        """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
+        if self.accelerator.distributed_type != DistributedType.DEEPSPEED:
+            with self.accelerator.no_sync(model):
+                yield
+            return
+        state = self.accelerator.gradient_state
+        before = state.sync_gradients
+        state._set_sync_gradients(False)
+        try:
+            yield
+        finally:
+            state._set_sync_gradients(before)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each statistic since the last log."""
+        if "loss" in logs:
+            for name, values in self._statistics.items():
+                logs[name] = torch.stack([value.float() for value in values]).mean().item()
+            self._statistics.clear()
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs) -> int:
+        """Not counted: a batch is several chunks, for which the library's estimate does not hold."""
+        return 0
+
+
+def last_complete_checkpoint(output_dir: str) -> str | None:
+    """Newest checkpoint of a run that was written to its end, or None.
+
+    `trainer_state.json` is the last file the Trainer writes into a checkpoint; a process killed while saving leaves a
+    folder without it or with a part of it. Other ranks save their random state beside it.
+
+    Args:
+        output_dir: the run's folder.
+    """
+    found = []
+    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        number = folder.name.rsplit("-", 1)[1]
+        if not number.isdigit():
+            continue
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            continue
+        ranks = len(list(folder.glob("rng_state*.pth")))
+        if ranks == world_size():
+            found.append((int(number), str(folder)))
+    return max(found)[1] if found else None

@@ -1,0 +1,38 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Options of stage 2, hard negative enhanced instruction tuning."""
+
+from dataclasses import dataclass, field
+
+from .embedding_config import EmbeddingTrainingConfig
+
+
+@dataclass
+class HardNegativeConfig(EmbeddingTrainingConfig):
+    """Options of [`HardNegativeTrainer`] (UniME, arXiv 2504.17432, section 3.3 and Eq. 4)."""
+
+    loss_type: str = field(
+        default="hard_negative",
+        metadata={
+            "help": "hard_negative: UniME's loss on the k hardest negatives. info_nce: all negatives, the VLM2Vec "
+            "recipe.",
+            "choices": ["hard_negative", "info_nce"],
+        },
+    )
+    temperature: float = field(default=0.02, metadata={"help": "Temperature of the similarities."})
+    num_hard_negatives: int = field(default=8, metadata={"help": "k: negatives kept per query, the most similar ones."})
+    false_negative_margin: float = field(
+        default=0.1,
+        metadata={"help": "beta: a candidate more similar to the query than the positive by over this much is dropped."},
+    )
+    short_rows: str = field(
+        default="repeat",
+        metadata={
+            "help": "Queries with fewer than k negatives left: 'repeat' what is left up to k (the paper) or 'mask' "
+            "the rest.",
+            "choices": ["repeat", "mask"],
+        },
+    )
+    use_row_negatives: bool = field(
+        default=True,
+        metadata={"help": "Add the rows' own negatives (neg_text, neg_image_path) to the candidates of the batch."},
+    )

@@ -1,0 +1,53 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Which weights are trained: the LLM's, whole or through LoRA. Vision tower and projector stay frozen."""
+
+import re
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from modeling_unime import UniMEModel
+
+
+def lora_pattern(model: UniMEModel) -> str:
+    """Regular expression that matches the linear layers of the LLM and nothing else.
+
+    Short names such as "q_proj", or peft's "all-linear", would also hit the vision tower.
+    """
+    root = f"model.{model.family.language_model}"
+    names = [
+        name for name, module in model.named_modules() if name.startswith(root + ".") and isinstance(module, nn.Linear)
+    ]
+    projections = sorted({name.rsplit(".", 1)[1] for name in names})
+    return rf"{re.escape(root)}\..*\.({'|'.join(projections)})"
+
+
+def prepare_for_training(
+    model: UniMEModel, rank: int, alpha: int | None = None, dropout: float = 0.0
+) -> UniMEModel | PeftModel:
+    """Freeze all but the LLM, or put LoRA on the LLM.
+
+    Args:
+        model: the model; changed in place.
+        rank: LoRA rank; 0 trains the whole LLM.
+        alpha: LoRA alpha (default: twice the rank).
+        dropout: LoRA dropout (default 0).
+
+    Returns:
+        The model itself, or a `PeftModel` around it.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if rank == 0:
+        for parameter in model.language_model.parameters():
+            parameter.requires_grad_(True)
+        return model
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, bias="none", target_modules=lora_pattern(model)
+    )
+    return get_peft_model(model, config)
+
+
+def merge_lora(model: UniMEModel | PeftModel) -> UniMEModel:
+    """The plain model, with LoRA weights added to the weights they adapt."""
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model

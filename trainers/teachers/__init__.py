@@ -1,0 +1,8 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Text-embedding teachers for stage 1, and the store that keeps their vectors on disk."""
+
+from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher
+from trainers.teachers.teacher import Teacher
+from trainers.teachers.vector_store import TeacherVectors, TeacherVectorsError
+
+__all__ = ["SentenceTransformersTeacher", "Teacher", "TeacherVectors", "TeacherVectorsError"]

@@ -1,0 +1,117 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Stage 1 from the command line: distil a text-embedding teacher into the LLM of a multimodal model.
+
+    python -m trainers.train_stage1 examples/recipes/tiny-cpu/stage1.yaml --model MODEL --texts nli.csv --output_dir OUT
+
+Started again with the same command after it was stopped, it continues.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.command_line import parse_dataclasses
+
+from .data.bad_rows import BadRows
+from .data.texts import DEFAULT_COLUMNS, load_texts
+from .distillation_config import DistillationConfig
+from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
+from .distributed import check_world_size
+from .run import ModelArguments, finished, load_for_training, record_options, train_and_save
+from .teachers import SentenceTransformersTeacher, TeacherVectors
+
+
+@dataclass
+class Stage1Arguments:
+    """The texts of stage 1 and its teacher."""
+
+    texts: list[str] = field(
+        metadata={
+            "help": "Files (.jsonl, .jsonl.gz, .json, .csv, .parquet), globs, folders or names of data sets. "
+            "FILE::column1,column2 gives a source columns of its own."
+        }
+    )
+    columns: list[str] = field(
+        default_factory=lambda: list(DEFAULT_COLUMNS),
+        metadata={"help": "Columns with texts, or with lists of texts, of the sources that name none."},
+    )
+    max_rows_per_source: int | None = field(default=None, metadata={"help": "Rows read of each file. Default: all."})
+    on_bad_row: str = field(
+        default="error",
+        metadata={
+            "help": "Rows with a missing or empty text: stop before training (error), or leave them out and list them "
+            "(skip).",
+            "choices": ["error", "skip"],
+        },
+    )
+    teacher: str = field(
+        default="all-MiniLM-L6-v2",
+        metadata={"help": "Text-embedding teacher: folder or name of a sentence-transformers model."},
+    )
+    teacher_prompt: str = field(default="", metadata={"help": "Text put before every text for the teacher."})
+    teacher_max_length: int | None = field(
+        default=None, metadata={"help": "Tokens the teacher reads of a text. Default: the teacher's own."}
+    )
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the teacher's vectors; runs may share it. Default: teacher_vectors in output_dir."},
+    )
+    teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})
+    teacher_device: str | None = field(
+        default=None, metadata={"help": "Device of the teacher. Default: an accelerator if there is one."}
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run stage 1; the last line printed is the path of the model it wrote."""
+    model_arguments, arguments, config = parse_dataclasses(
+        (ModelArguments, Stage1Arguments, DistillationConfig),
+        argv,
+        prog="python -m trainers.train_stage1",
+        description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
+    )
+    check_world_size(model_arguments.expected_world_size)
+    is_main = config.process_index == 0
+    record_options(config.output_dir, [model_arguments, arguments, config], is_main)
+    if finished(config.output_dir):
+        print(f"already finished: {config.output_dir}")
+        return
+
+    bad_rows = BadRows(arguments.on_bad_row)
+    texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
+    if is_main and len(bad_rows):
+        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+    trained, processor = load_for_training(model_arguments, config)  # before the teacher: a bad model shows at once
+
+    teacher = SentenceTransformersTeacher(
+        arguments.teacher,
+        prompt=arguments.teacher_prompt,
+        max_length=arguments.teacher_max_length,
+        device=arguments.teacher_device,
+        batch_size=arguments.teacher_batch_size,
+    )
+    cache = arguments.teacher_cache or str(Path(config.output_dir, "teacher_vectors"))
+    with config.main_process_first(local=False, desc="encoding with the teacher"):
+        vectors = TeacherVectors.open(cache, teacher).ensure(texts)
+    teacher.unload()
+
+    trainer = DistillationTrainer(
+        model=trained,
+        args=config,
+        train_dataset=TextDataset(texts, vectors.rows(texts)),
+        data_collator=DistillationCollator(
+            processor, vectors, config.gradient_cache_chunk_size, config.max_length
+        ),
+    )
+    train_and_save(
+        trainer,
+        processor,
+        "stage1",
+        {"texts": len(texts), "skipped_rows": len(bad_rows), "teacher": arguments.teacher, "model": model_arguments.model},
+    )
+    if is_main:
+        print(config.output_dir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Stage 2 from the command line: contrastive instruction tuning on MMEB-form rows.
+
+    python -m trainers.train_stage2 examples/recipes/tiny-cpu/stage2.yaml --model STAGE1 --data FOLDER --output_dir OUT
+
+Started again with the same command after it was stopped, it continues.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.command_line import parse_dataclasses
+
+from .data.bad_rows import BadRows
+from .data.mmeb import load_mmeb_train
+from .distributed import check_world_size
+from .hard_negative_config import HardNegativeConfig
+from .hard_negative_trainer import HardNegativeTrainer, PairCollator
+from .run import ModelArguments, finished, load_for_training, record_options, train_and_save
+
+
+@dataclass
+class Stage2Arguments:
+    """The rows of stage 2."""
+
+    data: list[str] = field(
+        metadata={
+            "help": "Files with MMEB-train columns (qry, qry_image_path, pos_text, pos_image_path, neg_text, "
+            "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets."
+        }
+    )
+    weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "One per entry of data: how often an epoch sees each of its rows. Default: 1 for all."},
+    )
+    image_root: str | None = field(
+        default=None,
+        metadata={"help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it."},
+    )
+    max_rows_per_source: int | None = field(
+        default=None, metadata={"help": "First rows used of each file (50000 in the paper). Default: all."}
+    )
+    image_check: str = field(
+        default="full",
+        metadata={
+            "help": "Before training, decode every image once (full), or only look whether it is there (exists).",
+            "choices": ["full", "exists"],
+        },
+    )
+    on_bad_row: str = field(
+        default="error",
+        metadata={
+            "help": "Rows with wrong fields or a missing or damaged image: stop before training (error), or leave them "
+            "out and list them (skip).",
+            "choices": ["error", "skip"],
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run stage 2; the last line printed is the path of the model it wrote."""
+    model_arguments, arguments, config = parse_dataclasses(
+        (ModelArguments, Stage2Arguments, HardNegativeConfig),
+        argv,
+        prog="python -m trainers.train_stage2",
+        description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
+    )
+    check_world_size(model_arguments.expected_world_size)
+    is_main = config.process_index == 0
+    record_options(config.output_dir, [model_arguments, arguments, config], is_main)
+    if finished(config.output_dir):
+        print(f"already finished: {config.output_dir}")
+        return
+
+    bad_rows = BadRows(arguments.on_bad_row)
+    dataset = load_mmeb_train(
+        arguments.data,
+        image_root=arguments.image_root,
+        weights=arguments.weights,
+        max_rows_per_source=arguments.max_rows_per_source,
+        on_bad_row=bad_rows,
+        image_check=arguments.image_check,
+        seed=config.seed,
+        progress=is_main,
+    )
+    if is_main and len(bad_rows):
+        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+    trained, processor = load_for_training(model_arguments, config)
+    trainer = HardNegativeTrainer(
+        model=trained,
+        args=config,
+        train_dataset=dataset,
+        data_collator=PairCollator(
+            processor, dataset, config.gradient_cache_chunk_size, config.use_row_negatives, config.max_length
+        ),
+    )
+    train_and_save(
+        trainer,
+        processor,
+        "stage2",
+        {
+            "rows": {source.name: source.rows for source in dataset.sources},
+            "skipped_rows": len(bad_rows),
+            "model": model_arguments.model,
+        },
+    )
+    if is_main:
+        print(config.output_dir)
+
+
+if __name__ == "__main__":
+    main()
