@@ -20,6 +20,8 @@ from .sentence_transformers_files import write_sentence_transformers_files
 
 # Weights that an embedding model has no use for; everything else that is not expected is an error.
 DROPPED_WEIGHTS = (r"(^|\.)lm_head\.",)
+# Weights of another shape are let through the library so that check_loading can name them.
+STRICT_LOADING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
 
 @dataclass
@@ -167,7 +169,7 @@ class UniMEModel(PreTrainedModel):
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(backbone_config.model_type)
         backbone, info = AutoModel.from_pretrained(
-            path_or_repo, config=backbone_config, key_mapping=family.key_mapping, output_loading_info=True, **kwargs
+            path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
         )
         info["unexpected_keys"] = [key for key in info["unexpected_keys"] if "lm_head." not in key]
         check_loading(path_or_repo, info)
@@ -186,9 +188,7 @@ class UniMEModel(PreTrainedModel):
             WeightsMismatchError: when a weight is missing, unexpected or of another shape.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **{**kwargs, **STRICT_LOADING})
         check_loading(str(pretrained_model_name_or_path), info)
         return (model, info) if wants_info else model
 

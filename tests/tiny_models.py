@@ -1,9 +1,12 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Tiny random backbones, complete with tokenizer and image processor, made on the spot."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForImageTextToText,
@@ -116,3 +119,29 @@ def make_qwen2_vl(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
 
 
 BACKBONES = {"llava_next": make_llava_next, "qwen2_vl": make_qwen2_vl}
+
+
+def write_pairs(folder: Path, rows: int = 32) -> Path:
+    """MMEB-train rows of every kind, with images, hard negatives and repeated positives; returns the file."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for index in range(rows):
+        size = rng.integers(20, 90, size=2)
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / "images" / f"{index}.png")
+    labels = ["dog", "cat", "tree", "car"]
+    lines = []
+    for index in range(rows):
+        image, label = f"images/{index}.png", labels[index % 4]
+        row = {"qry": "", "qry_image_path": "", "pos_text": "", "pos_image_path": "", "neg_text": "", "neg_image_path": ""}
+        if index % 3 == 0:
+            row |= {"qry": "<|image_1|>\nIdentify the object\n", "qry_image_path": image, "pos_text": label}
+            row["neg_text"] = labels[(index + 1) % 4] if index % 2 else ""
+        elif index % 3 == 1:
+            row |= {"qry": f"Find an image of number {index}", "pos_text": "<|image_1|>\nRepresent the given image\n"}
+            row |= {"pos_image_path": image}
+        else:
+            row |= {"qry": f"Find the text {index}", "pos_text": f"text number {index}", "neg_text": f"no text {index}"}
+        lines.append(json.dumps(row))
+    file = folder / "train_pairs.jsonl"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file

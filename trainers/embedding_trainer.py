@@ -8,11 +8,24 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .distributed import world_size
 from .gradient_cache import gradient_cached_step
+
+
+class LogAtCheckpoints(TrainerCallback):
+    """Log at every checkpoint and at the last step, whatever the logging interval.
+
+    A logged loss is the mean since the log before. A window that reached over a checkpoint would lose its first part
+    when the run is resumed there, and the log of a resumed run would differ from that of an unbroken one.
+    """
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+        return control
 
 
 class EmbeddingTrainer(Trainer):
@@ -25,6 +38,7 @@ class EmbeddingTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
+        self.add_callback(LogAtCheckpoints())
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -7,7 +7,7 @@ from modeling_unime import UniMEProcessor
 from modeling_unime.example import Example
 
 from .chunks import make_chunks
-from .data import Pair, PairDataset
+from .data.pairs import Pair, PairDataset
 from .distributed import gather_rows
 from .embedding_trainer import EmbeddingTrainer
 from .hard_negative_config import HardNegativeConfig

@@ -142,7 +142,7 @@ def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: 
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         trainer.save_model(output_dir)  # collective: parts of the weights are on other ranks
     elif trainer.is_world_process_zero():
@@ -155,8 +155,7 @@ def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: 
         "stage": stage,
         "steps": trainer.state.global_step,
         "final_loss": history[-1]["loss"] if history else None,
-        "train_loss": result.training_loss,
-        "seconds_since_start_or_resumption": round(result.metrics["train_runtime"], 1),
+        "seconds_since_start_or_resumption": trainer.state.log_history[-1].get("train_runtime"),
         "seed": trainer.args.seed,
         "world_size": trainer.args.world_size,
         "hardware": describe_hardware(),

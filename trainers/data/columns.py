@@ -30,7 +30,7 @@ def text_fault(value: object) -> str | None:
     if value is None:
         return "is null"
     if not isinstance(value, str):
-        return f"is a {type(value).__name__}, not a text"
+        return f"is of type {type(value).__name__}, not a text"
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

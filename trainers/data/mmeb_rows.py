@@ -41,6 +41,10 @@ def check_mmeb_columns(available: Sequence[str], file: str) -> None:
     """
     columns = f"Its columns are: {', '.join(map(str, available)) or 'none'}"
     absent = [column for column in KNOWN_COLUMNS if column not in available]
+    if "qry" in absent and "tgt_text" in available:
+        raise SourceError(
+            f"{file}: no column 'qry'. {columns}. This looks like an evaluation file: give a training file."
+        )
     for column in available:
         if column not in KNOWN_COLUMNS:
             meant = difflib.get_close_matches(column, absent, n=1, cutoff=LOOKALIKE_CUTOFF)
@@ -49,8 +53,7 @@ def check_mmeb_columns(available: Sequence[str], file: str) -> None:
                     f"{file}: unknown column {column!r} looks like {meant[0]!r}. {columns}. Rename or remove it."
                 )
     if "qry" in absent:
-        hint = " This looks like an evaluation file: training needs qry, pos_text." if "tgt_text" in available else ""
-        raise SourceError(f"{file}: no column 'qry'. {columns}.{hint}")
+        raise SourceError(f"{file}: no column 'qry'. {columns}. It holds the text of the query.")
     if all(column in absent for column in POSITIVE):
         raise SourceError(f"{file}: no column 'pos_text' and none 'pos_image_path'. {columns}. One of them is needed.")
 

@@ -56,10 +56,10 @@ BAD = [
     ({"t": ""}, "column 't' is empty"),
     ({"t": " \n"}, "column 't' is empty"),
     ({"t": None}, "column 't' is null"),
-    ({"t": 5}, "column 't' is a int, not a text"),
+    ({"t": 5}, "column 't' is of type int, not a text"),
     ({"t": []}, "column 't' is an empty list"),
     ({"t": ["x", ""]}, "a member of column 't' is empty"),
-    ({"t": ["x", 3]}, "a member of column 't' is a int"),
+    ({"t": ["x", 3]}, "a member of column 't' is of type int"),
     ({"t": "half \ud83d"}, "lone surrogate. at position 6"),
     ({"u": "x"}, "no column 't'"),
 ]

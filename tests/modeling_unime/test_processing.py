@@ -1,0 +1,229 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""UniMEProcessor: exact prompts, MMEB strings, placeholder counts, truncation, refusals."""
+
+import pytest
+import torch
+from PIL import Image
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from modeling_unime import UniMEProcessor
+from modeling_unime.families import build_prompts, choose_chat_format, get_family
+
+
+@pytest.fixture(scope="module")
+def llava(backbones):
+    return UniMEProcessor.from_backbone(backbones["llava_next"])
+
+
+@pytest.fixture(scope="module")
+def qwen(backbones):
+    return UniMEProcessor.from_backbone(backbones["qwen2_vl"])
+
+
+def decode(processor, **inputs) -> list[str]:
+    """Prompts as the model sees them, with runs of placeholders as one '#' and no padding or start token."""
+    rows = processor(**inputs)
+    strings = []
+    for ids, mask in zip(rows["input_ids"], rows["attention_mask"]):
+        kept, previous = [], None
+        for token in ids[mask.bool()].tolist():
+            if token != processor.image_token_id or previous != token:
+                kept.append(token)
+            previous = token
+        text = processor.tokenizer.decode(kept).replace(processor.image_token, "#")
+        strings.append(text.removeprefix(processor.tokenizer.bos_token))
+    return strings
+
+
+def test_summary_prompts_are_the_papers(llava, pictures):
+    assert decode(llava, text=["A dog.", None, "A dog."], images=[None, pictures[0], pictures[0]]) == [
+        "[INST] A dog.\nSummary above sentence in one word: [/INST]",
+        "[INST] #\nSummary above image in one word: [/INST]",
+        "[INST] #\nA dog.\nSummary above image and text in one word: [/INST]",
+    ]
+
+
+def test_qwen_prompts(qwen, pictures):
+    assert decode(qwen, text=[None], images=[pictures[0]]) == [
+        "<|im_start|>user\n<|vision_start|>#<|vision_end|>\nSummary above image in one word:<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    ]
+
+
+def test_phrases_with_braces_are_left_alone(llava):
+    assert decode(llava, text=["{text} {image}"]) == ["[INST] {text} {image}\nSummary above sentence in one word: [/INST]"]
+
+
+def test_instruction_form(llava, pictures):
+    prompts = decode(
+        llava, text=["a cat", None, "red"], images=[None, pictures[0], pictures[1]], instruction="Represent it:"
+    )
+    assert prompts == ["Represent it: a cat\n", "#\nRepresent it:\n", "#\nRepresent it: red\n"]
+
+
+def test_one_instruction_per_example(llava):
+    assert decode(llava, text=["a", "b", "c"], instruction=["Find:", "", None]) == [
+        "Find: a\n",
+        "b",
+        "[INST] c\nSummary above sentence in one word: [/INST]",
+    ]
+
+
+@pytest.mark.parametrize("instruction", [None, "", " "])
+def test_raw_mmeb_string_is_taken_as_it_is(llava, qwen, pictures, instruction):
+    raw = "<|image_1|>\nRepresent the given image for classification\n"
+    assert decode(llava, text=[raw], images=[pictures[0]], instruction=instruction) == [
+        "#\nRepresent the given image for classification\n"
+    ]
+    assert decode(qwen, text=[raw], images=[pictures[0]], instruction=instruction) == [
+        "<|vision_start|>#<|vision_end|>\nRepresent the given image for classification\n"
+    ]
+
+
+def test_image_token_anywhere_in_the_string(llava, pictures):
+    assert decode(llava, text=["Given <|image_1|> find it"], images=[pictures[0]]) == ["Given # find it"]
+
+
+def test_stray_and_surplus_image_tokens_are_dropped(llava, pictures):
+    stray = "<|image_1|>\nFind a Wikipedia image that answers this question: who?\n"
+    assert decode(llava, text=[stray]) == ["Find a Wikipedia image that answers this question: who?\n"]
+    twice = "<|image_1|>\nA <|image_1|> b <image>"
+    assert decode(llava, text=[twice], images=[pictures[0]]) == ["#\nA b "]
+    assert decode(llava, text=["<image> a dog"]) == ["[INST] a dog\nSummary above sentence in one word: [/INST]"]
+
+
+def test_bare_target(llava, pictures):
+    assert decode(llava, text=["Yes"], instruction="") == ["Yes"]
+    assert decode(llava, text=[None], images=[pictures[0]], instruction="") == ["#\n"]
+
+
+def test_placeholder_counts_of_golden_images(golden_dir):
+    import numpy as np
+
+    arrays = np.load(golden_dir / "llava_next_tiny" / "io.npz")
+    geometry = {
+        "image_size": 56,
+        "patch_size": 14,
+        "vision_feature_select_strategy": "default",
+        "image_grid_pinpoints": [[56, 112], [112, 56], [112, 112], [56, 168]],
+    }
+    features = {"image_sizes": torch.from_numpy(arrays["image.image_sizes"])}
+    assert get_family("llava_next").count_image_tokens(features, geometry) == arrays["image.num_tokens"].tolist()
+    arrays = np.load(golden_dir / "qwen2_vl_tiny" / "io.npz")
+    features = {"image_grid_thw": torch.from_numpy(arrays["image.image_grid_thw"])}
+    assert get_family("qwen2_vl").count_image_tokens(features, {"spatial_merge_size": 2}) == [6, 10]
+
+
+@pytest.mark.parametrize("size", [(7, 300), (300, 7), (28, 28), (29, 55), (111, 113), (500, 333)])
+def test_placeholder_counts_fit_the_model(backbones, size):
+    """The library raises when the number of placeholders is not the number of features."""
+    from modeling_unime import UniMEModel
+
+    for family in ("llava_next", "qwen2_vl"):
+        if family == "qwen2_vl" and max(size) / min(size) > 40:
+            continue
+        processor = UniMEProcessor.from_backbone(backbones[family])
+        model = UniMEModel.from_backbone(backbones[family])
+        assert model(**processor(images=[Image.new("RGB", size)])).embeddings.isfinite().all()
+
+
+def test_truncation_shortens_the_users_text_only(llava, pictures):
+    text = "x" * 300
+    whole = llava(text=[text], images=[pictures[0]])["input_ids"][0]
+    images = int((whole == llava.image_token_id).sum())
+    limit = images + 100
+    row = llava(text=[text], images=[pictures[0]], max_length=limit)["input_ids"][0]
+    assert len(row) == limit and int((row == llava.image_token_id).sum()) == images
+    string = llava.tokenizer.decode(row)
+    assert string.endswith("x\nSummary above image and text in one word: [/INST]")
+    assert string.startswith("<s>[INST] <image>")
+
+
+def test_truncation_is_said_once(llava, monkeypatch):
+    from modeling_unime import processing_unime
+
+    said = []
+    monkeypatch.setattr(processing_unime.logger, "warning_once", said.append)
+    llava(text=["y" * 200], max_length=80)
+    assert len(said) == 1 and "max_length = 80" in said[0]
+    llava(text=["y"], max_length=80)
+    assert len(said) == 1
+
+
+def test_truncation_of_raw_strings_keeps_the_image(llava, pictures):
+    raw = "<|image_1|>\nRepresent the given image with the following question: " + "why " * 100
+    row = llava(text=[raw], images=[pictures[2]], max_length=160)["input_ids"][0]
+    whole = llava(text=[raw], images=[pictures[2]])["input_ids"][0]
+    assert len(row) == 160
+    assert int((row == llava.image_token_id).sum()) == int((whole == llava.image_token_id).sum())
+
+
+def test_what_cannot_fit_is_refused(llava, pictures):
+    with pytest.raises(ValueError, match="row 1 needs .* max_length is 20"):
+        llava(text=["a", "b"], images=[None, pictures[0]], max_length=20, instruction="")
+
+
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        ({}, "nothing to embed"),
+        ({"text": []}, "the batch is empty"),
+        ({"text": ["a", None]}, "row 1 of the batch has neither text nor image"),
+        ({"text": ["a", ""]}, "row 1 of the batch has neither text nor image"),
+        ({"text": ["a"], "images": [None, None]}, "one element per example"),
+        ({"text": ["a", "b"], "instruction": ["x"]}, "one element per example"),
+        ({"text": ["<image>"]}, "nothing but image tokens"),
+    ],
+)
+def test_bad_batches_are_refused(llava, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        llava(**inputs)
+
+
+def test_image_resolution(backbones, pictures):
+    processor = UniMEProcessor.from_backbone(backbones["llava_next"], image_resolution=56)
+    sizes = processor(images=pictures)["image_sizes"]
+    assert sizes.tolist() == [[56, 56]] * 3
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen"])
+def test_chat_template_gives_the_processors_prompts(name, request, pictures):
+    processor = request.getfixturevalue(name)
+    text, image = {"type": "text", "text": "A dog."}, {"type": "image", "image": pictures[0]}
+    system = {"role": "system", "content": [{"type": "text", "text": "Find it:"}]}
+    contents = ["A dog.", [text], [image], [image, text], [text, image]]
+    conversations = [[{"role": "user", "content": content}] for content in contents]
+    conversations += [[system, *conversation] for conversation in conversations]
+    rendered, _ = render_jinja_template(conversations, chat_template=processor.chat_template)
+    assert rendered == processor.apply_chat_template(conversations)
+
+
+def test_foreign_chat_template_and_video_are_refused(llava):
+    with pytest.raises(ValueError, match="builds its prompts itself"):
+        llava.apply_chat_template([{"role": "user", "content": "a"}], chat_template="x")
+    with pytest.raises(ValueError, match="not 'video'"):
+        llava.apply_chat_template([{"role": "user", "content": [{"type": "video", "video": "v"}]}])
+
+
+def test_chat_formats():
+    assert choose_chat_format({"<|im_start|>": 1}, "qwen2") == "chatml"
+    assert choose_chat_format({"<|start_header_id|>": 1}, "llama") == "llama3"
+    assert choose_chat_format({}, "mistral") == "mistral"
+    assert choose_chat_format({}, "llama") == "vicuna"
+    assert choose_chat_format({}, "gpt2") == "plain"
+    assert build_prompts("llama3")["text"].endswith("<|start_header_id|>assistant<|end_header_id|>\n\n \n")
+    with pytest.raises(ValueError, match="unknown chat_format 'alpaca'"):
+        build_prompts("alpaca")
+
+
+def test_missing_image_token_is_refused(backbones, llava):
+    from tiny_models import make_tokenizer
+
+    with pytest.raises(ValueError, match="no '<image>' token"):
+        UniMEProcessor(
+            llava.image_processor,
+            make_tokenizer([], bos=True),
+            family="llava_next",
+            prompts=llava.prompts,
+            geometry=llava.geometry,
+        )

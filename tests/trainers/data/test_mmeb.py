@@ -1,0 +1,285 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Loading, checking and mixing the rows of stage 2."""
+
+import json
+import pickle
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from modeling_unime.example import Example
+from trainers.data.bad_rows import BadRowError, BadRows, Place
+from trainers.data.columns import SourceError
+from trainers.data.mmeb import load_mmeb_train
+
+QUERY = "<|image_1|>\nName it.\n"
+FIND = "<|image_1|>\nRepresent the given image.\n"
+
+
+def make_images(folder, names):
+    """Noise pictures, each of its own seed."""
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def image_row(number, image, positive="a thing", **more):
+    return {"qry": f"{QUERY}{number}", "qry_image_path": image, "pos_text": positive, "pos_image_path": "", **more}
+
+
+def text_row(query, positive="p", **more):
+    return {"qry": query, "qry_image_path": "", "pos_text": positive, "pos_image_path": "", **more}
+
+
+def find_row(query, image, *negatives):
+    row = {"qry": query, "qry_image_path": "", "pos_text": FIND, "pos_image_path": image}
+    return {**row, "neg_text": [FIND] * len(negatives), "neg_image_path": list(negatives)}
+
+
+def load(sources, **options):
+    return load_mmeb_train(sources, progress=False, threads=2, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_images(tmp_path / "set", [f"images/{i}.png" for i in range(4)])
+    return tmp_path / "set"
+
+
+def zip_images(folder):
+    """Move the images of a set into an archive beside its files."""
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for path in sorted(folder.glob("images/*")):
+            archive.write(path, path.relative_to(folder))
+            path.unlink()
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_pairs_and_their_images(folder, archive):
+    pixels = np.asarray(Image.open(folder / "images/1.png"))
+    rows = [
+        image_row(0, "images/0.png", neg_text="n", neg_image_path=""),
+        find_row("find", "images/1.png", "images/2.png"),
+    ]
+    file = write_rows(folder / "train_a.jsonl", rows)
+    if archive:
+        zip_images(folder)
+    data = load(file)
+    assert len(data) == 2
+    first, second = data[0], data[1]
+    assert first.query == Example(f"{QUERY}0", "images/0.png", "")
+    assert first.positive == Example("a thing", None, "")
+    assert first.negatives == (Example("n", None, ""),)
+    assert first.source == "set/train_a" and first.place == Place(file, 1)
+    assert second.negatives == (Example(FIND, "images/2.png", ""),)
+    assert [image and image.size for image in data.load_images(first)] == [(24, 20), None, None]
+    query, positive, negative = data.load_images(second)
+    assert query is None and negative.mode == "RGB"
+    assert np.array_equal(np.asarray(positive), pixels)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert len(pickle.dumps(first)) < 1000
+
+
+def test_files_of_a_mixture_keep_their_own_images(tmp_path):
+    for number, name in enumerate(("a", "b")):
+        make_images(tmp_path / name, ["other.png"] * number + ["images/0.png"])
+        write_rows(tmp_path / name / "train_x.jsonl", [image_row(0, "images/0.png")])
+    write_rows(tmp_path / "c" / "train_x.jsonl", [text_row("no image here")])
+    data = load(str(tmp_path))
+    assert [source.name for source in data.sources] == ["a/train_x", "b/train_x", "c/train_x"]
+    assert [source.store for source in data.sources] == [0, 1, -1]
+    a, b = (np.asarray(data.load_images(data[i])[0]) for i in range(2))
+    assert not np.array_equal(a, b)
+    assert data.load_images(data[2]) == [None, None]
+
+
+def test_image_root(folder, tmp_path):
+    file = write_rows(tmp_path / "elsewhere" / "train_a.jsonl", [image_row(0, "images/0.png")])
+    with pytest.raises(BadRowError, match=r"train_a\.jsonl line 1: image 'images/0\.png' is missing"):
+        load(file)
+    zip_images(folder)
+    for root in (folder / "images.zip", [str(folder / "images.zip")]):
+        assert load(file, image_root=root).load_images(load(file, image_root=root)[0])[0].size == (24, 20)
+    with pytest.raises(ValueError, match="image_root has 2 values for 1 sources"):
+        load([file], image_root=[None, None])
+
+
+def test_group_is_the_content_of_the_positive(folder):
+    Image.open(folder / "images/1.png").save(folder / "images/copy.bmp")  # the same pixels, other bytes
+    rows = [
+        image_row(0, "images/0.png", "dog", neg_text="cat"),
+        image_row(1, "images/1.png", " dog\n", neg_text="dog"),
+        image_row(2, "images/0.png", "cat"),
+        find_row("a", "images/1.png", "images/2.png", "images/3.png"),
+        find_row("b", "images/copy.bmp", "images/1.png"),
+        find_row("c", "./images/2.png", "images/1.png"),
+        find_row("d", "images/3.png") | {"pos_text": "another text"},
+        find_row("e", "images/3.png") | {"pos_text": ""},
+    ]
+    data = load(write_rows(folder / "train_a.jsonl", rows))
+    pairs = list(data)
+    dog, cat, one, two = (pairs[i].group for i in (0, 2, 3, 5))
+    assert len({dog, cat, one, two}) == 4
+    assert [pair.group for pair in pairs[:6]] == [dog, dog, cat, one, one, two]
+    three = pairs[3].negative_groups[1]
+    assert [pair.negative_groups for pair in pairs] == [(cat,), (dog,), (), (two, three), (one,), (one,), (), ()]
+    assert len({pairs[6].group, pairs[7].group, three}) == 3  # text and picture count together
+    assert data.groups.tolist() == [pair.group for pair in pairs]
+    assert [pair.group for pair in load(str(folder))] == data.groups.tolist()
+
+    by_path = load(str(folder), image_check="exists")
+    assert by_path[3].group != by_path[4].group
+    assert by_path[5].group == by_path[3].negative_groups[0]  # a leading ./ is no other path
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_broken_images_are_known_before_training(folder, archive):
+    whole = (folder / "images/1.png").read_bytes()
+    (folder / "images/1.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "images/2.png").write_bytes(b"this is no image")
+    rows = [
+        image_row(0, "images/0.png"),
+        image_row(1, "images/1.png"),
+        find_row("c", "images/0.png", "images/2.png"),
+        image_row(3, "images/none.png"),
+        image_row(4, "../outside.png"),
+        image_row(5, "images/3.png"),
+        image_row(6, "images/1.png"),
+    ]
+    file = write_rows(folder / "train_a.jsonl", rows)
+    if archive:
+        zip_images(folder)
+    with pytest.raises(BadRowError, match=r"train_a\.jsonl line 2: image 'images/1\.png'.*cannot be decoded"):
+        load(file)
+    bad_rows = BadRows("skip")
+    data = load(file, on_bad_row=bad_rows)
+    assert [pair.place.line for pair in data] == [1, 6]
+    assert [row.place for row in bad_rows.rows] == [Place(file, line) for line in (2, 3, 4, 5, 7)]
+    for image in ("images/1.png", "images/2.png", "images/none.png", "../outside.png"):
+        assert repr(image) in bad_rows.report()
+
+    with pytest.raises(BadRowError, match=r"line 4: image 'images/none\.png' is missing"):
+        load(file, image_check="exists")
+    bad_rows = BadRows("skip")
+    load(file, image_check="exists", on_bad_row=bad_rows)
+    assert [row.place.line for row in bad_rows.rows] == [4, 5]
+    with pytest.raises(ValueError, match="image_check is 'quick'. Use one of full, exists"):
+        load(file, image_check="quick")
+
+
+def test_image_that_breaks_after_the_check(folder):
+    data = load(write_rows(folder / "train_a.jsonl", [image_row(0, "images/0.png"), image_row(1, "images/1.png")]))
+    (folder / "images/1.png").unlink()
+    assert data.load_images(data[0])[0] is not None
+    with pytest.raises(BadRowError, match=r"train_a\.jsonl line 2: image 'images/1\.png' is missing"):
+        data.load_images(data[1])
+
+
+def test_bad_rows_of_every_kind_are_listed(folder):
+    rows = [
+        json.dumps(row)
+        for row in (
+            text_row("fine"),
+            text_row("", "p"),
+            text_row("q", ""),
+            text_row("q", 3),
+            {"qry": "q", "pos_txt": "p"},
+            image_row(0, "images/none.png"),
+            {"qry": "other columns", "pos_text": "are fine"},
+        )
+    ]
+    file = folder / "train_a.jsonl"
+    file.write_text("\n".join([*rows, "{broken", ""]))
+    bad_rows = BadRows("skip")
+    data = load(str(file), on_bad_row=bad_rows)
+    assert [pair.place.line for pair in data] == [1, 7]
+    assert sorted(row.place.line for row in bad_rows.rows) == [2, 3, 4, 5, 6, 8]
+    assert "unknown column 'pos_txt' looks like 'pos_text'" in bad_rows.report()
+    with pytest.raises(BadRowError, match=r"train_a\.jsonl line 2: the query has neither"):
+        load(str(file))
+
+
+def test_file_without_a_usable_row_is_an_error(folder):
+    file = write_rows(folder / "train_a.jsonl", [image_row(0, "nowhere.png")])
+    with pytest.raises(SourceError, match=r"train_a\.jsonl: no usable row. The first fault: .*nowhere\.png"):
+        load(file, on_bad_row="skip")
+    with pytest.raises(SourceError, match="no usable row"):
+        load(write_rows(folder / "train_a.jsonl", []))
+
+
+def test_misspelt_column_and_unknown_sources(folder):
+    file = write_rows(folder / "train_a.jsonl", [{"qry": "q", "pos_text": "p", "neg_texts": "n"}])
+    with pytest.raises(SourceError, match=r"train_a\.jsonl: unknown column 'neg_texts' looks like 'neg_text'"):
+        load(file, on_bad_row="skip")
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        load(f"{folder}/*.parquet")
+    with pytest.raises(FileNotFoundError, match="no file named train_"):
+        load(str(folder / "images"))
+    with pytest.raises(ValueError, match="empty"):
+        load([])
+
+
+def test_weights_and_first_rows(folder):
+    a = write_rows(folder / "a" / "train_a.jsonl", [text_row(f"a{i}") for i in range(10)])
+    b = write_rows(folder / "b" / "train_b.jsonl", [text_row(f"b{i}") for i in range(6)])
+    data = load([a, b], weights=[2, 0.5])
+    counts = Counter(pair.query.text for pair in data)
+    assert len(data) == 23 and [source.rows_per_epoch for source in data.sources] == [20, 3]
+    assert all(counts[f"a{i}"] == 2 for i in range(10))
+    half = {name for name in counts if name.startswith("b")}
+    assert len(half) == 3
+    data.set_epoch(1)
+    assert {pair.query.text for pair in data} - half == {f"a{i}" for i in range(10)} | {
+        f"b{i}" for i in range(6)
+    } - half
+    assert data.source_indices.tolist() == [0] * 20 + [1] * 3
+
+    first = load([a, b], max_rows_per_source=4)
+    assert [pair.query.text for pair in first] == [f"{s}{i}" for s in "ab" for i in range(4)]
+    with pytest.raises(ValueError, match="weights has 1 values for 2 sources"):
+        load([a, b], weights=[1.0])
+    with pytest.raises(ValueError, match="positive numbers"):
+        load([a, b], weights=[1.0, 0.0])
+    with pytest.raises(ValueError, match="comes in two sources.*weight 2"):
+        load([a, str(folder)])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_mixture_does_not_depend_on_workers(folder, workers):
+    file = write_rows(folder / "train_a.jsonl", [text_row(f"{i}") for i in range(12)])
+    data = pickle.loads(pickle.dumps(load(file, weights=[0.5], seed=3)))  # as one process sends it to another
+    options = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": list, "batch_size": 4}
+    seen = []
+    loader = DataLoader(data, **options)
+    for epoch in range(3):
+        data.set_epoch(epoch)
+        seen.append([pair.query.text for batch in loader for pair in batch])
+    assert set(seen[0]) | set(seen[1]) == {f"{i}" for i in range(12)} and len(seen[0]) == 6
+    assert seen[2] == seen[0]
+    alone = load(file, weights=[0.5], seed=3)
+    assert [pair.query.text for pair in alone] == seen[0]
+
+
+def test_real_rows(data_dir):
+    data = load([f"{data_dir}/nlvr", f"{data_dir}/tabmwp", f"{data_dir}/grocery"], max_rows_per_source=150)
+    assert len(data) == 5 * 150
+    pair = data[150]
+    assert pair.source == "tabmwp/train_vqa" and pair.query.text.startswith("<|image_1|>\nRepresent the given image")
+    assert data.load_images(pair)[0].mode == "RGB"
+    # 10 rows of the same product have the same name, or the same catalogue picture
+    groups = Counter(data.groups.tolist())
+    assert max(groups.values()) >= 5
+    for index in np.flatnonzero(data.groups == data[-1].group):
+        assert data[index].positive == data[-1].positive

@@ -1,0 +1,127 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The gradient cache gives the plain loss's value and gradients, with dropout and uneven chunks."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from trainers import gradient_cache
+from trainers.gradient_cache import gradient_cached_step
+from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SimilarityDistillationLoss
+
+CHUNKS = [5, 5, 3]  # the last one is smaller
+
+
+def make_model(dropout: float) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 8)).double().train()
+
+
+def make_loss(name: str):
+    torch.manual_seed(1)
+    teacher = torch.randn(13, 5, dtype=torch.float64)
+    if name == "distillation":
+        loss = SimilarityDistillationLoss(temperature=0.5, block_size=4)
+        return lambda embeddings: loss(embeddings, teacher)
+    loss = HardNegativeInfoNCELoss(temperature=0.1, num_hard_negatives=3) if name == "hard_negative" else InfoNCELoss(0.1)
+    return lambda embeddings: loss(embeddings[:6], embeddings[6:])
+
+
+def chunks_of(inputs: torch.Tensor) -> list[dict]:
+    return [{"x": part} for part in inputs.split(CHUNKS)]
+
+
+def plain_step(model: nn.Module, chunks: list[dict], loss_function) -> torch.Tensor:
+    """All chunks with a graph, one loss, one backward."""
+    loss = loss_function(torch.cat([model(chunk["x"]) for chunk in chunks]))
+    loss.backward()
+    return loss.detach()
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def run(step, dropout: float, loss_name: str) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    model = make_model(dropout)
+    inputs = torch.randn(13, 6, dtype=torch.float64)
+    torch.manual_seed(3)
+    loss = step(model, chunks_of(inputs), make_loss_with_kept_state(loss_name))
+    return loss, gradients(model), torch.rand(1)
+
+
+def make_loss_with_kept_state(name: str):
+    with torch.random.fork_rng():
+        return make_loss(name)
+
+
+def cached_step(model, chunks, loss_function):
+    return gradient_cached_step(chunks, lambda chunk: model(chunk["x"]), loss_function, lambda loss: loss.backward())
+
+
+@pytest.mark.parametrize("loss_name", ["distillation", "hard_negative", "info_nce"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_equals_plain_step(loss_name, dropout):
+    plain_loss, plain, plain_random = run(plain_step, dropout, loss_name)
+    cached_loss, cached, cached_random = run(cached_step, dropout, loss_name)
+    torch.testing.assert_close(cached_loss, plain_loss, rtol=1e-12, atol=1e-12)
+    for a, b in zip(plain, cached, strict=True):
+        assert a.abs().max() > 1e-6, "a gradient of zero proves nothing"
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
+    assert torch.equal(plain_random, cached_random), "what follows the step must draw the same random numbers"
+
+
+def test_dropout_is_active_and_replay_is_needed(monkeypatch):
+    """The control: without replaying the random state the gradients differ."""
+    _, without_dropout, _ = run(plain_step, 0.0, "info_nce")
+    _, plain, _ = run(plain_step, 0.4, "info_nce")
+    assert max((a - b).abs().max() for a, b in zip(plain, without_dropout)) > 1e-3
+    monkeypatch.setattr(gradient_cache.RandomState, "replay", lambda self: contextlib.nullcontext())
+    _, broken, _ = run(cached_step, 0.4, "info_nce")
+    assert max((a - b).abs().max() for a, b in zip(plain, broken)) > 1e-3
+
+
+def test_single_chunk_is_embedded_once():
+    calls = []
+    model = make_model(0.0)
+
+    def embed(chunk):
+        calls.append(1)
+        return model(chunk["x"])
+
+    inputs = torch.randn(13, 6, dtype=torch.float64)
+    gradient_cached_step([{"x": inputs}], embed, make_loss("info_nce"), lambda loss: loss.backward())
+    assert len(calls) == 1
+
+
+def test_scale_and_synchronisation():
+    """The scale reaches the gradients, not the reported loss; only the last chunk synchronises."""
+    deferred = []
+
+    @contextlib.contextmanager
+    def defer():
+        deferred.append(1)
+        yield
+
+    inputs = torch.randn(13, 6, dtype=torch.float64)
+    reference, scaled = make_model(0.0), make_model(0.0)
+    loss = plain_step(reference, chunks_of(inputs), make_loss("info_nce"))
+    other = gradient_cached_step(
+        chunks_of(inputs),
+        lambda chunk: scaled(chunk["x"]),
+        make_loss("info_nce"),
+        lambda value: value.backward(),
+        defer_synchronisation=defer,
+        scale=3.0,
+    )
+    torch.testing.assert_close(other, loss)
+    for a, b in zip(gradients(reference), gradients(scaled)):
+        torch.testing.assert_close(b, 3 * a)
+    assert len(deferred) == len(CHUNKS) - 1
+
+
+def test_no_chunk_is_refused():
+    with pytest.raises(ValueError, match="no chunk"):
+        gradient_cached_step([], None, None, None)

@@ -1,0 +1,46 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Training touches the LLM only, and merging LoRA changes nothing."""
+
+import pytest
+import torch
+
+from modeling_unime import UniMEModel, UniMEProcessor
+from trainers.lora import lora_pattern, merge_lora, prepare_for_training
+
+
+@pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_only_the_llm_is_trained(family, rank, backbones):
+    model = prepare_for_training(UniMEModel.from_backbone(backbones[family]), rank)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained and all("model.language_model." in name for name in trained)
+    if rank:
+        assert all("lora_" in name for name in trained)
+        for projection in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
+            assert sum(projection in name for name in trained) == 2 * 2, f"{projection}: A and B in both layers"
+
+
+def test_pattern_does_not_match_the_vision_tower(backbones):
+    import re
+
+    model = UniMEModel.from_backbone(backbones["llava_next"])
+    matched = [name for name, _ in model.named_modules() if re.fullmatch(lora_pattern(model), name)]
+    assert len(matched) == 14
+    assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
+
+
+def test_merged_model_gives_the_same_embeddings(backbones, tmp_path):
+    folder = backbones["llava_next"]
+    inputs = UniMEProcessor.from_backbone(folder)(text=["one", "two"])
+    untrained = UniMEModel.from_backbone(folder)(**inputs).embeddings
+    model = prepare_for_training(UniMEModel.from_backbone(folder), 4)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    model.eval()
+    adapted = model(**inputs).embeddings
+    merge_lora(model).save_pretrained(tmp_path)
+    merged = UniMEModel.from_pretrained(tmp_path)(**inputs).embeddings
+    torch.testing.assert_close(merged, adapted, atol=1e-6, rtol=0)
+    assert (adapted - untrained).abs().max() > 1e-3
