@@ -1,0 +1,83 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Options of `python -m evaluation.run`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evaluation.kinds import parse_patterns
+
+
+@dataclass
+class EvaluationArguments:
+    """What to evaluate, on what, and where the results go. Every option is described in its `help`."""
+
+    model: str = field(
+        metadata={
+            "help": "Folder of a saved model (or its name on the Hub). 'sentence-transformers:FOLDER' evaluates any "
+            "SentenceTransformer instead, as a baseline."
+        }
+    )
+    data: list[str] = field(
+        metadata={
+            "help": "Data files (.jsonl, .jsonl.gz, .json, .csv, .parquet) and folders. Of a folder, all eval_* "
+            "files, SugarCrepe's seven files and test-*.parquet are taken, at any depth."
+        }
+    )
+    output: str = field(
+        metadata={"help": "Folder for results.json, results.md and results/ with one file per data set."}
+    )
+    image_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or zip archive with the images of all data files. Default: the folder of each data file, "
+            "then images.zip beside it."
+        },
+    )
+    batch_size: int = field(default=32, metadata={"help": "Examples per forward pass."})
+    device: str = field(
+        default="auto", metadata={"help": "'auto' (an accelerator if there is one), 'cpu', 'cuda', 'cuda:1', ..."}
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto", metadata={"help": "Type of the weights; 'auto' is bfloat16 on CUDA and float32 elsewhere."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Token limit passed to the processor. Default: the processor's own."}
+    )
+    num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that prepare batches ahead of the model. Default: 4 on an accelerator, none on a CPU."
+        },
+    )
+    limit: int | None = field(
+        default=None,
+        metadata={
+            "help": "Use only the first so many rows of each file, for a trial: rows are often sorted by class, so "
+            "that the score of a part says little about the whole."
+        },
+    )
+    on_bad_row: Literal["error", "skip"] = field(
+        default="error",
+        metadata={
+            "help": "What to do about a row with wrong fields or with a missing or damaged image: stop before the "
+            "model is loaded, or leave the row out, count it and list it in the results."
+        },
+    )
+    kinds: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "GLOB=KIND pairs that set the kind (classification, vqa, retrieval, grounding) of data sets by "
+            "name. Otherwise the names of MMEB's sets and *class*, *vqa*, *grounding* decide; the rest is retrieval."
+        },
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("max_length", 1), ("num_workers", 0), ("limit", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        parse_patterns(self.kinds)

@@ -1,0 +1,99 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Any SentenceTransformer under the same harness: `--model sentence-transformers:FOLDER`.
+
+Text goes in as it is, an image as a picture, both together as the dictionary that multimodal SentenceTransformers
+take. MMEB's image token means nothing to these models and is left out; an instruction is put before the text.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
+from evaluation.mmeb import IMAGE_TOKEN
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageStore
+
+
+class SentenceTransformerEncoder(BaseEncoder):
+    """A SentenceTransformer as encoder.
+
+    Args:
+        model: A SentenceTransformer.
+        batch_size: Examples per forward pass.
+    """
+
+    def __init__(self, model: SentenceTransformer, batch_size: int = 32):
+        super().__init__(batch_size)
+        self.model = model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 32,
+        max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> "SentenceTransformerEncoder":
+        """Load from a folder or from the Hub; options as in `Encoder.from_pretrained`."""
+        where = pick_device(device)
+        loaded = SentenceTransformer(
+            str(model),
+            device=str(where),
+            trust_remote_code=trust_remote_code,
+            model_kwargs={"dtype": pick_dtype(dtype, where)},
+        )
+        if max_length is not None:
+            loaded.max_seq_length = max_length
+        return cls(loaded, batch_size)
+
+    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
+        """See `BaseEncoder.check`; also refuses what the model does not read."""
+        super().check(examples, store, description)
+        for example in examples:
+            needed = _modality(example)
+            if not self.model.supports(needed):
+                raise EncodingError(
+                    f"{description}: this baseline reads {', '.join(map(str, self.model.modalities))}, but the data "
+                    f"set has {example.describe()}; leave the data set out for it"
+                )
+
+    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+        """See `BaseEncoder.encode_batches`."""
+        for batch in batches:
+            images = [None if example.image is None else store.open(example.image) for example in batch]
+            inputs = [_to_input(example, image) for example, image in zip(batch, images, strict=True)]
+            vectors: list[np.ndarray | None] = [None] * len(batch)
+            for modality in dict.fromkeys(map(_modality, batch)):  # not every model takes mixed batches
+                rows = [row for row, example in enumerate(batch) if _modality(example) == modality]
+                output = self.model.encode(
+                    [inputs[row] for row in rows],
+                    batch_size=len(rows),
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+                for row, vector in zip(rows, output, strict=True):
+                    vectors[row] = vector
+            yield np.stack(vectors).astype(np.float32)  # (B, D)
+
+
+def _text(example: Example) -> str:
+    return " ".join(filter(None, [example.instruction, (example.text or "").replace(IMAGE_TOKEN, "").strip()]))
+
+
+def _to_input(example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
+    text = _text(example)
+    if image is None:
+        return text
+    return {"text": text, "image": image} if text else image
+
+
+def _modality(example: Example) -> str | tuple[str, str]:
+    if example.image is None:
+        return "text"
+    return ("image", "text") if _text(example) else "image"

@@ -1,0 +1,281 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""From examples to an embedding matrix: each distinct example once, in batches of similar cost.
+
+`BaseEncoder` does what every encoder needs (distinct examples, order, progress, refusal of NaN); `Encoder` adds the
+model and the processor.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+from transformers import AutoModel, AutoProcessor, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+import modeling_unime  # noqa: F401  (registers its classes with AutoModel and AutoProcessor)
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageStore
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class EncodingError(ValueError):
+    """An example got an unusable embedding, or cannot be encoded."""
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolve the `device` option.
+
+    Args:
+        device: "auto" (the first accelerator, else the CPU) or what `torch.device` takes.
+
+    Returns:
+        The device.
+
+    Raises:
+        EncodingError: If there is no such device.
+    """
+    if device != "auto":
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise EncodingError(f"device {device!r} is unknown: {error}") from error
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise EncodingError(f"device {device!r}: this machine has no CUDA device that torch can use")
+        return chosen
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Resolve the `dtype` option.
+
+    Args:
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        device: Where the model will run.
+
+    Returns:
+        The data type of the weights.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return DTYPES[dtype]
+
+
+class BaseEncoder(ABC):
+    """Encodes each distinct example once.
+
+    Args:
+        batch_size: Examples per forward pass.
+    """
+
+    def __init__(self, batch_size: int = 32):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+        """Encode batches one after the other.
+
+        Args:
+            batches: Non-empty lists of examples.
+            store: Where images lie; `None` if no example has one.
+
+        Yields:
+            (B, D) float32 for each batch.
+        """
+
+    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
+        """Refuse what cannot be encoded, before time is spent on anything.
+
+        Args:
+            examples: What is to be encoded.
+            store: Where images lie.
+            description: Data set name, for the message.
+
+        Raises:
+            EncodingError: If there are no examples, one is empty, or images are named without a store.
+        """
+        if not examples:
+            raise EncodingError(f"{description}: there is nothing to encode")
+        for number, example in enumerate(examples):
+            if example.is_empty:
+                raise EncodingError(f"{description}: example {number} has neither a text nor an image")
+            if example.image is not None and store is None:
+                raise EncodingError(f"{description}: example {number} has an image but no image store was given")
+
+    def encode(
+        self, examples: Sequence[Example], store: ImageStore | None = None, description: str = "encoding"
+    ) -> np.ndarray:
+        """Encode examples; equal ones (text, image path, instruction) once.
+
+        Args:
+            examples: What to encode.
+            store: Where images lie. Default: none, for examples without images.
+            description: Shown at the progress bar and in messages.
+
+        Returns:
+            (N, D) float32, in the order of the examples.
+
+        Raises:
+            EncodingError: See `check`; also if an embedding is NaN, infinite or zero, naming the example.
+            ImageError: If an image cannot be read.
+        """
+        self.check(examples, store, description)
+        # The costliest first, so that memory runs out at once if it does: images together, then by length of the text.
+        order = sorted(dict.fromkeys(examples), key=lambda e: (e.image is not None, len(e.text or "")), reverse=True)
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        vectors = None
+        done = 0
+        with tqdm(total=len(order), desc=description, unit="example", disable=None, leave=False) as bar:
+            for batch, output in zip(batches, self.encode_batches(batches, store), strict=True):
+                if len(output) != len(batch):
+                    raise EncodingError(f"{description}: {len(batch)} examples gave {len(output)} embeddings")
+                _check_usable(batch, output, description)
+                if vectors is None:
+                    vectors = np.empty((len(order), output.shape[1]), dtype=np.float32)  # (U, D)
+                vectors[done : done + len(batch)] = output
+                done += len(batch)
+                bar.update(len(batch))
+        position = {example: number for number, example in enumerate(order)}
+        return vectors[[position[example] for example in examples]]  # (N, D)
+
+
+def _check_usable(batch: list[Example], output: np.ndarray, description: str) -> None:
+    finite = np.isfinite(output).all(axis=1)  # (B,)
+    zero = ~output.any(axis=1)  # (B,)
+    for number in np.flatnonzero(~finite | zero):
+        fault = "all zero" if zero[number] else "NaN or infinite"
+        raise EncodingError(
+            f"{description}: the embedding of {batch[number].describe()} is {fault}; "
+            "check the weights, or use --dtype float32 if half precision overflows"
+        )
+
+
+class _Batches(Dataset):
+    """Decodes images and builds tensors, one item per batch; runs in the workers of a DataLoader."""
+
+    def __init__(
+        self, batches: list[list[Example]], store: ImageStore | None, processor: Any, options: dict[str, Any]
+    ):
+        self.batches = batches
+        self.store = store
+        self.processor = processor
+        self.options = options
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        batch = self.batches[number]
+        instructions = [example.instruction for example in batch]
+        same = all(instruction == instructions[0] for instruction in instructions)
+        inputs = self.processor(
+            text=[example.text for example in batch],
+            images=[None if example.image is None else self.store.open(example.image) for example in batch],
+            instruction=instructions[0] if same else instructions,
+            return_tensors="pt",
+            **self.options,
+        )
+        return dict(inputs)
+
+
+def _as_it_is(inputs: dict[str, Any]) -> dict[str, Any]:
+    return inputs
+
+
+class Encoder(BaseEncoder):
+    """A UniME model with its processor.
+
+    Args:
+        model: Called as `model(**inputs)`, gives `embeddings` (B, D).
+        processor: Called with `text`, `images`, `instruction`, one element per example.
+        batch_size: Examples per forward pass (default 32).
+        device: Where to run. Default: where the model is.
+        max_length: Token limit passed to the processor. Default: the processor's own.
+        num_workers: Processes that decode images and build tensors ahead of the model. Default: 4 on an accelerator;
+            0, the main process itself, on the CPU.
+
+    Example:
+        >>> encoder = Encoder.from_pretrained("outputs/stage2")                               # doctest: +SKIP
+        >>> encoder.encode([Example("a dog"), Example(image="dog.jpg")], ImageStore("photos"))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+        max_length: int | None = None,
+        num_workers: int | None = None,
+    ):
+        super().__init__(batch_size)
+        self.model = model.eval() if device is None else model.eval().to(device)
+        self.processor = processor
+        self.max_length = max_length
+        parameter = next(self.model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.num_workers = (0 if self.device.type == "cpu" else 4) if num_workers is None else num_workers
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 32,
+        max_length: int | None = None,
+        num_workers: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Encoder":
+        """Load model and processor from a saved folder.
+
+        Args:
+            model: Folder with configuration, weights and processor files.
+            device: "auto", "cpu", "cuda", "cuda:1", ...
+            dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+            batch_size: See the class.
+            max_length: See the class.
+            num_workers: See the class.
+            trust_remote_code: Run the Python files in the folder, if its model type is not one of this package's or
+                of transformers'.
+
+        Returns:
+            The encoder.
+        """
+        where = pick_device(device)
+        config, _ = PreTrainedConfig.get_config_dict(model)
+        known = config.get("model_type") in CONFIG_MAPPING
+        options = {"trust_remote_code": trust_remote_code and not known}
+        loaded = AutoModel.from_pretrained(model, dtype=pick_dtype(dtype, where), **options)
+        processor = AutoProcessor.from_pretrained(model, **options)
+        return cls(loaded, processor, batch_size, where, max_length, num_workers)
+
+    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+        """See `BaseEncoder.encode_batches`."""
+        options = {} if self.max_length is None else {"max_length": self.max_length}
+        loader = DataLoader(
+            _Batches(batches, store, self.processor, options),
+            batch_size=None,
+            num_workers=min(self.num_workers, len(batches)),
+            collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
+        )
+        for inputs in loader:
+            with torch.inference_mode():
+                output = self.model(**{name: self._move(value) for name, value in inputs.items()})
+            yield output.embeddings.float().cpu().numpy()  # (B, D)
+
+    def _move(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self.device, dtype=self.dtype if value.is_floating_point() else None, non_blocking=True)

@@ -1,0 +1,69 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""What a result depends on, as one short string: a finished data set is computed again only if it changes.
+
+Weights are told by size and time of last change (hashing many gigabytes at each start would cost minutes), everything
+small by its bytes. Images in plain folders are not looked at: after replacing some, remove the result.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import modeling_unime
+from evaluation.data_files import file_digest
+from modeling_unime.image_store import ImageStore
+
+WEIGHTS = ("*.safetensors", "*.bin")
+SMALL_FILES = ("*config*.json", "modules.json", "*token*", "vocab*", "merges.txt", "*.model", "*.jinja", "*.py")
+
+
+def _stamp(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def model_identity(folder: Path) -> dict[str, Any]:
+    """Identity of the files that a model is loaded from.
+
+    Args:
+        folder: Model folder; for a SentenceTransformer its module folders are looked into as well.
+
+    Returns:
+        Relative path to size and time for weights, to a digest for the rest.
+    """
+    folders = [folder]
+    if (folder / "modules.json").is_file():
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        folders += [folder / module["path"] for module in modules if module["path"]]
+    identity: dict[str, Any] = {}
+    for place in folders:
+        for patterns, describe in ((SMALL_FILES, file_digest), (WEIGHTS, _stamp)):
+            for path in sorted({path for pattern in patterns for path in place.glob(pattern) if path.is_file()}):
+                identity[str(path.relative_to(folder))] = describe(path)
+    return identity
+
+
+def code_identity() -> str:
+    """Digest of the Python files of `modeling_unime` and `evaluation`."""
+    digest = hashlib.sha256()
+    for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint(data_file: Path, image_root: str | None, common: dict[str, Any]) -> str:
+    """Fingerprint of one result.
+
+    Args:
+        data_file: The data file; its bytes count.
+        image_root: The `image_root` option; archives count by size and time.
+        common: What all data sets of a run share: model, code, options.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    archives = [_stamp(root) for root in ImageStore.find(data_file, image_root).roots if root.is_file()]
+    content = {"data": file_digest(data_file), "archives": archives, **common}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,87 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The kind of a data set (classification, vqa, retrieval, grounding), by its name; means are taken per kind."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+KINDS = ("classification", "vqa", "retrieval", "grounding")
+
+# The 36 sets of MMEB: kind, sets seen in training, sets not seen (arXiv 2410.05160, Table 1).
+MMEB = {
+    "classification": (
+        ("ImageNet-1K", "N24News", "HatefulMemes", "VOC2007", "SUN397"),
+        ("Place365", "ImageNet-A", "ImageNet-R", "ObjectNet", "Country211"),
+    ),
+    "vqa": (
+        ("OK-VQA", "A-OKVQA", "DocVQA", "InfographicsVQA", "ChartQA", "Visual7W"),
+        ("ScienceQA", "VizWiz", "GQA", "TextVQA"),
+    ),
+    "retrieval": (
+        ("VisDial", "CIRR", "VisualNews_t2i", "VisualNews_i2t", "MSCOCO_t2i", "MSCOCO_i2t", "NIGHTS", "WebQA"),
+        ("FashionIQ", "Wiki-SS-NQ", "OVEN", "EDIS"),
+    ),
+    "grounding": (("MSCOCO",), ("RefCOCO", "RefCOCO-Matching", "Visual7W-Pointing")),
+}
+_MMEB_SETS = {
+    name.lower(): (kind, split)
+    for kind, splits in MMEB.items()
+    for split, names in zip(("in-distribution", "out-of-distribution"), splits, strict=True)
+    for name in names
+}
+
+DEFAULT_PATTERNS = (
+    ("*class*", "classification"),
+    ("*vqa*", "vqa"),
+    ("*grounding*", "grounding"),
+    ("*", "retrieval"),
+)
+
+
+def parse_patterns(patterns: Sequence[str]) -> list[tuple[str, str]]:
+    """Read the `kinds` option.
+
+    Args:
+        patterns: Strings `glob=kind`.
+
+    Returns:
+        Pairs of glob and kind.
+
+    Raises:
+        ValueError: If a string is not of that form or names no kind.
+    """
+    pairs = []
+    for pattern in patterns:
+        glob, separator, kind = pattern.rpartition("=")
+        if not separator or not glob or kind not in KINDS:
+            raise ValueError(f"kinds: {pattern!r} must be GLOB=KIND with a kind out of {', '.join(KINDS)}")
+        pairs.append((glob, kind))
+    return pairs
+
+
+def mmeb_set(name: str) -> tuple[str, str] | None:
+    """Recognise a data set of MMEB.
+
+    Args:
+        name: Data set name such as "mmeb/GQA" or, in the layout of the Hub, "GQA/test".
+
+    Returns:
+        Kind, and "in-distribution" or "out-of-distribution"; `None` if it is not one of the 36.
+    """
+    folder, _, stem = name.lower().rpartition("/")
+    return _MMEB_SETS.get(folder if stem == "test" else stem)
+
+
+def kind_of(name: str, patterns: Sequence[tuple[str, str]] = ()) -> str:
+    """Kind of a data set.
+
+    Args:
+        name: Data set name.
+        patterns: Pairs of glob and kind, asked first, in order; then the names of MMEB's sets, then `*class*`,
+            `*vqa*`, `*grounding*`; what is left is retrieval. Capitals do not matter.
+
+    Returns:
+        One of `KINDS`.
+    """
+    known = mmeb_set(name)
+    defaults = ((name, known[0]), *DEFAULT_PATTERNS) if known else DEFAULT_PATTERNS
+    return next(kind for glob, kind in (*patterns, *defaults) if fnmatchcase(name.lower(), glob.lower()))

@@ -1,0 +1,270 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Evaluate a model on data files: `python -m evaluation.run --model DIR --data FILE_OR_DIR... --output DIR`.
+
+All rows and images are checked before the model is loaded. Each data set's result is written as soon as it is there;
+started again, the program takes over what is finished and depends on nothing that changed since.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from evaluation import report
+from evaluation.arguments import EvaluationArguments
+from evaluation.command_line import parse_dataclasses
+from evaluation.data_files import DataError, data_set_name, find_data_files
+from evaluation.encoder import BaseEncoder, Encoder, EncodingError, pick_device, pick_dtype
+from evaluation.fingerprint import code_identity, fingerprint, model_identity
+from evaluation.kinds import kind_of, parse_patterns
+from evaluation.load import LoadedTask, load_task
+from evaluation.metrics import MetricError
+from modeling_unime.image_store import ImageError
+
+BASELINE_PREFIX = "sentence-transformers:"
+
+
+def find_model(name: str) -> Path:
+    """Folder of the model that is to be evaluated.
+
+    Args:
+        name: The `model` option: a folder or a name on the Hub, with or without the baseline prefix.
+
+    Returns:
+        The folder; a model from the Hub is downloaded.
+
+    Raises:
+        DataError: If there is no such model.
+    """
+    place = name.removeprefix(BASELINE_PREFIX)
+    folder = Path(place)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(place))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise DataError(f"model {place!r} is neither a folder nor can it be had from the Hub: {error}") from error
+    needed = "modules.json" if name.startswith(BASELINE_PREFIX) else "config.json"
+    if not (folder / needed).is_file():
+        raise DataError(f"model folder {str(folder)!r} has no {needed}; give the folder that save_pretrained wrote")
+    return folder
+
+
+def make_encoder(arguments: EvaluationArguments) -> BaseEncoder:
+    """Load the encoder that the options name.
+
+    Args:
+        arguments: The options.
+
+    Returns:
+        The encoder.
+    """
+    options: dict[str, Any] = {
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+        "batch_size": arguments.batch_size,
+        "max_length": arguments.max_length,
+        "trust_remote_code": arguments.trust_remote_code,
+    }
+    folder = str(find_model(arguments.model))
+    if arguments.model.startswith(BASELINE_PREFIX):
+        if find_spec("sentence_transformers") is None:
+            raise DataError("baselines need the package sentence-transformers")
+        from evaluation.baselines import SentenceTransformerEncoder
+
+        return SentenceTransformerEncoder.from_pretrained(folder, **options)
+    return Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+
+
+def common_identity(arguments: EvaluationArguments) -> dict[str, Any]:
+    """The part of the fingerprints that all data sets of a run share.
+
+    Args:
+        arguments: The options.
+
+    Returns:
+        Ready for JSON.
+    """
+    device = pick_device(arguments.device)
+    return {
+        "model": model_identity(find_model(arguments.model)),
+        "baseline": arguments.model.startswith(BASELINE_PREFIX),
+        "code": code_identity(),
+        "device": device.type,
+        "dtype": str(pick_dtype(arguments.dtype, device)),
+        "max_length": arguments.max_length,
+        "limit": arguments.limit,
+        "on_bad_row": arguments.on_bad_row,
+    }
+
+
+def read_finished(path: Path, expected: str) -> report.Result | None:
+    """An earlier result, if it was made under the same conditions.
+
+    Args:
+        path: Where it would lie.
+        expected: Fingerprint it must have.
+
+    Returns:
+        The result, or `None`.
+    """
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return None  # written by something else; it is computed again and replaced
+    return result if result.get("fingerprint") == expected else None
+
+
+def evaluate_one(name: str, mark: str, loaded: LoadedTask, encoder: BaseEncoder) -> report.Result:
+    """Encode and score one data set.
+
+    Args:
+        name: Data set name.
+        mark: Its fingerprint.
+        loaded: The checked task.
+        encoder: The encoder.
+
+    Returns:
+        The result, ready for JSON, without the kind.
+    """
+    start = time.perf_counter()
+    task = loaded.task
+    score = task.evaluate(encoder)
+    return {
+        "name": name,
+        "form": task.form,
+        "rows": task.row_count,
+        "skipped": {"count": len(loaded.skipped), "rows": loaded.skipped},
+        "encoded": len(task.index.examples),
+        "headline": list(task.headline),
+        "metrics": score.metrics,
+        "chance": score.chance,
+        **score.details,
+        "seconds": round(time.perf_counter() - start, 3),
+        "fingerprint": mark,
+    }
+
+
+def evaluate(
+    arguments: EvaluationArguments, encoder_maker: Callable[[EvaluationArguments], BaseEncoder] = make_encoder
+) -> Path:
+    """Run the evaluation.
+
+    Args:
+        arguments: The options.
+        encoder_maker: Loads the encoder; called once, after all checks, and only if something is left to encode.
+
+    Returns:
+        Path of results.json.
+
+    Raises:
+        DataError: If model folder, data or output cannot be used.
+        ImageError: If an image root cannot be used.
+        EncodingError: If an example cannot be encoded. Finished data sets are kept.
+        MetricError: If embeddings are NaN, zero or constant. Finished data sets are kept.
+    """
+    start = time.perf_counter()
+    output = Path(arguments.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output {arguments.output!r} cannot be made: {error}") from error
+    common = common_identity(arguments)
+    results: dict[str, report.Result] = {}
+    waiting: dict[str, tuple[str, LoadedTask]] = {}
+    files = find_data_files(arguments.data)
+    for path in files:
+        name = data_set_name(path)
+        mark = fingerprint(path, arguments.image_root, common)
+        finished = read_finished(_result_path(output, name), mark)
+        if finished is not None:
+            results[name] = finished
+            print(f"{name}: finished earlier", flush=True)
+            continue
+        loaded = load_task(path, arguments.image_root, arguments.limit, arguments.on_bad_row)
+        waiting[name] = (mark, loaded)
+        skipped = f", {len(loaded.skipped)} skipped" if loaded.skipped else ""
+        print(
+            f"{name}: {loaded.task.row_count} rows{skipped}, {len(loaded.task.index.examples)} to encode", flush=True
+        )
+    reused = list(results)
+    if waiting:
+        encoder = encoder_maker(arguments)
+        for name, (_, loaded) in waiting.items():
+            encoder.check(loaded.task.index.examples, loaded.task.store, name)
+        for name in list(waiting):
+            mark, loaded = waiting.pop(name)  # lets go of the task's memory
+            results[name] = evaluate_one(name, mark, loaded, encoder)
+            report.write_atomically(_result_path(output, name), report.to_json(results[name]))
+            shown = ", ".join(f"{metric} {results[name]['metrics'][metric]:.4f}" for metric in loaded.task.headline)
+            print(f"{name}: {shown} ({results[name]['seconds']:.1f} s)", flush=True)
+    ordered = [results[data_set_name(path)] for path in files]
+    return write_report(arguments, output, ordered, reused, time.perf_counter() - start)
+
+
+def write_report(
+    arguments: EvaluationArguments, output: Path, results: list[report.Result], reused: list[str], seconds: float
+) -> Path:
+    """Write results.json and results.md.
+
+    Args:
+        arguments: The options.
+        output: Folder.
+        results: Results in the order of the data files.
+        reused: Names of those taken from an earlier run.
+        seconds: Wall time of this run.
+
+    Returns:
+        Path of results.json.
+    """
+    patterns = parse_patterns(arguments.kinds)
+    for result in results:
+        # The kind is a matter of presentation, so it is no part of what is kept between runs.
+        result["kind"] = kind_of(result["name"], patterns) if result["form"] == "mmeb" else result["form"]
+    device = pick_device(arguments.device)
+    content = {
+        "model": arguments.model,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "wall_seconds": round(seconds, 1),
+        "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
+        **report.environment(device),
+        "options": vars(arguments),
+        "reused": reused,
+        "summary": report.summarise(results),
+        "data_sets": results,
+    }
+    path = output / "results.json"
+    report.write_atomically(path, report.to_json(content))
+    report.write_atomically(output / "results.md", report.results_page(content))
+    return path
+
+
+def _result_path(output: Path, name: str) -> Path:
+    return output / "results" / f"{name}.json"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command line.
+
+    Args:
+        argv: Command line without the program. Default: that of this process.
+    """
+    (arguments,) = parse_dataclasses(
+        [EvaluationArguments], argv, prog="python -m evaluation.run", description="Evaluate an embedding model."
+    )
+    try:
+        path = evaluate(arguments)
+    except (DataError, ImageError, EncodingError, MetricError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

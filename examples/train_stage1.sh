@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Stage 1: distil a text-embedding teacher into the LLM of a multimodal model.
+#
+#   examples/train_stage1.sh RECIPE.yaml [--option value ...]
+#
+# One process per GPU of this machine (one on a machine without), or as many as the recipe's expected_world_size says.
+# Several machines: add --nnodes M --node_rank R --master_addr HOST on each. See python -m trainers.train_stage1 --help.
+set -eu
+exec python3 -m trainers.launch train_stage1 "$@"

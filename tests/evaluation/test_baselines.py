@@ -1,0 +1,72 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.encoder import EncodingError
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageStore
+
+pytest.importorskip("sentence_transformers")
+
+
+@pytest.fixture
+def text_model(tmp_path):
+    """A bag of random word vectors, saved as a SentenceTransformer."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["[UNK]", "a", "dog", "cat", "find", "it"]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu")
+    model.save_pretrained(str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+def test_text_model(text_model, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    from evaluation.baselines import SentenceTransformerEncoder
+
+    encoder = SentenceTransformerEncoder.from_pretrained(text_model, device="cpu", batch_size=2)
+    examples = [
+        Example("a dog"),
+        Example("<|image_1|>\ncat\n", None, ""),
+        Example("a dog"),
+        Example("it", None, "find"),
+    ]
+    embeddings = encoder.encode(examples)
+    expected = SentenceTransformer(str(text_model), device="cpu").encode(["a dog", "cat", "a dog", "find it"])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+    with pytest.raises(EncodingError, match="toy: this baseline reads text, but the data set has image 'x.png'"):
+        encoder.check([Example("a"), Example(None, "x.png")], ImageStore(tmp_path), "toy")
+
+
+def test_mixed_batches_are_encoded_modality_by_modality(tmp_path, write_image):
+    from evaluation.baselines import SentenceTransformerEncoder
+
+    class Multimodal:
+        modalities = ("text", "image", ("image", "text"))
+
+        def eval(self):
+            return self
+
+        def supports(self, modality):
+            return modality in self.modalities
+
+        def encode(self, inputs, **options):
+            assert len({type(entry) for entry in inputs}) == 1
+            return np.array([[self.number(entry), 1.0] for entry in inputs])
+
+        def number(self, entry):
+            if isinstance(entry, dict):
+                return len(entry["text"]) + 100
+            return 50 if isinstance(entry, Image.Image) else len(entry)
+
+    write_image("x.png")
+    examples = [Example("ab"), Example("<|image_1|>\nabc", "x.png", ""), Example("<|image_1|>", "x.png"), Example("a")]
+    embeddings = SentenceTransformerEncoder(Multimodal()).encode(examples, ImageStore(tmp_path))
+    assert embeddings[:, 0].tolist() == [2, 103, 50, 1]

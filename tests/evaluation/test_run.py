@@ -1,0 +1,157 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+import json
+import os
+
+import pytest
+import torch
+
+from evaluation import run
+from evaluation.arguments import EvaluationArguments
+from evaluation.data_files import DataError
+from evaluation.encoder import EncodingError
+from evaluation.fingerprint import model_identity
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "toy"}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path, model_folder, make_encoder):
+    """Run an evaluation with the stand-in; returns the report and how many examples were encoded."""
+
+    def start(*data, spoil=None, **options):
+        made = []
+
+        def encoder_maker(arguments):
+            made.append(make_encoder(spoil))
+            return made[-1]
+
+        output = str(tmp_path / "output")
+        arguments = EvaluationArguments(str(model_folder), list(map(str, data)), output, device="cpu", **options)
+        path = run.evaluate(arguments, encoder_maker)
+        encoded = sum(len(encoder.processor.calls) for encoder in made)
+        return json.loads(path.read_text()), encoded
+
+    return start
+
+
+@pytest.fixture
+def two_sets(write_rows, text_row):
+    one = write_rows([text_row("q", "a", "b"), text_row("r", "b", "a", "c")], "one/eval_class.jsonl")
+    rows = [{"sentence1": "a", "sentence2": text, "score": score} for text, score in (("b", 1), ("c", 2), ("d", 3))]
+    return one, write_rows(rows, "two/test.jsonl")
+
+
+def test_report(start, two_sets, tmp_path):
+    report, encoded = start(*two_sets, kinds=["one/*=vqa"])
+    assert encoded == 5 + 4
+    first, second = report["data_sets"]
+    assert (first["name"], first["form"], first["kind"], first["rows"]) == ("one/class", "mmeb", "vqa", 2)
+    assert (second["name"], second["form"], second["kind"]) == ("two/test", "sts", "sts")
+    assert first["chance"]["precision@1"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    overall = report["summary"]["mmeb"]["overall"]
+    assert overall["metrics"]["precision@1"] == first["metrics"]["precision@1"] and overall["data_sets"] == 1
+    assert report["versions"]["torch"] == torch.__version__
+    assert report["hardware"]["device"] == "cpu" and report["dtype"] == "float32" and report["created"]
+    page = (tmp_path / "output" / "results.md").read_text()
+    assert "| one/class | vqa | 2 | 0 | 2-3 | 41.7 |" in page and "| two/test | 3 |" in page
+    assert not list((tmp_path / "output").rglob("*.part"))
+
+
+def test_finished_sets_are_reused_until_something_changes(start, two_sets, model_folder, write_rows, text_row):
+    first, encoded = start(*two_sets)
+    assert encoded == 9 and first["reused"] == []
+    again, encoded = start(*two_sets)
+    assert encoded == 0 and again["reused"] == ["one/class", "two/test"]
+    assert again["data_sets"] == first["data_sets"] and again["summary"] == first["summary"]
+    assert start(*two_sets, batch_size=2)[1] == 0  # does not change the numbers
+    write_rows([text_row("q", "a", "b")], "one/eval_class.jsonl")
+    changed, encoded = start(*two_sets)
+    assert encoded == 3 and changed["reused"] == ["two/test"] and changed["data_sets"][0]["rows"] == 1
+    assert start(*two_sets, limit=3)[1] == 7
+    assert start(*two_sets, limit=3)[1] == 0
+    os.utime(model_folder / "model.safetensors", ns=(1, 1))
+    assert start(*two_sets, limit=3)[1] == 7
+
+
+def test_an_interrupted_run_continues(start, two_sets):
+    def breaks_at_the_second_set(embeddings):
+        if len(embeddings) == 4:
+            raise KeyboardInterrupt
+        return embeddings
+
+    with pytest.raises(KeyboardInterrupt):
+        start(*two_sets, spoil=breaks_at_the_second_set)
+    report, encoded = start(*two_sets)
+    assert encoded == 4 and report["reused"] == ["one/class"]
+
+
+def test_everything_is_checked_before_the_model_is_loaded(two_sets, write_rows, model_folder, tmp_path):
+    def must_not_load(arguments):
+        raise AssertionError("the model was loaded")
+
+    bad = write_rows([{"what": 1}], "three/eval_bad.jsonl")
+    arguments = EvaluationArguments(str(model_folder), [*map(str, two_sets), str(bad)], str(tmp_path / "o"))
+    with pytest.raises(DataError, match="unknown form"):
+        run.evaluate(arguments, must_not_load)
+
+
+def test_skipped_rows_are_counted_and_listed(start, two_sets, write_rows, text_row):
+    path = write_rows([text_row("q", "a", "b"), "{", text_row("r", "b", "a")], "four/eval_x.jsonl")
+    report, _ = start(path, on_bad_row="skip")
+    assert report["data_sets"][0]["rows"] == 2
+    assert report["data_sets"][0]["skipped"]["count"] == 1
+    assert report["data_sets"][0]["skipped"]["rows"][0]["row"] == "line 2"
+
+
+def test_useless_embeddings_stop_the_run(start, two_sets):
+    with pytest.raises(EncodingError, match="NaN"):
+        start(*two_sets, spoil=lambda embeddings: embeddings * float("nan"))
+    with pytest.raises(ValueError, match="same embedding"):
+        start(*two_sets, spoil=torch.ones_like)
+
+
+def test_model_folder(tmp_path, model_folder):
+    assert run.find_model(str(model_folder)) == model_folder
+    with pytest.raises(DataError, match="has no modules.json"):
+        run.find_model(f"sentence-transformers:{model_folder}")
+    (model_folder / "config.json").unlink()
+    with pytest.raises(DataError, match="has no config.json"):
+        run.find_model(str(model_folder))
+
+
+def test_model_identity_ignores_what_is_not_loaded(model_folder):
+    before = model_identity(model_folder)
+    assert set(before) == {"config.json", "model.safetensors"}
+    (model_folder / "results.json").write_text("{}")
+    (model_folder / "trainer_state.json").write_text("{}")
+    assert model_identity(model_folder) == before
+    (model_folder / "config.json").write_text('{"model_type": "other"}')
+    assert model_identity(model_folder) != before
+
+
+def test_command_line_with_a_real_model(tmp_path, capsys, write_rows, write_image):
+    from tiny_models import make_llava_next
+
+    from modeling_unime import UniMEModel, UniMEProcessor
+
+    backbone = make_llava_next(tmp_path / "backbone")
+    UniMEModel.from_backbone(backbone).save_pretrained(tmp_path / "model")
+    UniMEProcessor.from_backbone(backbone).save_pretrained(tmp_path / "model")
+    write_image("a.png", "red", tmp_path / "set")
+    row = {"qry_text": "<|image_1|>\nWhich?\n", "tgt_text": ["red", "blue"], "tgt_img_path": ["", ""]}
+    data = write_rows([row | {"qry_img_path": "a.png"}])
+    config = tmp_path / "run.yaml"
+    config.write_text(f"model: {tmp_path / 'model'}\ndata: {data}\noutput: {tmp_path / 'wrong'}\ndevice: cpu\n")
+    run.main([str(config), "--output", str(tmp_path / "right")])
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "right" / "results.json")
+    assert (tmp_path / "right" / "results" / "set" / "toy.json").is_file()
+    data.write_text("")
+    with pytest.raises(SystemExit, match="error: .*has no rows"):
+        run.main([str(config)])
