@@ -3,15 +3,6 @@
 
 Data files name their images by paths such as `images/test/7.jpg`. A store answers for those paths without unpacking
 anything, and turns whatever lies there into the one thing the processor takes: a fully decoded RGB picture.
-
-How a picture becomes RGB:
-
-- the EXIF orientation is applied, as `datasets.Image` and `transformers.image_utils.load_image` do, so that a picture
-  gives the same embedding here as in those libraries;
-- transparent pixels are laid on white: dropping the alpha channel would show whatever colour hides beneath, often
-  black on black;
-- 16-bit grey is scaled to 8 bits (a plain conversion would clip nearly all of it to white);
-- of an animation the first frame is taken; palettes, grey and CMYK are converted by PIL.
 """
 
 import io
@@ -22,8 +13,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from .rgb import to_rgb
 
 DEFAULT_MAX_PIXELS = 178_956_970  # the size from which PIL itself refuses to open an image
 DEFAULT_ARCHIVE = "images.zip"
@@ -31,33 +23,6 @@ DEFAULT_ARCHIVE = "images.zip"
 
 class ImageError(ValueError):
     """An image is missing, damaged, too large, or outside its store."""
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture of any mode to RGB, as described at the top of this file.
-
-    Args:
-        image: A PIL image.
-
-    Returns:
-        The RGB picture.
-
-    Raises:
-        ValueError: If the pixels are floating-point numbers, which have no agreed range.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 bits per channel")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.int64)  # (height, width)
-        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def normalise_path(path: str) -> str:

@@ -22,6 +22,7 @@ from transformers.image_utils import load_image
 from transformers.utils import logging
 
 from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
+from .rgb import to_rgb
 
 logger = logging.get_logger(__name__)
 
@@ -265,7 +266,7 @@ class UniMEProcessor(ProcessorMixin):
         """Image processor output, and the number of placeholders of each image."""
         if not pictures:
             return {}, []
-        loaded = [load_image(picture).convert("RGB") for picture in pictures]
+        loaded = [load_image(picture) if isinstance(picture, str) else to_rgb(picture) for picture in pictures]
         if self.image_resolution is not None:
             side = (self.image_resolution, self.image_resolution)
             loaded = [picture.resize(side, Image.Resampling.BICUBIC) for picture in loaded]

@@ -9,6 +9,7 @@ COMMANDS = {
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
     "launch": ("trainers.launch", "start a training command in one process or many"),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
+    "export": ("trainers.export", "make a Hub folder, with model card, of a trained model"),
     "table": ("evaluation.table", "one Markdown table from several results"),
 }
 

@@ -41,11 +41,11 @@ class DistillationCollator:
     Args:
         processor: makes the model inputs, with the paper's "Summary above sentence in one word:" prompt.
         teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
-        chunk_size: texts per chunk; 0 puts the batch in one.
+        chunk_size: texts per chunk.
         max_length: tokens a text may have, prompt included (default: the processor's).
     """
 
-    def __init__(self, processor: UniMEProcessor, teacher_vectors, chunk_size: int = 0, max_length: int | None = None):
+    def __init__(self, processor: UniMEProcessor, teacher_vectors, chunk_size: int, max_length: int | None = None):
         self.processor = processor
         self.teacher_vectors = teacher_vectors
         self.chunk_size = chunk_size

@@ -78,6 +78,7 @@ class EmbeddingTrainer(Trainer):
             # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
             scale=world_size() / self.current_gradient_accumulation_steps,
             device=self.args.device,
+            keep_graph=self.args.gradient_cache_chunk_size == 0,
         )
         return loss / self.current_gradient_accumulation_steps
 

@@ -6,7 +6,8 @@
 3. Embed each chunk again, with a graph and from its noted random state, so that dropout draws the same masks, and
    send its part of that gradient into the weights.
 
-With a single chunk step 1 and 3 would do the same work, so the loss is simply back-propagated.
+Where memory allows, the first pass can keep its graph instead and no chunk is embedded twice; chunks then only save
+padding. The result is the same.
 """
 
 import contextlib
@@ -41,6 +42,7 @@ def gradient_cached_step(
     defer_synchronisation: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     scale: float = 1.0,
     device: torch.device = torch.device("cpu"),
+    keep_graph: bool = False,
 ) -> torch.Tensor:
     """Back-propagate `scale` x loss of a batch that comes in chunks.
 
@@ -48,11 +50,14 @@ def gradient_cached_step(
         chunks: inputs of each chunk, at least one.
         embed: chunk -> (n, D) embeddings, with a graph when gradients are enabled.
         loss_function: (N, D) embeddings of all chunks, in order -> scalar. May gather from other ranks.
-        backward: what to call instead of `tensor.backward()` (loss scaling, DeepSpeed). Called once per chunk.
+        backward: what to call instead of `tensor.backward()` (loss scaling, DeepSpeed). Called once per chunk, or once
+            in all when graphs are kept.
         defer_synchronisation: context under which `backward` must not exchange gradients between ranks; entered for
             all chunks but the last.
         scale: factor on the gradient, e.g. world size / accumulation steps (default 1).
         device: where the chunks are embedded; its random state is replayed besides the CPU's.
+        keep_graph: hold the graphs of all chunks, for speed, instead of embedding each chunk twice, for memory. A
+            single chunk is never embedded twice.
 
     Returns:
         The loss, detached, not scaled.
@@ -62,8 +67,8 @@ def gradient_cached_step(
     """
     if not chunks:
         raise ValueError("the batch has no chunk")
-    if len(chunks) == 1:
-        loss = loss_function(embed(chunks[0]))
+    if keep_graph or len(chunks) == 1:
+        loss = loss_function(torch.cat([embed(chunk) for chunk in chunks]))
         backward(loss * scale)
         return loss.detach()
 

@@ -2,6 +2,7 @@
 """Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3, Eq. 4)."""
 
 import torch
+from transformers import TrainerCallback
 
 from modeling_unime import UniMEProcessor
 from modeling_unime.example import Example
@@ -20,7 +21,7 @@ class PairCollator:
     Args:
         processor: makes the model inputs.
         dataset: opens the pairs' images.
-        chunk_size: inputs (queries and candidates) per chunk; 0 puts all in one.
+        chunk_size: inputs (queries and candidates) per chunk.
         use_row_negatives: add the rows' own negatives to the candidates (default True).
         max_length: tokens an input may have (default: the processor's).
     """
@@ -29,7 +30,7 @@ class PairCollator:
         self,
         processor: UniMEProcessor,
         dataset: PairDataset,
-        chunk_size: int = 0,
+        chunk_size: int,
         use_row_negatives: bool = True,
         max_length: int | None = None,
     ):
@@ -80,6 +81,19 @@ def _cost(example: Example) -> tuple[bool, int]:
     return example.image is not None, len(example.text or "")
 
 
+class EpochOfPairs(TrainerCallback):
+    """Tell the data set which epoch begins: with a fractional weight each epoch has other rows of a source.
+
+    Accelerate tells only some samplers, and the data set only in runs of one process.
+    """
+
+    def __init__(self, dataset: PairDataset):
+        self.dataset = dataset
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.dataset.set_epoch(int(state.epoch))
+
+
 class HardNegativeTrainer(EmbeddingTrainer):
     """Contrastive training on query-candidate pairs.
 
@@ -94,6 +108,7 @@ class HardNegativeTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
+        self.add_callback(EpochOfPairs(self.train_dataset))
         if args.loss_type == "info_nce":
             self.loss = InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
         else:

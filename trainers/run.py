@@ -3,16 +3,14 @@
 
 import dataclasses
 import json
-import os
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from evaluation.report import environment, to_json, write_atomically
 from modeling_unime import UniMEModel, UniMEProcessor
 
 from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
@@ -98,15 +96,7 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
                 "options, or choose another output_dir."
             )
     elif is_main:
-        write_json(file, options)
-
-
-def write_json(file: Path, content) -> None:
-    """Write a JSON file so that no reader ever sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, file)
+        write_atomically(file, to_json(options))
 
 
 def load_for_training(arguments: ModelArguments, config: TrainingArguments):
@@ -158,20 +148,8 @@ def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: 
         "seconds_since_start_or_resumption": trainer.state.log_history[-1].get("train_runtime"),
         "seed": trainer.args.seed,
         "world_size": trainer.args.world_size,
-        "hardware": describe_hardware(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "peft")},
+        **environment(trainer.args.device),
         **extra,
         "log_history": trainer.state.log_history,
     }
-    write_json(Path(output_dir, RECORD_FILE), record)
-
-
-def describe_hardware() -> str:
-    """Processor and accelerator of this machine, in words."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return f"{cpu}, {torch.get_num_threads()} threads" + "".join(f", {name}" for name in accelerators)
+    write_atomically(Path(output_dir, RECORD_FILE), to_json(record))

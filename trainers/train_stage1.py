@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=config,
         train_dataset=TextDataset(texts, vectors.rows(texts)),
         data_collator=DistillationCollator(
-            processor, vectors, config.gradient_cache_chunk_size, config.max_length
+            processor, vectors, config.chunk_size, config.max_length
         ),
     )
     train_and_save(

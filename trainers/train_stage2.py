@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=config,
         train_dataset=dataset,
         data_collator=PairCollator(
-            processor, dataset, config.gradient_cache_chunk_size, config.use_row_negatives, config.max_length
+            processor, dataset, config.chunk_size, config.use_row_negatives, config.max_length
         ),
     )
     train_and_save(

@@ -96,6 +96,19 @@ def test_single_chunk_is_embedded_once():
     assert len(calls) == 1
 
 
+def test_kept_graph_equals_recomputation():
+    def kept_step(model, chunks, loss_function):
+        embed = lambda chunk: model(chunk["x"])  # noqa: E731
+        return gradient_cached_step(chunks, embed, loss_function, lambda loss: loss.backward(), keep_graph=True)
+
+    kept_loss, kept, kept_random = run(kept_step, 0.4, "hard_negative")
+    cached_loss, cached, cached_random = run(cached_step, 0.4, "hard_negative")
+    torch.testing.assert_close(kept_loss, cached_loss)
+    assert torch.equal(kept_random, cached_random)
+    for a, b in zip(kept, cached, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
+
+
 def test_scale_and_synchronisation():
     """The scale reaches the gradients, not the reported loss; only the last chunk synchronises."""
     deferred = []

@@ -60,11 +60,11 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
     if stage == "stage1":
         config = DistillationConfig(**common)
         texts = make_texts(64)
-        collator = DistillationCollator(processor, RandomTeacher(64), chunk)
+        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size)
         return DistillationTrainer(model=model, args=config, train_dataset=TextDataset(texts), data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
-    collator = PairCollator(processor, dataset, chunk)
+    collator = PairCollator(processor, dataset, config.chunk_size)
     return HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
 
 

@@ -1,0 +1,204 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Writes the demo's report, one HTML file that needs nothing else: `python -m examples.demo.report FOLDER`.
+
+What the folder must hold: `data/` (see `examples.demo.scenes`), `models/` and `results/` with base, stage1, unime and
+vlm2vec, `timings.json` and `summary.json`. Every number comes from these files or is computed from these models here.
+"""
+
+import argparse
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.data_files import DataError
+from evaluation.encoder import Encoder
+from evaluation.report import percent, write_atomically
+from examples.demo.report_charts import bars, seconds
+from examples.demo.report_data import MODELS, Demo, ReportError, read_demo
+from examples.demo.report_gallery import SECTIONS, TOP, Query, gallery_section, load_queries
+from examples.demo.report_scores import Scores, bar_panels, headline_tiles, result_table, table_notes
+from examples.demo.report_similarity import evaluation_sentences, similarity_section
+from examples.demo.report_style import page
+from examples.demo.report_training import training_section
+from examples.demo.report_usage import usage_section
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageError
+from trainers.teachers import SentenceTransformersTeacher, Teacher
+
+TEACHER = "all-MiniLM-L6-v2"
+TITLE = "UniME in miniature"
+GALLERY_MODELS = ("base", "unime")
+MATRIX_MODELS = ("base", "stage1")
+TRAINING_TEXT = (
+    "Each point is a mean over the steps since the point before. Point at a line to read its values; beside the names "
+    "stand the first and the last one."
+)
+SIMILARITY_TEXT = (
+    "Each square shows how similar two evaluation sentences are to a model (cosine of their vectors); dark is near. "
+    "The sentences are the first ones of the file, ordered so that those the teacher finds similar are neighbours. "
+    "Each map has its own scale: what counts is the pattern, and a student that learned shows the teacher’s."
+)
+GALLERY_TEXT = (
+    f"The best {TOP} candidates of base and UniME, with their cosine. The right one has a green frame, a wrong one in "
+    "first place a red one. Nothing was picked by hand: these are the first rows of each evaluation file (of the "
+    "compositional one the first of each subset), with their full lists of candidates."
+)
+
+
+class Embedder:
+    """Encodes with the demo's models, one of them in memory at a time.
+
+    Args:
+        demo: The demo.
+    """
+
+    def __init__(self, demo: Demo):
+        self.demo = demo
+        self.parameters = 0  # of the model that was loaded last
+
+    def encode(self, key: str, sentences: list[str], queries: list[Query]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Load a model and encode what the report shows of it.
+
+        Args:
+            key: One of `MODELS`.
+            sentences: N sentences; they get the paper's own prompt.
+            queries: Queries with candidates; they are encoded as in the evaluation.
+
+        Returns:
+            (N, D) of the sentences, and for each query (1 + C, D) of query and candidates.
+        """
+        encoder = Encoder.from_pretrained(self.demo.model(key))
+        self.parameters = sum(parameter.numel() for parameter in encoder.model.parameters())
+        texts = encoder.encode([Example(text) for text in sentences], description=f"report, {key}")  # (N, D)
+        if not queries:
+            return texts, []
+        examples = [example for query in queries for example in query.examples]
+        vectors = encoder.encode(examples, queries[0].store, f"report, {key}")  # (sum of 1 + C, D)
+        ends = np.cumsum([len(query.examples) for query in queries])
+        return texts, np.split(vectors, ends[:-1])
+
+
+def opening(demo: Demo, scores: Scores, parameters: int) -> str:
+    """What the reader sees here, in one paragraph, and the headline numbers.
+
+    Args:
+        demo: The demo.
+        scores: The measures.
+        parameters: Of the model.
+
+    Returns:
+        HTML.
+    """
+    base, unime = (percent(scores.kinds_mean.values[key]) for key in ("base", "unime"))
+    text = (
+        "UniME turns a multimodal language model into one that gives vectors: for a text, a picture, or both "
+        "together. Things that belong together get similar vectors, so that one model can search, classify, answer "
+        f"and point. Here this was done with a tiny model ({parameters / 1e6:.3g} million parameters) and pictures of "
+        f"coloured shapes that the program drew itself, in {seconds(demo.summary['total_seconds'])}. The base has "
+        "learned to describe pictures but not to make vectors. Stage 1 teaches it, with sentences alone, what a text "
+        "teacher finds similar; stage 2 teaches it tasks, with hard negatives. Among a query’s candidates, the base "
+        f"ranks the right one first in {base} % of cases, UniME in {unime} %, chance does in "
+        f"{percent(scores.kinds_mean.chance)} % (mean of the {len(scores.kinds)} task kinds)."
+    )
+    return f'<p class="lead">{escape(text)}</p>{headline_tiles(scores)}'
+
+
+def results_section(demo: Demo, scores: Scores) -> str:
+    """Bars, table and notes.
+
+    Args:
+        demo: The demo.
+        scores: The measures.
+
+    Returns:
+        HTML.
+    """
+    text = (
+        "Four models, evaluated on the same rows: the base, stage 1 alone, stage 1 and 2 (UniME), and the base "
+        f"trained with plain InfoNCE (the VLM2Vec recipe) for {demo.records['vlm2vec']['steps']} steps, where UniME’s "
+        f"stage 2 had {demo.records['unime']['steps']}. The dashed line is what guessing gives."
+    )
+    return f"<p>{escape(text)}</p>{bar_panels(scores)}{result_table(scores)}{table_notes(demo, scores)}"
+
+
+def timings_section(demo: Demo) -> str:
+    """The steps as bars.
+
+    Args:
+        demo: The demo.
+
+    Returns:
+        HTML.
+    """
+    longest = max(demo.timings.values(), default=0.0)
+    entries = [(name, value, seconds(value), "#7b93ad") for name, value in demo.timings.items()]
+    total = f"All together {seconds(demo.summary['total_seconds'])} on {demo.hardware}."
+    return f'<p>{escape(total)}</p><div class="times">{bars(entries, longest)}</div>'
+
+
+def write_report(folder: str | Path, exported: str = "models/unime", teacher: Teacher | None = None) -> Path:
+    """Write `report.html` into a finished demo folder.
+
+    Args:
+        folder: The folder; see the top of the file.
+        exported: Path in the folder of the model that the code examples load.
+        teacher: Gives the teacher's similarity matrix. Default: all-MiniLM-L6-v2, the teacher of the demo's stage 1.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        ReportError: If a file is missing or does not fit the others.
+        DataError: If a data file cannot be read.
+        ImageError: If a picture cannot be read.
+    """
+    demo = read_demo(folder)
+    scores = Scores(demo)
+    sentences = evaluation_sentences(demo.data)
+    sections = [(section, load_queries(demo.data, section)) for section in SECTIONS]
+    queries = [query for _, members in sections for query in members]
+    embedder = Embedder(demo)
+    texts, found = {}, {}
+    for key in dict.fromkeys((*MATRIX_MODELS, *GALLERY_MODELS)):
+        texts[key], found[key] = embedder.encode(key, sentences, queries if key in GALLERY_MODELS else [])
+    teacher = teacher or SentenceTransformersTeacher(TEACHER)
+    similarity = similarity_section(
+        sentences, teacher.encode(sentences), {MODELS[key]: texts[key] for key in MATRIX_MODELS}
+    )
+    teacher.unload()
+    gallery = gallery_section(sections, {MODELS[key]: found[key] for key in GALLERY_MODELS})
+    content = page(
+        TITLE,
+        opening(demo, scores, embedder.parameters),
+        [
+            ("results", "Results", results_section(demo, scores)),
+            ("training", "Training", f"<p>{escape(TRAINING_TEXT)}</p>{training_section(demo)}"),
+            ("similarity", "Who is near whom", f"<p>{escape(SIMILARITY_TEXT)}</p>{similarity}"),
+            ("gallery", "What the models find", f"<p>{escape(GALLERY_TEXT)}</p>{gallery}"),
+            ("use", "Use the model", usage_section(demo, exported)),
+            ("time", "Where the time went", timings_section(demo)),
+        ],
+    )
+    path = demo.folder / "report.html"
+    write_atomically(path, content)
+    return path
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command line.
+
+    Args:
+        argv: Command line without the program. Default: that of this process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m examples.demo.report", description=__doc__.partition(":")[0])
+    parser.add_argument("folder", type=Path, help="folder that the demo wrote")
+    arguments = parser.parse_args(argv)
+    try:
+        print(write_report(arguments.folder))
+    except (ReportError, DataError, ImageError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

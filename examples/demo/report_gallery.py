@@ -1,0 +1,237 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""What the models find: the first queries of each task with the best candidates of two models, rights and wrongs."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.data_files import RawRow, data_set_name, read_rows
+from evaluation.load import detect_form
+from evaluation.metrics import Similarities, truth_rank
+from evaluation.mmeb import IMAGE_TOKEN
+from evaluation.sugarcrepe import SugarCrepeTask
+from evaluation.task import Task
+from examples.demo.report_charts import cosine
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageStore
+
+TOP = 5  # candidates shown of each model
+
+
+@dataclass(frozen=True)
+class Section:
+    """A task of the gallery.
+
+    Args:
+        stem: The data file is `eval_<stem>.jsonl`.
+        title: Heading.
+        explanation: What query and candidates are.
+        count: Queries shown: the first rows of the file.
+        per_subset: Show the first row of each subset instead of the first rows.
+    """
+
+    stem: str
+    title: str
+    explanation: str
+    count: int = 4
+    per_subset: bool = False
+
+
+SECTIONS = (
+    Section("classification", "Classification", "Which object matters most in the picture? Candidates are names."),
+    Section("vqa", "Visual question answering", "Picture and question are the query; candidates are answers."),
+    Section("retrieval_t2i", "Retrieval: caption → picture", "Some wrong pictures differ in one object only.", 2),
+    Section("retrieval_i2t", "Retrieval: picture → caption", "Some wrong captions differ in one word only.", 2),
+    Section(
+        "retrieval_composed",
+        "Retrieval: picture + change → picture",
+        "The wanted picture is the one shown, after the change; the unchanged one is a candidate too.",
+        2,
+    ),
+    Section("grounding", "Grounding", "Which cut-out shows the object meant? Some come from the same picture."),
+    Section(
+        "compositional",
+        "Compositional",
+        "Two captions of the same words or nearly so; only one is true of the picture.",
+        per_subset=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query with its candidates.
+
+    Args:
+        query: What is asked.
+        candidates: Candidates of different content, the right one first.
+        store: Where their pictures lie.
+    """
+
+    query: Example
+    candidates: list[Example]
+    store: ImageStore
+
+    @property
+    def examples(self) -> list[Example]:
+        """Query and candidates."""
+        return [self.query, *self.candidates]
+
+
+def load_queries(data: Path, section: Section) -> list[Query]:
+    """The queries of a section, through the same reader as the evaluation.
+
+    Args:
+        data: Folder of the data set.
+        section: The section.
+
+    Returns:
+        The queries, in the order of the file.
+    """
+    path = data / f"eval_{section.stem}.jsonl"
+    rows = list(_first_of_subsets(read_rows(path)) if section.per_subset else read_rows(path, section.count))
+    task = detect_form(path, rows[0])(data_set_name(path), path, ImageStore.find(path))
+    for row in rows:
+        task.add_row(task.parse_row(row.values))
+    return [_query(task, numbers) for numbers in _content_numbers(task)]
+
+
+def _first_of_subsets(rows: Iterable[RawRow]) -> list[RawRow]:
+    found: dict[str, RawRow] = {}
+    for row in rows:
+        found.setdefault(row.values.get("subset", ""), row)
+    return list(found.values())
+
+
+def _content_numbers(task: Task) -> list[np.ndarray]:
+    """Content numbers of each row: the query, then its candidates."""
+    if isinstance(task, SugarCrepeTask):
+        return task.rows
+    return [np.concatenate([[query], rest]) for query, rest in zip(task.queries, task.candidates, strict=True)]
+
+
+def _query(task: Task, numbers: np.ndarray) -> Query:
+    query, *candidates = (task.index.examples[number] for number in numbers)
+    return Query(query, list(dict.fromkeys(candidates)), task.store)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How a model orders the candidates of a query.
+
+    Args:
+        order: Candidate numbers, best first; the right one is number 0 and comes last among equals.
+        scores: (C,) cosine of each candidate.
+        rank: Place of the right one, from 1.
+    """
+
+    order: list[int]
+    scores: np.ndarray
+    rank: int
+
+
+def rank_candidates(vectors: np.ndarray) -> Ranking:
+    """Order the candidates of one query.
+
+    Args:
+        vectors: (1 + C, D) of the query and its candidates, the right one first.
+
+    Returns:
+        The ranking, by the evaluation's tie rule.
+    """
+    scores = Similarities(vectors).scores(0, np.arange(1, len(vectors)))  # (C,)
+    order = sorted(range(len(scores)), key=lambda number: (-scores[number], number == 0, number))
+    return Ranking(order, scores, truth_rank(scores))
+
+
+def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: dict[str, list[np.ndarray]]) -> str:
+    """All sections.
+
+    Args:
+        sections: Sections with their queries.
+        vectors: Model name to the (1 + C, D) vectors of each query, over all sections in order.
+
+    Returns:
+        HTML.
+    """
+    parts = []
+    number = 0
+    for section, queries in sections:
+        cards = []
+        for query in queries:
+            rankings = {name: rank_candidates(rows[number]) for name, rows in vectors.items()}
+            cards.append(_card(query, rankings))
+            number += 1
+        parts.append(
+            f'<h3>{escape(section.title)}</h3><p>{escape(section.explanation)}</p><div class="cards">'
+            f"{''.join(cards)}</div>"
+        )
+    return "".join(parts)
+
+
+def _card(query: Query, rankings: dict[str, Ranking]) -> str:
+    shown = picture(query.query.image, query.store, "picture of the query") if query.query.image else ""
+    text = readable(query.query.text)
+    rows = "".join(_ranking(name, ranking, query) for name, ranking in rankings.items())
+    return (
+        f'<article class="card"><div class="query">{shown}<p><small>query</small><br>{escape(text)}</p></div>'
+        f"{rows}</article>"
+    )
+
+
+def _ranking(name: str, ranking: Ranking, query: Query) -> str:
+    verdict = "right" if ranking.rank == 1 else "wrong"
+    mark = "✓ found first" if ranking.rank == 1 else f"✗ right one at place {ranking.rank}"
+    hits = "".join(
+        _hit(place, number, float(ranking.scores[number]), query)
+        for place, number in enumerate(ranking.order[:TOP], start=1)
+    )
+    kind = "pictures" if query.candidates[0].image else "texts"
+    return (
+        f'<h4>{escape(name)} <span class="{verdict}">{mark} of {len(query.candidates)}</span></h4>'
+        f'<ol class="hits {kind}">{hits}</ol>'
+    )
+
+
+def _hit(place: int, number: int, score: float, query: Query) -> str:
+    candidate = query.candidates[number]
+    state, mark = ("right", "✓ ") if number == 0 else ("wrong", "✗ ") if place == 1 else ("other", "")
+    if candidate.image:
+        shown = picture(candidate.image, query.store, f"candidate at place {place}")
+    else:
+        shown = f"<span>{escape(readable(candidate.text))}</span>"
+    return f'<li class="{state}">{shown}<small>{mark}{cosine(score)}</small></li>'
+
+
+def readable(text: str | None) -> str:
+    """A raw MMEB string as a person reads it: without the image token and the line ends.
+
+    Args:
+        text: The string, or `None`.
+
+    Returns:
+        One line.
+    """
+    return " ".join((text or "").replace(IMAGE_TOKEN, " ").split())
+
+
+def picture(path: str, store: ImageStore, name: str) -> str:
+    """A picture inside the page.
+
+    Args:
+        path: Relative path.
+        store: Where it lies.
+        name: For screen readers.
+
+    Returns:
+        An `<img>` that holds its bytes.
+    """
+    buffer = io.BytesIO()
+    store.open(path).save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(name)}">'
