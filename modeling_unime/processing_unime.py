@@ -161,14 +161,17 @@ class UniMEProcessor(ProcessorMixin):
             ValueError: names the row when it is empty or does not fit `max_length`, or when lengths disagree.
         """
         texts, pictures, instructions = self._align(text, images, instruction)
-        rows = [self._build_prompt(*example, row) for row, example in enumerate(zip(texts, pictures, instructions))]
+        rows = [
+            self._build_prompt(*example, row)
+            for row, example in enumerate(zip(texts, pictures, instructions, strict=True))
+        ]
         image_inputs, image_counts = self._process_images([picture for picture in pictures if picture is not None])
         counts = iter(image_counts)
         row_counts = [0 if picture is None else next(counts) for picture in pictures]
 
         limit = max_length or self.max_length or self.tokenizer.model_max_length
         token_ids = self.tokenizer([prompt for prompt, _, _ in rows])["input_ids"]
-        for row, (ids, count) in enumerate(zip(token_ids, row_counts)):
+        for row, (ids, count) in enumerate(zip(token_ids, row_counts, strict=True)):
             excess = len(ids) + max(count - 1, 0) - limit
             if excess > 0:
                 ids = self._shorten(rows[row], excess, limit, row)
@@ -202,7 +205,7 @@ class UniMEProcessor(ProcessorMixin):
             raise ValueError("UniME builds its prompts itself; change them with the processor's `prompts`")
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         examples = [_read_conversation(messages) for messages in (conversation if batched else [conversation])]
-        texts, pictures, instructions = (list(column) for column in zip(*examples))
+        texts, pictures, instructions = (list(column) for column in zip(*examples, strict=True))
         if not tokenize:
             prompts = [self._build_prompt(*example, row)[0] for row, example in enumerate(examples)]
             return prompts if batched else prompts[0]

@@ -132,7 +132,14 @@ def write_pairs(folder: Path, rows: int = 32) -> Path:
     lines = []
     for index in range(rows):
         image, label = f"images/{index}.png", labels[index % 4]
-        row = {"qry": "", "qry_image_path": "", "pos_text": "", "pos_image_path": "", "neg_text": "", "neg_image_path": ""}
+        row = {
+            "qry": "",
+            "qry_image_path": "",
+            "pos_text": "",
+            "pos_image_path": "",
+            "neg_text": "",
+            "neg_image_path": "",
+        }
         if index % 3 == 0:
             row |= {"qry": "<|image_1|>\nIdentify the object\n", "qry_image_path": image, "pos_text": label}
             row["neg_text"] = labels[(index + 1) % 4] if index % 2 else ""
@@ -140,7 +147,11 @@ def write_pairs(folder: Path, rows: int = 32) -> Path:
             row |= {"qry": f"Find an image of number {index}", "pos_text": "<|image_1|>\nRepresent the given image\n"}
             row |= {"pos_image_path": image}
         else:
-            row |= {"qry": f"Find the text {index}", "pos_text": f"text number {index}", "neg_text": f"no text {index}"}
+            row |= {
+                "qry": f"Find the text {index}",
+                "pos_text": f"text number {index}",
+                "neg_text": f"no text {index}",
+            }
         lines.append(json.dumps(row))
     file = folder / "train_pairs.jsonl"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")

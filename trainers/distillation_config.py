@@ -12,7 +12,9 @@ class DistillationConfig(EmbeddingTrainingConfig):
 
     temperature: float = field(
         default=0.05,
-        metadata={"help": "Temperature of the similarity distributions of teacher and student. Not given in the paper."},
+        metadata={
+            "help": "Temperature of the similarity distributions of teacher and student. Not given in the paper."
+        },
     )
     include_self: bool = field(
         default=False,

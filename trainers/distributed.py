@@ -38,7 +38,7 @@ def gather_rows(local: torch.Tensor) -> torch.Tensor:
     padded[: len(local)] = local.detach()
     gathered = [torch.empty_like(padded) for _ in range(size)]
     dist.all_gather(gathered, padded.contiguous())
-    rows = [part[: int(count)] for part, count in zip(gathered, counts)]
+    rows = [part[: int(count)] for part, count in zip(gathered, counts, strict=True)]
     rows[dist.get_rank()] = local
     return torch.cat(rows)
 

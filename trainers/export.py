@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Make a Hub folder from what a training command wrote: the model, without checkpoints and logs, and its card.
 
-    python -m trainers.export --model OUT --output FOLDER --repository me/my-unime --results results.json
+python -m trainers.export --model OUT --output FOLDER --repository me/my-unime --results results.json
 """
 
 import json
@@ -26,7 +26,9 @@ class ExportArguments:
 
     model: str = field(metadata={"help": "Folder that a training command wrote."})
     output: str = field(metadata={"help": "Folder to make; it can be uploaded to the Hub as it is."})
-    repository: str = field(default="", metadata={"help": "Name on the Hub, for the card. Default: the output folder."})
+    repository: str = field(
+        default="", metadata={"help": "Name on the Hub, for the card. Default: the output folder."}
+    )
     base_model: str = field(default="", metadata={"help": "Hub name of the multimodal LLM, for the card."})
     license: str = field(default="other", metadata={"help": "Licence of the weights; that of the backbone binds."})
     results: list[str] = field(
@@ -42,7 +44,9 @@ def describe_training(record: dict | None, options: dict) -> str:
     """The card's words on how the model was trained, from the run's own files."""
     if record is None:
         return "Not trained: a multimodal LLM without its head."
-    lines = [f"- {record['stage']}, {record['steps']} steps, seed {record['seed']}, {record['world_size']} process(es)"]
+    lines = [
+        f"- {record['stage']}, {record['steps']} steps, seed {record['seed']}, {record['world_size']} process(es)"
+    ]
     for name in ("hardware", "versions"):
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in record[name].items()))
     names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "teacher", "learning_rate")
@@ -63,7 +67,11 @@ def export(arguments: ExportArguments) -> Path:
     for needed in ("processor_config.json", "tokenizer_config.json", "modules.json"):
         if not (source / needed).is_file():
             raise FileNotFoundError(f"{source} has no {needed}; export a folder that a training command finished")
-    read = {name: json.loads((source / name).read_text()) for name in (RECORD_FILE, OPTIONS_FILE) if (source / name).exists()}
+    read = {
+        name: json.loads((source / name).read_text())
+        for name in (RECORD_FILE, OPTIONS_FILE)
+        if (source / name).exists()
+    }
     output.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if file.is_file() and file.name not in LEFT_BEHIND:

@@ -29,7 +29,7 @@ class RandomState:
         """Run a block from this state; afterwards the generators are as if the block had not run."""
         with torch.random.fork_rng(devices=self.devices):
             torch.set_rng_state(self.cpu)
-            for device, state in zip(self.devices, self.cuda):
+            for device, state in zip(self.devices, self.cuda, strict=True):
                 torch.cuda.set_rng_state(state, device)
             yield
 
@@ -82,7 +82,7 @@ def gradient_cached_step(
     loss = loss_function(embeddings)
     (gradient,) = torch.autograd.grad(loss, embeddings)  # (N, D)
 
-    for index, (chunk, state, part) in enumerate(zip(chunks, states, (gradient * scale).split(sizes))):
+    for index, (chunk, state, part) in enumerate(zip(chunks, states, (gradient * scale).split(sizes), strict=True)):
         is_last = index == len(chunks) - 1
         with state.replay(), contextlib.nullcontext() if is_last else defer_synchronisation():
             backward((embed(chunk) * part).sum())

@@ -19,10 +19,14 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         },
     )
     temperature: float = field(default=0.02, metadata={"help": "Temperature of the similarities."})
-    num_hard_negatives: int = field(default=8, metadata={"help": "k: negatives kept per query, the most similar ones."})
+    num_hard_negatives: int = field(
+        default=8, metadata={"help": "k: negatives kept per query, the most similar ones."}
+    )
     false_negative_margin: float = field(
         default=0.1,
-        metadata={"help": "beta: a candidate more similar to the query than the positive by over this much is dropped."},
+        metadata={
+            "help": "beta: a candidate more similar to the query than the positive by over this much is dropped."
+        },
     )
     short_rows: str = field(
         default="repeat",

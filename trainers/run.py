@@ -41,8 +41,10 @@ class ModelArguments:
     )
     image_resolution: int | None = field(
         default=None,
-        metadata={"help": "Side in pixels of the square every image is resized to first (336 in the paper). Default: "
-                  "as the model's processor has it."},
+        metadata={
+            "help": "Side in pixels of the square every image is resized to first (336 in the paper). Default: "
+            "as the model's processor has it."
+        },
     )
     lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA on the LLM; 0 trains the whole LLM."})
     lora_alpha: int | None = field(default=None, metadata={"help": "LoRA alpha. Default: twice the rank."})

@@ -54,7 +54,9 @@ class Stage1Arguments:
     )
     teacher_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder of the teacher's vectors; runs may share it. Default: teacher_vectors in output_dir."},
+        metadata={
+            "help": "Folder of the teacher's vectors; runs may share it. Default: teacher_vectors in output_dir."
+        },
     )
     teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})
     teacher_device: str | None = field(
@@ -99,15 +101,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=trained,
         args=config,
         train_dataset=TextDataset(texts, vectors.rows(texts)),
-        data_collator=DistillationCollator(
-            processor, vectors, config.chunk_size, config.max_length
-        ),
+        data_collator=DistillationCollator(processor, vectors, config.chunk_size, config.max_length),
     )
     train_and_save(
         trainer,
         processor,
         "stage1",
-        {"texts": len(texts), "skipped_rows": len(bad_rows), "teacher": arguments.teacher, "model": model_arguments.model},
+        {
+            "texts": len(texts),
+            "skipped_rows": len(bad_rows),
+            "teacher": arguments.teacher,
+            "model": model_arguments.model,
+        },
     )
     if is_main:
         print(config.output_dir)

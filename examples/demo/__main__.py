@@ -91,13 +91,17 @@ def run(arguments: DemoArguments) -> Path:
 
     size = "fast" if arguments.fast else "full"
     clock.step("render the data", lambda: write_dataset(data, size, arguments.seed))
-    clock.step("build and pre-train the backbone", lambda: build_backbone(recipe, data, output / "backbone", arguments.seed))
+    clock.step(
+        "build and pre-train the backbone", lambda: build_backbone(recipe, data, output / "backbone", arguments.seed)
+    )
     clock.step("take it as it is (base)", lambda: save_base(output / "backbone", models / "base"))
     stage1 = [str(recipe / "stage1.yaml"), "--model", str(models / "base")]
     stage1 += ["--texts", str(data / "texts_train.jsonl"), "--output_dir", str(models / "stage1"), *seed]
     clock.step("stage 1", lambda: train_stage1.main(stage1))
     clock.step("stage 2", stage2("stage1", "unime"))
-    clock.step("the VLM2Vec recipe", stage2("base", "vlm2vec", "--loss_type", "info_nce", "--use_row_negatives", "False"))
+    clock.step(
+        "the VLM2Vec recipe", stage2("base", "vlm2vec", "--loss_type", "info_nce", "--use_row_negatives", "False")
+    )
     for name in MODELS:
         options = EvaluationArguments(
             model=str(models / name), data=[str(data), str(data / "sts_eval.jsonl")], output=str(results / name)
@@ -119,7 +123,9 @@ def run(arguments: DemoArguments) -> Path:
     clock.step("search in a fresh process", lambda: found.extend(search(exported, data / "images.zip")))
     write_atomically(output / "search.json", to_json(found))
     summary = {"seed": arguments.seed, "runs": 1, "size": size, "total_seconds": round(sum(clock.seconds.values()), 1)}
-    write_atomically(output / "summary.json", to_json({**summary, **environment(UniMEModel.from_pretrained(exported).device)}))
+    write_atomically(
+        output / "summary.json", to_json({**summary, **environment(UniMEModel.from_pretrained(exported).device)})
+    )
     clock.step("write the report", lambda: write_report(output))
     print((output / "table.md").read_text())
     return output / "report.html"

@@ -2,7 +2,7 @@
 """Pictures of numbers as HTML and SVG text: line charts, heat maps, bars. Everything that comes in is escaped here."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -31,19 +31,36 @@ class Line:
     dashed: bool = False
 
 
-def plain(value: float) -> str:
-    """A number as short as three digits allow."""
-    return f"{value:.3g}"
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a chart are written.
+
+    Args:
+        factor: Values are multiplied by it.
+        digits: Decimals.
+        unit: Behind the number.
+    """
+
+    factor: float = 1.0
+    digits: int = 3
+    unit: str = ""
+
+    def value(self, value: float) -> str:
+        """A value with all its decimals."""
+        return f"{self.factor * value:.{self.digits}f}{self.unit}".replace("-", "−")
+
+    def tick(self, value: float) -> str:
+        """A round number without needless decimals."""
+        return f"{self.factor * value + 0.0:.6g}{self.unit}".replace("-", "−")
+
+
+PLAIN = Scale()
+SHARE = Scale(100, 1, " %")
 
 
 def cosine(value: float) -> str:
     """A cosine or correlation with three decimals and a true minus sign."""
-    return f"{value:.3f}".replace("-", "−")
-
-
-def share(value: float) -> str:
-    """A fraction as a percentage."""
-    return f"{100 * value:.3g} %"
+    return PLAIN.value(value)
 
 
 def seconds(value: float) -> str:
@@ -71,14 +88,14 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def line_chart(
     lines: Sequence[Line],
     title: str,
     y_span: tuple[float, float] | None = None,
-    show: Callable[[float], str] = plain,
+    scale: Scale = PLAIN,
 ) -> str:
     """A line chart over training steps with its legend.
 
@@ -86,7 +103,7 @@ def line_chart(
         lines: What to draw; each needs a point.
         title: Above the chart.
         y_span: Least and greatest y. Default: those of the lines.
-        show: Writes a y value.
+        scale: Writes the y values.
 
     Returns:
         A `<figure>`.
@@ -106,7 +123,7 @@ def line_chart(
     for tick in y_ticks:
         _, y = place(0, tick)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(show(tick))}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(scale.tick(tick))}</text>')
     for tick in x_ticks:
         x, _ = place(tick, y_ticks[0])
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick:g}</text>')
@@ -118,12 +135,12 @@ def line_chart(
         dashes = ' stroke-dasharray="5 3"' if line.dashed else ""
         parts.append(f'<path class="line" d="M{path}" stroke="{escape(line.colour)}"{dashes}/>')
         for (x, y), (step, value) in zip(places, line.points, strict=True):
-            note = escape(f"{line.name}, step {step:g}: {show(value)}")
+            note = escape(f"{line.name}, step {step:g}: {scale.value(value)}")
             parts.append(f'<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{note}</title></circle>')
     parts.append("</svg>")
     legend = "".join(
         f'<li><i class="{"dashes" if line.dashed else ""}" style="color:{escape(line.colour)}"></i>'
-        f"{escape(line.name)} <b>{escape(show(line.points[0][1]))} → {escape(show(line.points[-1][1]))}</b></li>"
+        f"{escape(line.name)} <b>{escape(scale.value(line.points[0][1]))} → {escape(scale.value(line.points[-1][1]))}</b></li>"
         for line in lines
     )
     return (

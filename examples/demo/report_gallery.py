@@ -186,7 +186,7 @@ def _card(query: Query, rankings: dict[str, Ranking]) -> str:
 
 def _ranking(name: str, ranking: Ranking, query: Query) -> str:
     verdict = "right" if ranking.rank == 1 else "wrong"
-    mark = "✓ found first" if ranking.rank == 1 else f"✗ right one at place {ranking.rank}"
+    mark = "✓ right one first" if ranking.rank == 1 else f"✗ right one at place {ranking.rank}"
     hits = "".join(
         _hit(place, number, float(ranking.scores[number]), query)
         for place, number in enumerate(ranking.order[:TOP], start=1)

@@ -47,6 +47,7 @@ th:first-child { text-align: left; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--ink); }
 tr.group th { padding-top: 18px; color: var(--soft); }
 tr.group span { position: sticky; left: 10px; }
+tbody th:first-child { position: sticky; left: 0; background: #fff; }
 tr.set th { padding-left: 28px; } tr.set { color: #37424d; }
 tr.mean th, tr.total th { font-weight: 600; }
 tr.total > * { border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
@@ -54,6 +55,8 @@ td.unime, th.unime { background: #eef4fc; }
 .columns { grid-template-columns: repeat(3, minmax(0, 1fr)); align-items: start; gap: 28px; margin-top: 14px; }
 .column h3 { border-top: 4px solid; padding-top: 8px; margin-top: 8px; }
 .column > p { font-size: .9rem; }
+.aligned { row-gap: 0; } /* charts of the columns stand beside each other: heading, text, facts, three charts */
+.aligned .column { display: grid; grid-template-rows: subgrid; grid-row: span 6; align-items: start; }
 figure { margin: 14px 0; } figcaption { font-weight: 600; font-size: .9rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { font-size: 11px; fill: var(--soft); } svg.heat text { font-size: 8.5px; }
@@ -86,12 +89,13 @@ li.right small { color: var(--right); font-weight: 600; } li.wrong small { color
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px; overflow-x: auto;
   font: 13.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .92em; }
-@media (max-width: 860px) { .columns { grid-template-columns: minmax(0, 1fr); } .map, .column { max-width: 460px; } }
+@media (max-width: 860px) { .columns { grid-template-columns: minmax(0, 1fr); } .map, .column { max-width: 460px; }
+  .aligned .column { display: block; } }
 @media (max-width: 520px) {
   main { padding: 8px 14px 48px; } h1 { font-size: 1.5rem; } th, td { padding: 5px 6px; }
   .results { font-size: .8rem; } .results th:first-child { min-width: 7.5em; } tr.set th { padding-left: 14px; }
   .card { padding: 10px; } .query img { width: 76px; height: 76px; } .hits { gap: 4px; }
-  .hits.pictures small { font-size: .64rem; } tr.group span { display: inline-block; width: 84vw; }
+  .hits.pictures small { font-size: .64rem; } tr.group span { display: inline-block; width: 80vw; }
 }
 """
 

@@ -1,11 +1,10 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Loss curves and loss statistics of the three trainings, from their training records."""
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from examples.demo.report_charts import Line, cosine, line_chart, plain, seconds, share
+from examples.demo.report_charts import PLAIN, SHARE, Line, Scale, line_chart, seconds
 from examples.demo.report_data import COLOURS, TRAINED, Demo, ReportError
 
 TITLES = {
@@ -24,25 +23,25 @@ TEXTS = {
 GREY, VIOLET = "#5d6874", "#8a4fbf"
 POSITIVE, HARDEST = "positive_similarity", "hardest_negative_similarity"
 
-# Panels below the loss: title, statistics with their name, colour and whether the line is dashed, writer of values.
+# Panels below the loss: title, statistics with their name, colour and whether the line is dashed, scale.
 # A colour of None is that of the model.
-Panel = tuple[str, tuple[tuple[str, str, str | None, bool], ...], Callable[[float], str]]
+Panel = tuple[str, tuple[tuple[str, str, str | None, bool], ...], Scale]
 CONTRAST: Panel = (
-    "Cosine with the positive and with the hardest negative",
+    "Cosine with positive and hardest negative",
     ((POSITIVE, "positive", None, False), (HARDEST, "hardest negative kept", GREY, True)),
-    cosine,
+    PLAIN,
 )
 PANELS: dict[str, tuple[Panel, ...]] = {
     "stage1": (
         (
             "Agreement with the teacher inside a batch",
             (("similarity_correlation", "correlation of cosines", None, False),),
-            cosine,
+            PLAIN,
         ),
         (
             "Mean cosine between different sentences",
             (("student_similarity", "student", None, False), ("teacher_similarity", "teacher", GREY, True)),
-            cosine,
+            PLAIN,
         ),
     ),
     "unime": (
@@ -51,9 +50,9 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             "What the false-negative filter does",
             (
                 ("share_filtered", "negatives dropped", None, False),
-                ("short_rows", "short rows: fewer than k negatives left", VIOLET, True),
+                ("short_rows", "rows with too few negatives left", VIOLET, True),
             ),
-            share,
+            SHARE,
         ),
     ),
     "vlm2vec": (CONTRAST,),
@@ -81,16 +80,16 @@ def training_section(demo: Demo) -> str:
     ]
     columns = []
     for key, history in histories.items():
-        charts = [_chart(key, history, "Loss", (("loss", "loss", None, False),), plain)]
-        for title, statistics, show in PANELS[key]:
+        charts = [_chart(key, history, "Loss", (("loss", "loss", None, False),), PLAIN)]
+        for title, statistics, scale in PANELS[key]:
             span = (min(contrast), max(contrast)) if title == CONTRAST[0] else None
-            charts.append(_chart(key, history, title, statistics, show, span))
+            charts.append(_chart(key, history, title, statistics, scale, span))
         columns.append(
             f'<div class="column"><h3 style="border-color:{COLOURS[key]}">{escape(TITLES[key])}</h3>'
-            f"<p>{escape(TEXTS[key])}</p>{''.join(charts)}"
-            f'<p class="note">{escape(_facts(demo.records[key]))}</p></div>'
+            f'<p>{escape(TEXTS[key])}</p><p class="note">{escape(_facts(demo.records[key]))}</p>'
+            f"{''.join(charts)}</div>"
         )
-    return f'<div class="columns">{"".join(columns)}</div>'
+    return f'<div class="columns aligned">{"".join(columns)}</div>'
 
 
 def _chart(
@@ -98,14 +97,16 @@ def _chart(
     history: list[dict[str, Any]],
     title: str,
     statistics: tuple[tuple[str, str, str | None, bool], ...],
-    show: Callable[[float], str],
+    scale: Scale,
     span: tuple[float, float] | None = None,
 ) -> str:
     lines = [
         Line(name, colour or COLOURS[key], [(entry["step"], entry[field]) for entry in history], dashed)
         for field, name, colour, dashed in statistics
     ]
-    return line_chart(lines, title, span, show)
+    if scale is SHARE:  # from zero, and not so near that a share of next to nothing looks like much
+        span = (0.0, max(0.01, *(value for line in lines for _, value in line.points)))
+    return line_chart(lines, title, span, scale)
 
 
 def _facts(record: dict[str, Any]) -> str:
@@ -113,7 +114,7 @@ def _facts(record: dict[str, Any]) -> str:
     if record.get("seconds_since_start_or_resumption") is not None:
         facts.append(seconds(record["seconds_since_start_or_resumption"]))
     if record.get("final_loss") is not None:
-        facts.append(f"last logged loss {plain(record['final_loss'])}")
+        facts.append(f"last logged loss {PLAIN.value(record['final_loss'])}")
     batches = [entry["effective_batch"] for entry in record["log_history"] if "effective_batch" in entry]
     if batches:
         facts.append(f"batch {batches[0]:.0f}")

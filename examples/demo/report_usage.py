@@ -4,6 +4,7 @@
 import json
 from html import escape
 from pathlib import Path
+from string import Template
 
 from evaluation.data_files import read_rows
 from examples.demo.report_charts import cosine
@@ -14,15 +15,15 @@ from modeling_unime.image_store import DEFAULT_ARCHIVE, ImageStore
 PICTURES = 3
 SEARCH_FILE = "search.json"  # written by the demo's second process
 
-SEARCH = """\
+SEARCH = Template("""\
 import zipfile
 
 import torch
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
-model = AutoModel.from_pretrained({model!r}, trust_remote_code=True).eval()
-processor = AutoProcessor.from_pretrained({model!r}, trust_remote_code=True)
+model = AutoModel.from_pretrained($model, trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained($model, trust_remote_code=True)
 
 
 def embed(text, images):
@@ -32,23 +33,25 @@ def embed(text, images):
         return model(**inputs).embeddings  # one unit vector per row
 
 
-names = {names}
+names = [
+$names]
 with zipfile.ZipFile("data/images.zip") as archive:
     pictures = [Image.open(archive.open(name)).convert("RGB") for name in names]
 
-query = embed([{query!r}], [None])
-candidates = embed([{candidate!r}] * len(pictures), pictures)
+caption = $query
+query = embed([caption], [None])
+candidates = embed([$candidate] * len(pictures), pictures)
 scores = query @ candidates.T  # cosine similarities; the first picture is the right one
 print(scores)
-"""
+""")
 
-SENTENCES = """\
+SENTENCES = Template("""\
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer({model!r}, trust_remote_code=True)
-vectors = model.encode([{first!r}, {second!r}])
+model = SentenceTransformer($model, trust_remote_code=True)
+vectors = model.encode([$first, $second])
 print(model.similarity(vectors, vectors))
-"""
+""")
 
 
 def usage_snippets(data: Path, exported: str) -> list[str]:
@@ -63,11 +66,18 @@ def usage_snippets(data: Path, exported: str) -> list[str]:
     """
     row = next(read_rows(data / "eval_retrieval_t2i.jsonl", 1)).values
     pair = next(read_rows(data / "sts_eval.jsonl", 1)).values
-    names = "".join(f"    {name!r},\n" for name in row["tgt_img_path"][:PICTURES])
-    search = SEARCH.replace("{names}", f"[\n{names}]")
-    search = search.replace("{model!r}", repr(exported))
-    search = search.replace("{query!r}", repr(row["qry_text"])).replace("{candidate!r}", repr(row["tgt_text"][0]))
-    return [search, SENTENCES.format(model=exported, first=pair["sentence1"], second=pair["sentence2"])]
+    search = {"model": exported, "query": row["qry_text"], "candidate": row["tgt_text"][0]}
+    sentences = {"model": exported, "first": pair["sentence1"], "second": pair["sentence2"]}
+    names = "".join(f"    {_literal(name)},\n" for name in row["tgt_img_path"][:PICTURES])
+    return [
+        SEARCH.substitute({name: _literal(value) for name, value in search.items()}, names=names),
+        SENTENCES.substitute({name: _literal(value) for name, value in sentences.items()}),
+    ]
+
+
+def _literal(text: str) -> str:
+    """A string as Python code, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def usage_section(demo: Demo, exported: str) -> str:

@@ -38,9 +38,12 @@ def main() -> None:
     model = SentenceTransformer(arguments.folder, trust_remote_code=True, device="cpu")
     documents = model.encode(pictures, prompt=PICTURE_INSTRUCTION, convert_to_tensor=True)
     queries = model.encode(arguments.queries, prompt=QUERY_INSTRUCTION, convert_to_tensor=True)
-    for query, scores in zip(arguments.queries, model.similarity(queries, documents)):
+    for query, scores in zip(arguments.queries, model.similarity(queries, documents), strict=True):
         best = scores.topk(min(arguments.top, len(names)))
-        found = [{"picture": names[i], "score": round(s, 4)} for s, i in zip(best.values.tolist(), best.indices.tolist())]
+        found = [
+            {"picture": names[i], "score": round(s, 4)}
+            for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
         print(json.dumps({"query": query, "found": found}))
 
 

@@ -22,7 +22,9 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/stage?.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted(RECIPES.glob("*/stage?.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_recipe_is_read(path, tmp_path):
     content = yaml.safe_load(path.read_text())
     required = ["--texts", "t.csv"] if path.stem == "stage1" else ["--data", "d.jsonl"]

@@ -63,7 +63,9 @@ def test_padding_side_and_batch_size_do_not_matter(loaded, pictures):
     inputs = processor(text=TEXTS, images=images, padding_side="right")
     assert (inputs["attention_mask"][:, -1] == 0).any(), "nothing is padded on the right, so the test says nothing"
     right = model(**inputs).embeddings
-    alone = [model(**processor(text=[text], images=[image])).embeddings for text, image in zip(TEXTS, images)]
+    alone = [
+        model(**processor(text=[text], images=[image])).embeddings for text, image in zip(TEXTS, images, strict=True)
+    ]
     torch.testing.assert_close(right, left, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.cat(alone), left, atol=1e-5, rtol=0)
     assert (left[0] - left[2]).abs().max() > 1e-3, "different inputs must have different embeddings"

@@ -24,7 +24,7 @@ def decode(processor, **inputs) -> list[str]:
     """Prompts as the model sees them, with runs of placeholders as one '#' and no padding or start token."""
     rows = processor(**inputs)
     strings = []
-    for ids, mask in zip(rows["input_ids"], rows["attention_mask"]):
+    for ids, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True):
         kept, previous = [], None
         for token in ids[mask.bool()].tolist():
             if token != processor.image_token_id or previous != token:
@@ -51,7 +51,9 @@ def test_qwen_prompts(qwen, pictures):
 
 
 def test_phrases_with_braces_are_left_alone(llava):
-    assert decode(llava, text=["{text} {image}"]) == ["[INST] {text} {image}\nSummary above sentence in one word: [/INST]"]
+    assert decode(llava, text=["{text} {image}"]) == [
+        "[INST] {text} {image}\nSummary above sentence in one word: [/INST]"
+    ]
 
 
 def test_instruction_form(llava, pictures):

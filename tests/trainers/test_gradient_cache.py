@@ -25,7 +25,9 @@ def make_loss(name: str):
     if name == "distillation":
         loss = SimilarityDistillationLoss(temperature=0.5, block_size=4)
         return lambda embeddings: loss(embeddings, teacher)
-    loss = HardNegativeInfoNCELoss(temperature=0.1, num_hard_negatives=3) if name == "hard_negative" else InfoNCELoss(0.1)
+    loss = (
+        HardNegativeInfoNCELoss(temperature=0.1, num_hard_negatives=3) if name == "hard_negative" else InfoNCELoss(0.1)
+    )
     return lambda embeddings: loss(embeddings[:6], embeddings[6:])
 
 
@@ -77,10 +79,10 @@ def test_dropout_is_active_and_replay_is_needed(monkeypatch):
     """The control: without replaying the random state the gradients differ."""
     _, without_dropout, _ = run(plain_step, 0.0, "info_nce")
     _, plain, _ = run(plain_step, 0.4, "info_nce")
-    assert max((a - b).abs().max() for a, b in zip(plain, without_dropout)) > 1e-3
+    assert max((a - b).abs().max() for a, b in zip(plain, without_dropout, strict=True)) > 1e-3
     monkeypatch.setattr(gradient_cache.RandomState, "replay", lambda self: contextlib.nullcontext())
     _, broken, _ = run(cached_step, 0.4, "info_nce")
-    assert max((a - b).abs().max() for a, b in zip(plain, broken)) > 1e-3
+    assert max((a - b).abs().max() for a, b in zip(plain, broken, strict=True)) > 1e-3
 
 
 def test_single_chunk_is_embedded_once():
@@ -130,7 +132,7 @@ def test_scale_and_synchronisation():
         scale=3.0,
     )
     torch.testing.assert_close(other, loss)
-    for a, b in zip(gradients(reference), gradients(scaled)):
+    for a, b in zip(gradients(reference), gradients(scaled), strict=True):
         torch.testing.assert_close(b, 3 * a)
     assert len(deferred) == len(CHUNKS) - 1
 

@@ -37,7 +37,7 @@ def history_of(trainer) -> list[dict]:
 
 def assert_same_history(first: list[dict], second: list[dict], tolerance: float = 1e-5) -> None:
     assert len(first) == len(second)
-    for a, b in zip(first, second):
+    for a, b in zip(first, second, strict=True):
         assert a["step"] == b["step"]
         assert b["loss"] == pytest.approx(a["loss"], abs=tolerance)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Run by test_training.py, alone or under torchrun: train a few steps and write the losses.
 
-    training_worker.py STAGE BACKBONE FOLDER BATCH CHUNK STEPS [key=value ...]
+training_worker.py STAGE BACKBONE FOLDER BATCH CHUNK STEPS [key=value ...]
 """
 
 import json
