@@ -126,7 +126,7 @@ def run(arguments: DemoArguments) -> Path:
     write_atomically(
         output / "summary.json", to_json({**summary, **environment(UniMEModel.from_pretrained(exported).device)})
     )
-    clock.step("write the report", lambda: write_report(output))
+    clock.step("write the report", lambda: write_report(output, exported="unime-tiny"))
     print((output / "table.md").read_text())
     return output / "report.html"
 

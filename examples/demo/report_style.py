@@ -39,7 +39,7 @@ small { font-size: .84rem; font-weight: 400; }
 .bars .track i { position: absolute; inset: 0 auto 0 0; border-radius: 3px; }
 .bars .track s { position: absolute; top: -2px; bottom: -2px; border-left: 2px dashed #1d2630; }
 .bars span { min-width: 2.6em; text-align: right; font-variant-numeric: tabular-nums; }
-.bars.times span { min-width: 5.4em; }
+.times .bars span { min-width: 6em; }
 .scroll { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; }

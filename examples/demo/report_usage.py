@@ -49,7 +49,11 @@ SENTENCES = Template("""\
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer($model, trust_remote_code=True)
-vectors = model.encode([$first, $second])
+sentences = [
+    $first,
+    $second,
+]
+vectors = model.encode(sentences)
 print(model.similarity(vectors, vectors))
 """)
 
