@@ -20,11 +20,11 @@ from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, to_json, write_atomically
 from evaluation.run import evaluate
 from evaluation.table import make_table, read_columns
+from examples import tiny_backbone
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import train_stage1, train_stage2
 from trainers.export import ExportArguments, export
 
-from .backbone import build_backbone
 from .report import write_report
 from .scenes import write_dataset
 
@@ -91,9 +91,9 @@ def run(arguments: DemoArguments) -> Path:
 
     size = "fast" if arguments.fast else "full"
     clock.step("render the data", lambda: write_dataset(data, size, arguments.seed))
-    clock.step(
-        "build and pre-train the backbone", lambda: build_backbone(recipe, data, output / "backbone", arguments.seed)
-    )
+    backbone = [str(recipe / "backbone.yaml"), "--texts", str(data / "texts_train.jsonl"), "--seed", str(arguments.seed)]
+    backbone += ["--pairs", str(data / "pretrain.jsonl"), "--output", str(output / "backbone")]
+    clock.step("build and pre-train the backbone", lambda: tiny_backbone.main(backbone))
     clock.step("take it as it is (base)", lambda: save_base(output / "backbone", models / "base"))
     stage1 = [str(recipe / "stage1.yaml"), "--model", str(models / "base")]
     stage1 += ["--texts", str(data / "texts_train.jsonl"), "--output_dir", str(models / "stage1"), *seed]
