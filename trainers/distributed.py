@@ -10,9 +10,13 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def rank() -> int:
-    """Rank of this process; 0 when torch.distributed is not in use."""
-    return dist.get_rank() if world_size() > 1 else 0
+def largest(number: int, device: torch.device) -> int:
+    """The largest of the ranks' numbers."""
+    if world_size() == 1:
+        return number
+    value = torch.tensor(number, device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value)
 
 
 def gather_rows(local: torch.Tensor) -> torch.Tensor:

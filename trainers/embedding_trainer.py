@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .distributed import world_size
+from .distributed import largest, world_size
 from .gradient_cache import gradient_cached_step
 
 
@@ -79,6 +79,8 @@ class EmbeddingTrainer(Trainer):
             scale=world_size() / self.current_gradient_accumulation_steps,
             device=self.args.device,
             keep_graph=self.args.gradient_cache_chunk_size == 0,
+            # DeepSpeed exchanges gradients in every backward call, so all ranks must make equally many.
+            backward_calls=largest(len(chunks), self.args.device) if self.is_deepspeed_enabled else 0,
         )
         return loss / self.current_gradient_accumulation_steps
 

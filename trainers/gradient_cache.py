@@ -43,6 +43,7 @@ def gradient_cached_step(
     scale: float = 1.0,
     device: torch.device = torch.device("cpu"),
     keep_graph: bool = False,
+    backward_calls: int = 0,
 ) -> torch.Tensor:
     """Back-propagate `scale` x loss of a batch that comes in chunks.
 
@@ -58,6 +59,8 @@ def gradient_cached_step(
         device: where the chunks are embedded; its random state is replayed besides the CPU's.
         keep_graph: hold the graphs of all chunks, for speed, instead of embedding each chunk twice, for memory. A
             single chunk is never embedded twice.
+        backward_calls: call `backward` at least so often, with gradients of zero, for engines in which every call is
+            collective and ranks have different numbers of chunks (default 0: once per chunk). Not with `keep_graph`.
 
     Returns:
         The loss, detached, not scaled.
@@ -67,7 +70,7 @@ def gradient_cached_step(
     """
     if not chunks:
         raise ValueError("the batch has no chunk")
-    if keep_graph or len(chunks) == 1:
+    if keep_graph or (len(chunks) == 1 and backward_calls <= 1):
         loss = loss_function(torch.cat([embed(chunk) for chunk in chunks]))
         backward(loss * scale)
         return loss.detach()
@@ -82,6 +85,9 @@ def gradient_cached_step(
     loss = loss_function(embeddings)
     (gradient,) = torch.autograd.grad(loss, embeddings)  # (N, D)
 
+    for _ in range(backward_calls - len(chunks)):
+        with states[0].replay(), defer_synchronisation():
+            backward((embed(chunks[0]) * 0).sum())
     for index, (chunk, state, part) in enumerate(zip(chunks, states, (gradient * scale).split(sizes), strict=True)):
         is_last = index == len(chunks) - 1
         with state.replay(), contextlib.nullcontext() if is_last else defer_synchronisation():

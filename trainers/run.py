@@ -101,6 +101,20 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
         write_atomically(file, to_json(options))
 
 
+def check_sharding(config: TrainingArguments) -> None:
+    """Refuse what splits the weights over ranks: merging LoRA and the strict final save need them whole.
+
+    Raises:
+        ValueError: for FSDP and DeepSpeed ZeRO-3.
+    """
+    plugin = config.deepspeed_plugin
+    if config.fsdp or (plugin is not None and plugin.zero_stage == 3):
+        raise ValueError(
+            "FSDP and DeepSpeed ZeRO-3 are not supported yet. Use DDP (no option) or DeepSpeed ZeRO-2 "
+            "(deepspeed: examples/recipes/deepspeed_zero2.json), with LoRA and the gradient cache for memory."
+        )
+
+
 def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     """(model ready to train, processor); the model's weights are loaded strictly."""
     options = {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
@@ -135,12 +149,9 @@ def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: 
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
     trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
-        trainer.save_model(output_dir)  # collective: parts of the weights are on other ranks
-    elif trainer.is_world_process_zero():
-        merge_lora(trainer.accelerator.unwrap_model(trainer.model)).save_pretrained(output_dir)
     if not trainer.is_world_process_zero():
         return
+    merge_lora(trainer.model).save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record = {

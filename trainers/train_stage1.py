@@ -17,7 +17,7 @@ from .data.texts import DEFAULT_COLUMNS, load_texts
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .distributed import check_world_size
-from .run import ModelArguments, finished, load_for_training, record_options, train_and_save
+from .run import ModelArguments, check_sharding, finished, load_for_training, record_options, train_and_save
 from .teachers import SentenceTransformersTeacher, TeacherVectors
 
 
@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
     check_world_size(model_arguments.expected_world_size)
+    check_sharding(config)
     is_main = config.process_index == 0
     record_options(config.output_dir, [model_arguments, arguments, config], is_main)
     if finished(config.output_dir):

@@ -17,7 +17,7 @@ from .data.mmeb import load_mmeb_train
 from .distributed import check_world_size
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import ModelArguments, finished, load_for_training, record_options, train_and_save
+from .run import ModelArguments, check_sharding, finished, load_for_training, record_options, train_and_save
 
 
 @dataclass
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
     check_world_size(model_arguments.expected_world_size)
+    check_sharding(config)
     is_main = config.process_index == 0
     record_options(config.output_dir, [model_arguments, arguments, config], is_main)
     if finished(config.output_dir):

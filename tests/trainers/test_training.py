@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 import trainers.train_stage1
 import trainers.train_stage2
 from trainers.embedding_trainer import last_complete_checkpoint
+from trainers.run import check_sharding
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import build, make_texts  # noqa: E402
@@ -69,19 +71,32 @@ def test_gradient_accumulation_averages(backbones, folder):
     assert_same_history(entries, history_of(plain))
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
-def test_two_ranks_equal_one_process(stage, backbones, folder):
-    one = history_of(build(stage, str(backbones["llava_next"]), folder, 16, 7, 4))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(WORKER), stage]
-    command += [str(backbones["llava_next"]), str(folder), "8", "5", "4", f"out={stage}.json"]
+@pytest.mark.parametrize("stage, engine", [("stage1", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")])
+def test_two_ranks_equal_one_process(stage, engine, backbones, folder):
+    """Chunks differ in number between the ranks of stage 2, which every engine must bear."""
     root = Path(__file__).resolve().parents[2]
+    options = [f"out={stage}-{engine}.json"]
+    if engine == "deepspeed":
+        pytest.importorskip("deepspeed", reason="deepspeed is an optional extra")
+        options.append(f"deepspeed={root / 'examples/recipes/deepspeed_zero2.json'}")
+    one = history_of(build(stage, str(backbones["llava_next"]), folder, 16, 7, 4))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(WORKER), stage]
+    command += [str(backbones["llava_next"]), str(folder), "8", "5", "4", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     subprocess.run(command, check=True, env=environment, timeout=300, cwd=root)
-    result = json.loads((folder / f"{stage}.json").read_text())
+    result = json.loads((folder / f"{stage}-{engine}.json").read_text())
     assert result["world_size"] == 2, "a launcher that starts one process would make this test say nothing"
     assert_same_history(one, result["history"])
     assert result["history"][0]["effective_batch"] == 16
+
+
+@pytest.mark.parametrize("fsdp, stage", [("full_shard", None), ("", 3)])
+def test_split_weights_are_refused(fsdp, stage):
+    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
+    with pytest.raises(ValueError, match="not supported yet. Use DDP"):
+        check_sharding(SimpleNamespace(fsdp=fsdp, deepspeed_plugin=plugin))
+    check_sharding(SimpleNamespace(fsdp="", deepspeed_plugin=SimpleNamespace(zero_stage=2)))
 
 
 def stage_command(stage: str, model: Path, folder: Path, output: Path) -> list[str]:
