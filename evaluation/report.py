@@ -67,6 +67,23 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {"versions": versions, "hardware": hardware}
 
 
+def read_training_record(folder: Path) -> dict[str, Any] | None:
+    """How a model was trained, as the training commands leave it in the model's folder.
+
+    Args:
+        folder: Model folder.
+
+    Returns:
+        Stage, steps, seed, seconds and hardware; `None` for a model that was not trained here.
+    """
+    path = folder / "training_record.json"
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    names = ("stage", "steps", "seed", "world_size", "seconds_since_start_or_resumption", "hardware")
+    return {name: record.get(name) for name in names}
+
+
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -236,6 +236,7 @@ def write_report(
         "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
         **report.environment(device),
         "options": vars(arguments),
+        "training": report.read_training_record(Path(arguments.model)),
         "reused": reused,
         "summary": report.summarise(results),
         "data_sets": results,

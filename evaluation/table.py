@@ -56,6 +56,32 @@ def read_columns(sources: list[str]) -> dict[str, dict[str, Result]]:
     return columns
 
 
+def describe_runs(sources: list[str]) -> str:
+    """What the reader of a table must know of each column: training, seed, time and machine.
+
+    Args:
+        sources: As for `read_columns`.
+
+    Returns:
+        A Markdown list.
+    """
+    lines = []
+    for source in sources:
+        label, separator, place = source.rpartition("=")
+        content = json.loads(Path(place).read_text(encoding="utf-8"))
+        machine, training = content["hardware"], content.get("training")
+        trained = "not trained here"
+        if training:
+            trained = f"{training['stage']}, {training['steps']} steps, seed {training['seed']}"
+            if training["seconds_since_start_or_resumption"] is not None:
+                trained += f", {training['seconds_since_start_or_resumption']:.0f} s of training"
+        lines.append(
+            f"- {label or Path(content['model']).name}: {trained}; evaluated in {content['dtype']} on {machine['device']} "
+            f"({machine['cpu']}, {machine['cores']} cores), {content['created'][:10]}"
+        )
+    return "\n".join(lines) + "\n\nOne run of each.\n"
+
+
 def check_comparable(columns: dict[str, dict[str, Result]]) -> None:
     """Refuse results of one data set that were measured on different rows.
 
@@ -175,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.output is None and arguments.insert is None:
         parser.error("give --output, --insert or both")
     try:
-        table = make_table(read_columns(arguments.results))
+        table = make_table(read_columns(arguments.results)) + "\n" + describe_runs(arguments.results)
         if arguments.insert is not None:
             insert_between_markers(Path(arguments.insert), arguments.marker, table)
             print(arguments.insert)

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, to_json
 from examples.tiny.architecture import Architecture, build_image_processor, build_model
-from examples.tiny.conversations import Collator, read_conversations, read_texts
+from examples.tiny.conversations import Collator, Conversation, read_conversations, read_texts
 from examples.tiny.pretraining import Schedule, evaluate, pretrain
 from examples.tiny.tokenizer import train_tokenizer
 from modeling_unime.families import SUMMARY_TURNS
@@ -69,6 +70,17 @@ def select(kind: type, arguments: BackboneArguments):
     return kind(**given)
 
 
+def pixel_statistics(conversations: list[Conversation], count: int = 300) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each colour channel, 0 to 1, over the first `count` pictures.
+
+    A tower that starts from random weights learns from centred pixels many times faster; CLIP's statistics, made for
+    photos, would leave drawings on a light ground far off centre.
+    """
+    chosen = conversations[:count]
+    pixels = np.stack([np.asarray(item.store.open(item.image).resize((32, 32))) for item in chosen]) / 255.0
+    return pixels.mean((0, 1, 2)).tolist(), pixels.std((0, 1, 2)).tolist()
+
+
 def build(arguments: BackboneArguments) -> Path:
     """Make the folder, or do nothing when it is there with the same settings.
 
@@ -97,6 +109,8 @@ def build(arguments: BackboneArguments) -> Path:
     tokenizer = train_tokenizer(texts + spoken + prompts, arguments.vocab_size)
     architecture = select(Architecture, arguments)
     model, image_processor = build_model(architecture, tokenizer, arguments.seed), build_image_processor(architecture)
+    if conversations:
+        image_processor.image_mean, image_processor.image_std = pixel_statistics(conversations)
     collator = Collator(tokenizer, image_processor, model.config)
     history = pretrain(model, tokenizer, collator, conversations, texts, select(Schedule, arguments))
     metrics = {
