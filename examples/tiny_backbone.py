@@ -45,16 +45,26 @@ class BackboneArguments:
             "and a text as positive are used)."
         },
     )
+    kinds: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Use only pairs of these kinds (column kind, or the file's name for MMEB rows). Default: all."
+        },
+    )
     max_texts: int | None = field(default=None, metadata={"help": "Use at most so many texts. Default: all."})
     vocab_size: int = field(default=2048, metadata={"help": "Tokens of the vocabulary."})
     hidden_size: int = field(default=256, metadata={"help": "Width of the LLM."})
     num_layers: int = field(default=4, metadata={"help": "Layers of the LLM."})
-    num_heads: int = field(default=4, metadata={"help": "Query heads of the LLM; it has half as many key-value heads."})
+    num_heads: int = field(
+        default=4, metadata={"help": "Query heads of the LLM; it has half as many key-value heads."}
+    )
     intermediate_size: int = field(default=688, metadata={"help": "Width inside the LLM's feed-forward layers."})
     image_size: int = field(default=96, metadata={"help": "Pixels a side that the vision tower sees."})
     patch_size: int = field(default=32, metadata={"help": "Pixels a side of a patch; smaller costs more tokens."})
     vision_hidden_size: int = field(default=192, metadata={"help": "Width of the vision tower."})
-    vision_layers: int = field(default=4, metadata={"help": "Layers of the vision tower; LLaVA uses the last but one."})
+    vision_layers: int = field(
+        default=4, metadata={"help": "Layers of the vision tower; LLaVA uses the last but one."}
+    )
     steps: int = field(default=500, metadata={"help": "Optimiser steps of the pre-training."})
     max_minutes: float = field(default=0.0, metadata={"help": "Stop after so many minutes all the same; 0: no limit."})
     batch_size: int = field(default=32, metadata={"help": "Pictures of a step."})
@@ -99,8 +109,14 @@ def build(arguments: BackboneArguments) -> Path:
             return output
         raise FileExistsError(f"{output} exists and was made with other settings; choose another output or remove it")
 
-    texts = list(dict.fromkeys(text for source in arguments.texts for text in read_texts(source)))[: arguments.max_texts]
+    texts = list(dict.fromkeys(text for source in arguments.texts for text in read_texts(source)))[
+        : arguments.max_texts
+    ]
     conversations = [item for path in arguments.pairs for item in read_conversations(path)]
+    if arguments.kinds:
+        for item in conversations:
+            item.turns = [turn for turn in item.turns if turn.kind in arguments.kinds]
+        conversations = [item for item in conversations if item.turns]
     random.Random(arguments.seed).shuffle(conversations)
     held_out, conversations = conversations[:HELD_OUT], conversations[HELD_OUT:] or conversations
     spoken = [words for item in conversations for turn in item.turns for words in (turn.prompt, turn.answer)]

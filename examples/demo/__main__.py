@@ -91,7 +91,13 @@ def run(arguments: DemoArguments) -> Path:
 
     size = "fast" if arguments.fast else "full"
     clock.step("render the data", lambda: write_dataset(data, size, arguments.seed))
-    backbone = [str(recipe / "backbone.yaml"), "--texts", str(data / "texts_train.jsonl"), "--seed", str(arguments.seed)]
+    backbone = [
+        str(recipe / "backbone.yaml"),
+        "--texts",
+        str(data / "texts_train.jsonl"),
+        "--seed",
+        str(arguments.seed),
+    ]
     backbone += ["--pairs", str(data / "pretrain.jsonl"), "--output", str(output / "backbone")]
     clock.step("build and pre-train the backbone", lambda: tiny_backbone.main(backbone))
     clock.step("take it as it is (base)", lambda: save_base(output / "backbone", models / "base"))

@@ -160,9 +160,7 @@ def _pretrain_rows(album: Album, scene: Scene, rng: random.Random, questions: in
     for question in questions_about(scene, rng)[:questions]:
         rows.append({"image": picture, "prompt": question.text, "answer": question.answer, "kind": question.kind})
     thing = rng.choice(scene.things)
-    rows.append(
-        {"image": album.crop(scene, thing), "prompt": CROP_PROMPT, "answer": f"{thing.name}", "kind": "crop"}
-    )
+    rows.append({"image": album.crop(scene, thing), "prompt": CROP_PROMPT, "answer": f"{thing.name}", "kind": "crop"})
     return rows
 
 

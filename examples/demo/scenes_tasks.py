@@ -173,7 +173,9 @@ class TaskMaker:
             return edited.content not in seen and not (statement and holds(statement, edited))
 
         while len(taken) - 1 + len(variants) < self.num_hard:
-            kinds = ("swap", "move", "recolor", "reshape") if statement else ("recolor", "reshape", "swap", "move", "add")
+            kinds = (
+                ("swap", "move", "recolor", "reshape") if statement else ("recolor", "reshape", "swap", "move", "add")
+            )
             edit = random_edit(scene, self.rng, kinds, accept)
             if edit is None:
                 break

@@ -134,7 +134,9 @@ def say(statement: Statement, style: Style) -> str:
     sentence = style.pick("template", templates)
     rest = [phrase for index, phrase in enumerate(phrases) if index not in (i, j)]
     if rest:
-        sentence += style.pick("rest", [", and also {}", ", together with {}", "; there is also {}"]).format(join(rest))
+        sentence += style.pick("rest", [", and also {}", ", together with {}", "; there is also {}"]).format(
+            join(rest)
+        )
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 

@@ -340,11 +340,7 @@ def _agreement(first: Mention, second: Mention) -> float:
 
 def _relations_of(statement: Statement) -> set[tuple[int, str, int]]:
     """Relations in both readings, so that "A left of B" and "B right of A" are the same fact."""
-    return {
-        fact
-        for i, relation, j in statement.relations
-        for fact in ((i, relation, j), (j, INVERSE[relation], i))
-    }
+    return {fact for i, relation, j in statement.relations for fact in ((i, relation, j), (j, INVERSE[relation], i))}
 
 
 def similarity(first: Statement, second: Statement) -> float:

@@ -132,7 +132,9 @@ class Collator:
         max_turn_length: Tokens of a question with its answer; the rest is cut.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_processor, config, max_turn_length: int = 128) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, image_processor, config, max_turn_length: int = 128
+    ) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.max_turn_length = max_turn_length
@@ -170,7 +172,12 @@ class Collator:
         rows = []
         for conversation, count in zip(conversations, self._count_tokens(pixels, self._geometry), strict=True):
             head = self._head[:-1] + self._head[-1:] * count
-            ids, positions, segments, targets = list(head), list(range(len(head))), [0] * len(head), [False] * len(head)
+            ids, positions, segments, targets = (
+                list(head),
+                list(range(len(head))),
+                [0] * len(head),
+                [False] * len(head),
+            )
             for number, turn in enumerate(conversation.turns, start=1):
                 turn_ids, answer_length = self.encode_turn(turn)
                 ids += turn_ids
@@ -181,7 +188,12 @@ class Collator:
         batch = {
             name: _pad([row[index] for row in rows], fill)
             for index, (name, fill) in enumerate(
-                (("input_ids", self.tokenizer.pad_token_id), ("position_ids", 0), ("segments", IGNORED), ("targets", 0))
+                (
+                    ("input_ids", self.tokenizer.pad_token_id),
+                    ("position_ids", 0),
+                    ("segments", IGNORED),
+                    ("targets", 0),
+                )
             )
         }
         batch["targets"] = batch["targets"].bool()
@@ -233,6 +245,8 @@ class TurnSampler:
                 queue += self.rng.sample(self.conversations, len(self.conversations))
             batch, queue = queue[: self.batch_size], queue[self.batch_size :]
             yield [
-                Conversation(item.store, item.image, self.rng.sample(item.turns, min(self.turns_per_image, len(item.turns))))
+                Conversation(
+                    item.store, item.image, self.rng.sample(item.turns, min(self.turns_per_image, len(item.turns)))
+                )
                 for item in batch
             ]

@@ -131,7 +131,9 @@ def pretrain(
         raise ValueError("nothing to pre-train on: give --pairs, --texts or both")
     optimizer = make_optimizer(model, schedule.learning_rate)
     image_batches = iter(
-        TurnSampler(conversations, schedule.batch_size, schedule.turns_per_image, schedule.seed) if conversations else ()
+        TurnSampler(conversations, schedule.batch_size, schedule.turns_per_image, schedule.seed)
+        if conversations
+        else ()
     )
     blocks = text_blocks(texts, tokenizer, schedule.text_batch_tokens, schedule.seed)
     text_share = schedule.text_share if texts and conversations else float(bool(texts))
@@ -169,7 +171,10 @@ def pretrain(
 
 @torch.no_grad()
 def evaluate(
-    model: LlavaNextForConditionalGeneration, collator: Collator, conversations: list[Conversation], batch_size: int = 32
+    model: LlavaNextForConditionalGeneration,
+    collator: Collator,
+    conversations: list[Conversation],
+    batch_size: int = 32,
 ) -> dict[str, dict[str, float]]:
     """How well the model answers about images.
 

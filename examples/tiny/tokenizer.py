@@ -33,7 +33,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
     """
     smallest = 256 + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size must be at least {smallest} (all bytes and the special tokens), not {vocab_size}")
+        raise ValueError(
+            f"vocab_size must be at least {smallest} (all bytes and the special tokens), not {vocab_size}"
+        )
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])

@@ -8,8 +8,11 @@ import zipfile
 import pytest
 
 from evaluation.load import load_task
+from examples.demo import scenes_tasks
 from examples.demo.scenes import write_dataset
-from examples.demo.scenes_world import describe, holds, perturb, random_scene
+from examples.demo.scenes_tasks import Album, TaskMaker
+from examples.demo.scenes_wording import questions_about, say
+from examples.demo.scenes_world import Mention, Statement, describe, holds, perturb, random_scene, similarity
 from trainers.data.mmeb import load_mmeb_train
 
 TASKS = ("classification", "vqa", "retrieval_t2i", "retrieval_i2t", "retrieval_composed", "grounding")
@@ -99,3 +102,73 @@ def test_other_folder_is_not_overwritten(tmp_path):
         write_dataset(tmp_path / "data", "fast")
     with pytest.raises(ValueError, match="size must be one of"):
         write_dataset(tmp_path / "new", "huge")
+
+
+@pytest.fixture
+def maker(tmp_path):
+    """Evaluation rows from forty scenes; `maker.scene_of` finds the scene of a picture."""
+    rng = random.Random(5)
+    pool = [random_scene(rng, min_things=2) for _ in range(40)]
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        made = TaskMaker(Album(archive, "images/eval"), pool, set(), rng, num_candidates=12)
+        made.scene_of = lambda path: {name: scene for scene, name in made.album._scenes.items()}[path]
+        yield made
+
+
+def test_captions_are_true_of_the_right_picture_only(maker, monkeypatch):
+    said = {}
+
+    def record(statement, style):
+        caption = say(statement, style)
+        said.setdefault(caption, statement)
+        return caption
+
+    monkeypatch.setattr(scenes_tasks, "say", record)
+    for scene in maker.pool:
+        said.clear()
+        row = maker.make("retrieval_t2i", scene)
+        (statement,) = said.values()
+        truths = [holds(statement, maker.scene_of(image)) for _, image in row.candidates]
+        assert truths == [True] + [False] * (len(truths) - 1) and len(truths) == 12
+        said.clear()
+        row = maker.make("retrieval_i2t", scene)
+        truths = [holds(said[caption], scene) for caption, _ in row.candidates]
+        assert truths == [True] + [False] * (len(truths) - 1) and len(truths) == 12
+
+
+def test_no_other_candidate_shows_the_same(maker):
+    for scene in maker.pool:
+        row = maker.make("retrieval_composed", scene)
+        contents = [maker.scene_of(image).content for _, image in row.candidates]
+        assert len(set(contents)) == len(contents) and scene.content in contents[1:]
+        row = maker.make("grounding", scene)
+        names = {path: thing.name for (_, thing), path in maker.album._crops.items()}
+        shown = [names[image] for _, image in row.candidates]
+        assert shown.count(shown[0]) == 1
+
+
+def test_questions_have_one_answer():
+    rng = random.Random(1)
+    for _ in range(200):
+        scene = random_scene(rng)
+        for question in questions_about(scene, rng):
+            assert question.answer not in question.wrong and question.wrong
+            if question.kind == "color":
+                _, _, rest = question.text.partition("is the ")
+                key = rest.rstrip("?").removesuffix(" object")
+                named = [thing for thing in scene.things if key in (thing.shape, thing.size)]
+                assert [thing.color for thing in named] == [question.answer]
+            if question.kind == "count" and question.text == "How many objects are there?":
+                assert question.answer == ("zero", "one", "two", "three", "four")[len(scene.things)]
+
+
+def test_similarity_counts_facts_not_words():
+    star = Mention("star", "red")
+    ring = Mention("ring", "blue")
+    said = Statement((star, ring), ((0, "left of", 1),))
+    turned_round = Statement((ring, star), ((0, "right of", 1),))
+    other_way = Statement((star, ring), ((0, "right of", 1),))
+    exchanged = Statement((Mention("star", "blue"), Mention("ring", "red")), ((0, "left of", 1),))
+    assert similarity(said, turned_round) == pytest.approx(1)
+    assert similarity(said, exchanged) < similarity(said, other_way) < 1
+    assert similarity(said, Statement((Mention("heart", "pink"), Mention("cross", "black")))) == 0

@@ -4,11 +4,16 @@
 import json
 
 import pytest
+import torch
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
+from examples.tiny.architecture import Architecture, build_image_processor, build_model
+from examples.tiny.conversations import Collator, Conversation, Turn
+from examples.tiny.pretraining import answer_logits
 from examples.tiny.tokenizer import train_tokenizer
 from examples.tiny_backbone import BackboneArguments, build
 from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.image_store import ImageStore
 
 
 def arguments_for(folder, tiny_pairs, **changes) -> BackboneArguments:
@@ -73,3 +78,19 @@ def test_missing_column_is_named(tmp_path, tiny_pairs, source, message):
         return
     with pytest.raises(ValueError, match=message):
         build(arguments)
+
+
+def test_turns_packed_behind_one_image_do_not_see_each_other(tiny_pairs):
+    tokenizer = train_tokenizer(["a red star", "what is this"] * 10, vocab_size=300)
+    architecture = Architecture(hidden_size=64, num_layers=2, vision_hidden_size=64, vision_layers=2)
+    model = build_model(architecture, tokenizer).eval()
+    collator = Collator(tokenizer, build_image_processor(architecture), model.config)
+    store = ImageStore(tiny_pairs.parent)
+    turns = [Turn("What is this?", "a red star", "x"), Turn("Where?", "at the top left", "x")]
+    with torch.no_grad():
+        packed, wanted = answer_logits(model, collator([Conversation(store, "images/0.png", turns)]))
+        alone = [answer_logits(model, collator([Conversation(store, "images/0.png", [turn])])) for turn in turns]
+        other = answer_logits(model, collator([Conversation(store, "images/1.png", turns)]))[0]
+    assert wanted.equal(torch.cat([ids for _, ids in alone]))
+    assert torch.allclose(packed, torch.cat([logits for logits, _ in alone]), atol=1e-5)
+    assert (packed - other).abs().max() > 1e-3, "the answers do not depend on the image, so the test could not fail"
