@@ -46,7 +46,7 @@ def read_columns(sources: list[str]) -> dict[str, dict[str, Result]]:
         label, separator, place = source.rpartition("=")
         try:
             content = json.loads(Path(place).read_text(encoding="utf-8"))
-            label = label if separator else Path(content["model"].rpartition(":")[2]).name
+            label = label if separator else _model_label(content)
             column = {result["name"]: result for result in content["data_sets"]}
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise TableError(f"{place}: not a results.json of evaluation.run ({error!r})") from error
@@ -54,6 +54,11 @@ def read_columns(sources: list[str]) -> dict[str, dict[str, Result]]:
             raise TableError(f"two results are called {label!r}; tell them apart by LABEL=PATH")
         columns[label] = column
     return columns
+
+
+def _model_label(content: dict[str, Any]) -> str:
+    """Name of a column without a label: that of the model's folder."""
+    return Path(content["model"].rpartition(":")[2]).name
 
 
 def describe_runs(sources: list[str]) -> str:
@@ -76,7 +81,7 @@ def describe_runs(sources: list[str]) -> str:
             if training["seconds_since_start_or_resumption"] is not None:
                 trained += f", {training['seconds_since_start_or_resumption']:.0f} s of training"
         lines.append(
-            f"- {label or Path(content['model']).name}: {trained}; evaluated in {content['dtype']} on {machine['device']} "
+            f"- {label if separator else _model_label(content)}: {trained}; evaluated in {content['dtype']} on {machine['device']} "
             f"({machine['cpu']}, {machine['cores']} cores), {content['created'][:10]}"
         )
     return "\n".join(lines) + "\n\nOne run of each.\n"

@@ -19,7 +19,16 @@ def write(path, model, values, rows=10):
         }
         for name, value in values.items()
     ]
-    path.write_text(json.dumps({"model": model, "data_sets": sets}))
+    trained = {"stage": "stage1", "steps": 7, "seed": 3, "seconds_since_start_or_resumption": 61.2}
+    content = {
+        "model": model,
+        "data_sets": sets,
+        "created": "2026-11-22T10:00:00+00:00",
+        "dtype": "float32",
+        "hardware": {"cpu": "some CPU", "cores": 2, "device": "cpu"},
+        "training": trained if "stage1" in model else None,
+    }
+    path.write_text(json.dumps(content))
     return str(path)
 
 
@@ -28,6 +37,7 @@ def test_side_by_side(tmp_path, capsys):
     two = write(tmp_path / "2.json", "sentence-transformers:x/clip", {"a/class": 0.4})
     main([one, two, f"best={one}", "--output", str(tmp_path / "t.md")])
     assert capsys.readouterr().out == f"{tmp_path / 't.md'}\n"
+    machine = "evaluated in float32 on cpu (some CPU, 2 cores), 2026-11-22"
     assert (tmp_path / "t.md").read_text().splitlines() == [
         "| data set | metric | rows | chance | stage1 | clip | best |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -37,6 +47,12 @@ def test_side_by_side(tmp_path, capsys):
         "| **mean: overall** | P@1, 1 set |  | 25.0 | **30.0** | **40.0** | **30.0** |",
         "",
         "Means are over the 1 of 2 data sets that every column has.",
+        "",
+        f"- stage1: stage1, 7 steps, seed 3, 61 s of training; {machine}",
+        f"- clip: not trained here; {machine}",
+        f"- best: stage1, 7 steps, seed 3, 61 s of training; {machine}",
+        "",
+        "One run of each.",
     ]
 
 
@@ -61,7 +77,7 @@ def test_insertion_between_markers(tmp_path):
         main([one, "--insert", str(document), "--marker", "SCORES"])
         result = document.read_text()
         assert result.startswith("# Title\n<!-- SCORES:begin -->\n\n| data set |")
-        assert "|\n\n<!-- SCORES:end -->\nrest\n<!-- OTHER:begin -->\n<!-- OTHER:end -->\n" in result
+        assert "One run of each.\n\n<!-- SCORES:end -->\nrest\n<!-- OTHER:begin -->\n<!-- OTHER:end -->\n" in result
         assert "old" not in result and result.count("| a/class |") == 1
 
 
