@@ -7,6 +7,7 @@ the LLM holds its summary of what it read. The pooled position comes from the ma
 not matter. The LM head is neither built nor run.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -171,7 +172,8 @@ class UniMEModel(PreTrainedModel):
         backbone, info = AutoModel.from_pretrained(
             path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
         )
-        info["unexpected_keys"] = [key for key in info["unexpected_keys"] if "lm_head." not in key]
+        dropped = re.compile("|".join(DROPPED_WEIGHTS))
+        info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not dropped.search(key)]
         check_loading(path_or_repo, info)
         with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
             model = cls(UniMEConfig(backbone=backbone.config))

@@ -13,6 +13,7 @@ from transformers.utils import logging
 from evaluation.report import environment, to_json, write_atomically
 from modeling_unime import UniMEModel, UniMEProcessor
 
+from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
 from .lora import merge_lora, prepare_for_training
 
@@ -130,9 +131,28 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     return trained, processor
 
 
-def finished(output_dir: str) -> bool:
-    """Whether the folder holds the complete result of a run."""
-    return Path(output_dir, RECORD_FILE).exists()
+def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments) -> bool:
+    """The checks and the record that every training command starts with.
+
+    Args:
+        model_arguments: the model and how it is trained.
+        arguments: the stage's data.
+        config: the stage's training options.
+
+    Returns:
+        Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
+
+    Raises:
+        RuntimeError: when another number of processes runs than was asked for.
+        ValueError: for options that are not supported, or differ from those of the run in the folder.
+    """
+    check_world_size(model_arguments.expected_world_size)
+    check_sharding(config)
+    record_options(config.output_dir, [model_arguments, arguments, config], is_main=config.process_index == 0)
+    if Path(config.output_dir, RECORD_FILE).exists():
+        print(f"already finished: {config.output_dir}")
+        return False
+    return True
 
 
 def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: str, extra: dict) -> None:

@@ -16,8 +16,7 @@ from .data.bad_rows import BadRows
 from .data.texts import DEFAULT_COLUMNS, load_texts
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
-from .distributed import check_world_size
-from .run import ModelArguments, check_sharding, finished, load_for_training, record_options, train_and_save
+from .run import ModelArguments, begin_run, load_for_training, train_and_save
 from .teachers import SentenceTransformersTeacher, TeacherVectors
 
 
@@ -72,13 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.train_stage1",
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
-    check_world_size(model_arguments.expected_world_size)
-    check_sharding(config)
-    is_main = config.process_index == 0
-    record_options(config.output_dir, [model_arguments, arguments, config], is_main)
-    if finished(config.output_dir):
-        print(f"already finished: {config.output_dir}")
+    if not begin_run(model_arguments, arguments, config):
         return
+    is_main = config.process_index == 0
 
     bad_rows = BadRows(arguments.on_bad_row)
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)

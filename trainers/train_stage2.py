@@ -14,10 +14,9 @@ from evaluation.command_line import parse_dataclasses
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
-from .distributed import check_world_size
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import ModelArguments, check_sharding, finished, load_for_training, record_options, train_and_save
+from .run import ModelArguments, begin_run, load_for_training, train_and_save
 
 
 @dataclass
@@ -66,13 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.train_stage2",
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
-    check_world_size(model_arguments.expected_world_size)
-    check_sharding(config)
-    is_main = config.process_index == 0
-    record_options(config.output_dir, [model_arguments, arguments, config], is_main)
-    if finished(config.output_dir):
-        print(f"already finished: {config.output_dir}")
+    if not begin_run(model_arguments, arguments, config):
         return
+    is_main = config.process_index == 0
 
     bad_rows = BadRows(arguments.on_bad_row)
     dataset = load_mmeb_train(
