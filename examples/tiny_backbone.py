@@ -24,6 +24,7 @@ from examples.tiny.architecture import Architecture, build_image_processor, buil
 from examples.tiny.conversations import Collator, Conversation, read_conversations, read_texts
 from examples.tiny.pretraining import Schedule, evaluate, pretrain
 from examples.tiny.tokenizer import train_tokenizer
+from examples.tiny.vision import VisionSchedule, pretrain_vision, read_patches
 from modeling_unime.families import SUMMARY_TURNS
 
 METRICS_FILE = "pretrain_metrics.json"  # written with the rest; also says what the folder was made from
@@ -51,6 +52,13 @@ class BackboneArguments:
             "help": "Use only pairs of these kinds (column kind, or the file's name for MMEB rows). Default: all."
         },
     )
+    patches: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSON Lines with columns image, patches (what each patch shows, in reading order): the vision tower "
+            "learns from it first. Default: it learns with the rest."
+        },
+    )
     max_texts: int | None = field(default=None, metadata={"help": "Use at most so many texts. Default: all."})
     vocab_size: int = field(default=2048, metadata={"help": "Tokens of the vocabulary."})
     hidden_size: int = field(default=256, metadata={"help": "Width of the LLM."})
@@ -65,6 +73,7 @@ class BackboneArguments:
     vision_layers: int = field(
         default=4, metadata={"help": "Layers of the vision tower; LLaVA uses the last but one."}
     )
+    vision_steps: int = field(default=350, metadata={"help": "Optimiser steps of the tower's own training (patches)."})
     steps: int = field(default=500, metadata={"help": "Optimiser steps of the pre-training."})
     max_minutes: float = field(default=0.0, metadata={"help": "Stop after so many minutes all the same; 0: no limit."})
     batch_size: int = field(default=32, metadata={"help": "Pictures of a step."})
@@ -128,9 +137,16 @@ def build(arguments: BackboneArguments) -> Path:
     if conversations:
         image_processor.image_mean, image_processor.image_std = pixel_statistics(conversations)
     collator = Collator(tokenizer, image_processor, model.config)
+    vision = {}
+    if arguments.patches:
+        rows = read_patches(arguments.patches)
+        random.Random(arguments.seed).shuffle(rows)
+        schedule = select(VisionSchedule, arguments)
+        vision = pretrain_vision(model, image_processor, rows[HELD_OUT:] or rows, rows[:HELD_OUT], schedule)
     history = pretrain(model, tokenizer, collator, conversations, texts, select(Schedule, arguments))
     metrics = {
         "settings": settings,
+        "vision_tower": vision,
         "answers_about_held_out_pictures": evaluate(model, collator, held_out) if held_out else {},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **environment(torch.device("cpu")),

@@ -98,7 +98,8 @@ def run(arguments: DemoArguments) -> Path:
         "--seed",
         str(arguments.seed),
     ]
-    backbone += ["--pairs", str(data / "pretrain.jsonl"), "--output", str(output / "backbone")]
+    backbone += ["--pairs", str(data / "pretrain.jsonl"), "--patches", str(data / "patches.jsonl")]
+    backbone += ["--output", str(output / "backbone")]
     clock.step("build and pre-train the backbone", lambda: tiny_backbone.main(backbone))
     clock.step("take it as it is (base)", lambda: save_base(output / "backbone", models / "base"))
     stage1 = [str(recipe / "stage1.yaml"), "--model", str(models / "base")]

@@ -13,6 +13,7 @@ What a data set folder holds:
 - `eval_compositional.jsonl`: picture, true caption, false caption, `subset` (the form of SugarCrepe).
 - `texts_train.jsonl`: caption triplets `sent0`, `sent1`, `hard_neg`; `sts_eval.jsonl`: pairs with a `score` from 0 to 5.
 - `pretrain.jsonl`: `image`, `prompt`, `answer`, `kind`, to teach a small generative model to see and read.
+- `patches.jsonl`: `image`, `patches`: what each ninth of the picture shows, to teach its vision tower to see.
 - `contact_sheet.png`: a look at the pictures; `dataset.json`: settings and counts.
 
 Nothing is downloaded, and equal settings give equal files. No content of an evaluation picture occurs in training.
@@ -34,8 +35,16 @@ from PIL import Image
 
 from examples.demo.scenes_drawing import IMAGE_SIZE, draw_scene
 from examples.demo.scenes_tasks import COMPOSITIONAL, TASKS, Album, TaskMaker, compositional_row
-from examples.demo.scenes_wording import Style, full_description, layout_description, questions_about, say
+from examples.demo.scenes_wording import (
+    Style,
+    full_description,
+    layout_description,
+    patch_labels,
+    questions_about,
+    say,
+)
 from examples.demo.scenes_world import (
+    GRID,
     Scene,
     Statement,
     Thing,
@@ -46,12 +55,13 @@ from examples.demo.scenes_world import (
     similarity,
 )
 
-FORMAT = 1  # of the files; a folder written in another format is written anew
+FORMAT = 2  # of the files; a folder written in another format is written anew
 CAPTION_PROMPTS = ("Describe the image.", "Write a caption for the image.", "What does the image show?")
 DETAIL_PROMPT = "Describe the image in detail."
 LAYOUT_PROMPT = "Read the image row by row."
 CROP_PROMPT = "What is this?"
 STS_BINS = 6
+CROP_SHARE = 0.3  # of the scenes give a crop to the pre-training; a crop is easy
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ def _sts_pairs(scenes: list[Scene], count: int, rng: random.Random) -> list[dict
 
 
 def _pretrain_rows(album: Album, scene: Scene, rng: random.Random, questions: int) -> list[dict[str, str]]:
-    """Captions, a full description, a reading of the grid, questions, and the name of one object cut out."""
+    """Captions, a full description, a reading of the grid, and questions."""
     caption = say(describe(scene, rng), Style(rng.randrange(2**32)))
     picture = album.scene(scene)
     rows = [
@@ -159,9 +169,13 @@ def _pretrain_rows(album: Album, scene: Scene, rng: random.Random, questions: in
     ]
     for question in questions_about(scene, rng)[:questions]:
         rows.append({"image": picture, "prompt": question.text, "answer": question.answer, "kind": question.kind})
-    thing = rng.choice(scene.things)
-    rows.append({"image": album.crop(scene, thing), "prompt": CROP_PROMPT, "answer": f"{thing.name}", "kind": "crop"})
     return rows
+
+
+def _crop_row(album: Album, scene: Scene, rng: random.Random) -> dict[str, str]:
+    """The name of one object cut out."""
+    thing = rng.choice(scene.things)
+    return {"image": album.crop(scene, thing), "prompt": CROP_PROMPT, "answer": thing.name, "kind": "crop"}
 
 
 def _contact_sheet(scenes: list[Scene], columns: int = 10) -> Image.Image:
@@ -209,12 +223,13 @@ def _write_files(folder: Path, size: DatasetSize, seed: int) -> dict[str, int]:
             rows = [row for scene in chosen if (row := maker.make(task, scene)) is not None]
             write(f"train_{task}.jsonl", (row.as_training() for row in rows))
         more_scenes = _draw_scenes(size.pretrain_scenes, rng, taken)
-        rows = [
-            row
-            for scene in train_scenes + more_scenes
-            for row in _pretrain_rows(album, scene, rng, size.pretrain_questions)
-        ]
-        write("pretrain.jsonl", rows)
+        scenes = train_scenes + more_scenes
+        crops = [_crop_row(album, scene, rng) for scene in rng.sample(scenes, round(CROP_SHARE * len(scenes)))]
+        rows = [row for scene in scenes for row in _pretrain_rows(album, scene, rng, size.pretrain_questions)]
+        write("pretrain.jsonl", crops + rows)
+        patches = [{"image": row["image"], "patches": [row["answer"]] * GRID**2} for row in crops]
+        patches += [{"image": album.scene(scene), "patches": patch_labels(scene)} for scene in scenes]
+        write("patches.jsonl", patches)
     text_scenes = _draw_scenes(size.texts, rng, taken)
     write("texts_train.jsonl", (_text_triplet(scene, rng) for scene in text_scenes))
     write("sts_eval.jsonl", _sts_pairs(sts_scenes, size.sts_pairs, rng))

@@ -17,9 +17,9 @@ from examples.demo.scenes_world import GRID, Scene, Thing
 
 IMAGE_SIZE = 96  # pixels; one grid cell is 32 pixels wide
 OVERSAMPLING = 4
-RADIUS = {"small": 8.0, "large": 13.0}  # pixels
-JITTER = 2.0  # pixels, at most, from the middle of the cell
-TILT = 9.0  # degrees, at most: more would turn squares into diamonds
+RADIUS = {"small": 10.0, "large": 15.0}  # pixels
+JITTER = 1.0  # pixels, at most, from the middle of the cell
+TILT = 5.0  # degrees, at most: more would turn squares into diamonds
 CROP_MARGIN = 2.0  # pixels around an object that is cut out
 PALETTE = {
     "red": (222, 48, 48),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from examples.demo.scenes_world import (
     COLORS,
+    GRID,
     INVERSE,
     PLACES,
     RELATIONS,
@@ -145,10 +146,16 @@ def full_description(scene: Scene) -> str:
     return "; ".join(f"{thing.size} {thing.name} {in_place(thing.place)}" for thing in scene.things) + "."
 
 
+def patch_labels(scene: Scene) -> list[str]:
+    """Place and content of the cells in reading order: "top left small red star", "top center" where it is empty."""
+    cells = {thing.place: f"{thing.place} {thing.size} {thing.name}" for thing in scene.things}
+    return [cells.get(place, place) for place in PLACES]
+
+
 def layout_description(scene: Scene) -> str:
     """The nine cells in reading order, row by row, "nothing" where a cell is empty."""
     cells = {(thing.row, thing.column): f"{thing.size} {thing.name}" for thing in scene.things}
-    rows = [", ".join(cells.get((row, column), EMPTY) for column in range(3)) for row in range(3)]
+    rows = [", ".join(cells.get((row, column), EMPTY) for column in range(GRID)) for row in range(GRID)]
     return f"top: {rows[0]}; middle: {rows[1]}; bottom: {rows[2]}."
 
 

@@ -101,7 +101,10 @@ def build_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlavaNextForConditionalGeneration(config).train()
+        model = LlavaNextForConditionalGeneration(config)
+        # Patches enter the tower with values about 1; CLIP's own 0.02 would hide for long where a patch is.
+        model.model.vision_tower.embeddings.position_embedding.weight.data.normal_(std=1.0)
+        return model.train()
 
 
 def build_image_processor(architecture: Architecture) -> LlavaNextImageProcessorPil:

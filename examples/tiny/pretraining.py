@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections import defaultdict
@@ -16,10 +15,7 @@ from tqdm import tqdm
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from examples.tiny.conversations import Collator, Conversation, TurnSampler
-
-BETAS = (0.9, 0.95)
-WEIGHT_DECAY = 0.05
-MAX_GRAD_NORM = 1.0
+from examples.tiny.optimization import MAX_GRAD_NORM, learning_rate_factor, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -91,21 +87,6 @@ def text_loss(model: LlavaNextForConditionalGeneration, ids: torch.Tensor) -> to
     return functional.cross_entropy(model.lm_head(hidden).flatten(0, 1), ids[:, 1:].flatten())
 
 
-def _learning_rate_factor(progress: float, warmup: float) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak; `progress` is 0 to 1."""
-    if progress < warmup:
-        return max(progress / warmup, 0.01)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
-
-
 def pretrain(
     model: LlavaNextForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
@@ -150,7 +131,7 @@ def pretrain(
         else:
             name, loss = "answer_loss", functional.cross_entropy(*answer_logits(model, collator(next(image_batches))))
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * _learning_rate_factor(progress, schedule.warmup)
+            group["lr"] = schedule.learning_rate * learning_rate_factor(progress, schedule.warmup)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()

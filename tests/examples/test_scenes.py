@@ -61,6 +61,22 @@ def test_right_candidate_is_first_and_unique(folder):
             assert contents.count(contents[0]) == 1, f"{path.name} row {number}"
 
 
+def test_patch_labels_say_what_the_questions_say(folder):
+    labels = {row["image"]: row["patches"] for row in rows(folder / "patches.jsonl")}
+    checked = 0
+    for row in rows(folder / "pretrain.jsonl"):
+        patches = labels[row["image"]]
+        assert len(patches) == 9
+        if row["kind"] == "crop":
+            assert patches == [row["answer"]] * 9
+        elif row["kind"] == "place":  # "Where is the red star?" "top left"
+            name = row["prompt"].removeprefix("Where is the ").removesuffix("?")
+            found = [label for label in patches if label.endswith(name)]
+            assert len(found) == 1 and found[0].startswith(row["answer"])
+            checked += 1
+    assert checked > 50
+
+
 def test_training_and_evaluation_pictures_are_disjoint(folder):
     archive = zipfile.ZipFile(folder / "images.zip")
     evaluation = {archive.read(name) for name in archive.namelist() if name.startswith("images/eval")}
