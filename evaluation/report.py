@@ -23,19 +23,6 @@ Result = dict[str, Any]
 PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is either complete or not there.
-
-    Args:
-        path: Target; folders are made.
-        text: Content, written as UTF-8.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
-
-
 def to_json(content: Any) -> str:
     """JSON with indentation and a final newline."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

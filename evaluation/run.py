@@ -15,6 +15,7 @@ from typing import Any
 
 from evaluation import report
 from evaluation.arguments import EvaluationArguments
+from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.data_files import DataError, data_set_name, find_data_files
 from evaluation.encoder import BaseEncoder, Encoder, EncodingError, pick_device, pick_dtype
@@ -202,7 +203,7 @@ def evaluate(
         for name in list(waiting):
             mark, loaded = waiting.pop(name)  # lets go of the task's memory
             results[name] = evaluate_one(name, mark, loaded, encoder)
-            report.write_atomically(_result_path(output, name), report.to_json(results[name]))
+            write_atomically(_result_path(output, name), report.to_json(results[name]))
             shown = ", ".join(f"{metric} {results[name]['metrics'][metric]:.4f}" for metric in loaded.task.headline)
             print(f"{name}: {shown} ({results[name]['seconds']:.1f} s)", flush=True)
     ordered = [results[data_set_name(path)] for path in files]
@@ -242,8 +243,8 @@ def write_report(
         "data_sets": results,
     }
     path = output / "results.json"
-    report.write_atomically(path, report.to_json(content))
-    report.write_atomically(output / "results.md", report.results_page(content))
+    write_atomically(path, report.to_json(content))
+    write_atomically(output / "results.md", report.results_page(content))
     return path
 
 

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.atomic import write_atomically
 from evaluation.kinds import KINDS
-from evaluation.report import Result, count_sets, markdown_table, percent, summarise, write_atomically
+from evaluation.report import Result, count_sets, markdown_table, percent, summarise
 from evaluation.sugarcrepe import GROUPS
 
 METRIC_TITLES = {

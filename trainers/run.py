@@ -10,7 +10,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from evaluation.report import environment, to_json, write_atomically
+from evaluation.atomic import write_atomically
+from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 
 from .distributed import check_world_size

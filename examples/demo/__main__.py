@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.arguments import EvaluationArguments
+from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
-from evaluation.report import environment, to_json, write_atomically
+from evaluation.report import environment, to_json
 from evaluation.run import evaluate
 from evaluation.table import make_table, read_columns
 from examples import tiny_backbone

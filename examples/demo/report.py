@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.atomic import write_atomically
 from evaluation.data_files import DataError
 from evaluation.encoder import Encoder
-from evaluation.report import percent, write_atomically
+from evaluation.report import percent
 from examples.demo.report_charts import bars, seconds
 from examples.demo.report_data import MODELS, Demo, ReportError, read_demo
 from examples.demo.report_gallery import SECTIONS, TOP, Query, gallery_section, load_queries

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import pytest
 
-from evaluation.report import markdown_table, summarise, write_atomically
+from evaluation.report import markdown_table, summarise
 
 
 def ranking(name, kind, value, chance=0.1):
@@ -52,11 +52,3 @@ def test_sugarcrepe_files_of_a_folder_belong_together():
 
 def test_markdown_table():
     assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "deep" / "x.json"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "\ud800")
-    assert path.read_text() == "old"

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from trainers.data.atomic import write_atomically
+from evaluation.atomic import write_atomically
 
 POLICIES = ("error", "skip")
 LINE_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
@@ -100,7 +100,7 @@ class BadRows:
         rows = [{**row.place._asdict(), "reason": row.reason, "mend": row.mend} for row in self.rows]
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
         # A row may be bad because it holds half a character, which plain UTF-8 cannot carry.
-        return write_atomically(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+        return write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def as_bad_rows(on_bad_row: str | BadRows) -> BadRows:

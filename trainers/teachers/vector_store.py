@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from trainers.data.atomic import remove_unfinished, write_atomically
+from evaluation.atomic import remove_unfinished, write_atomically
 from trainers.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class TeacherVectors:
         content = json.dumps(meta, ensure_ascii=False, indent=1).encode("utf-8")
         path = Path(folder) / hashlib.blake2b(content, digest_size=8).hexdigest()
         if not (path / "meta.json").exists():
-            write_atomically(path / "meta.json", lambda file: file.write(content))
+            write_atomically(path / "meta.json", content)
         remove_unfinished(path)
         store = cls(path, None if isinstance(teacher, str) else teacher, fingerprint, stored_dtype)
         store.refresh()
@@ -234,7 +234,7 @@ class TeacherVectors:
         buffer = io.BytesIO()
         np.save(buffer, records)
         name = hashlib.blake2b(buffer.getbuffer(), digest_size=16).hexdigest()
-        write_atomically(self.folder / f"shard-{name}.npy", lambda file: file.write(buffer.getbuffer()))
+        write_atomically(self.folder / f"shard-{name}.npy", buffer.getbuffer())
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         vectors = np.asarray(self._teacher.encode(texts), dtype=np.float32)  # (N, D)

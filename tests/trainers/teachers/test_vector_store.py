@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import trainers
-from trainers.data.atomic import TEMPORARY_PREFIX
+from evaluation.atomic import TEMPORARY_PREFIX
 from trainers.teachers.vector_store import TeacherVectors, TeacherVectorsError
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(50)]

@@ -4,9 +4,7 @@
 import os
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".unfinished-"
 
@@ -22,22 +20,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
+def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview) -> Path:
     """Write a file under a temporary name beside its goal, flush it to the disk, then rename it into place.
 
     Args:
         path: the file to make or replace; its folder is made if need be.
-        write: called with the open binary file.
+        content: what it holds; text is written as UTF-8.
 
     Returns:
         The path written.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
         with open(temporary, "xb") as file:
-            write(file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,27 +6,29 @@ import time
 
 import pytest
 
-from trainers.data.atomic import TEMPORARY_PREFIX, remove_unfinished, write_atomically
+from evaluation.atomic import TEMPORARY_PREFIX, remove_unfinished, write_atomically
 
 
 def test_file_is_written_with_its_folder(tmp_path):
-    path = write_atomically(tmp_path / "deep" / "file.bin", lambda file: file.write(b"abc"))
+    path = write_atomically(tmp_path / "deep" / "file.bin", b"abc")
     assert path.read_bytes() == b"abc"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.bin"]
 
 
-def test_failed_writer_leaves_the_old_content(tmp_path):
+def test_failed_writer_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "file.bin"
-    path.write_bytes(b"old")
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
 
-    def write_half(file):
-        file.write(b"ne")
-        raise RuntimeError("the disk is full")
+    def fail(descriptor):
+        raise OSError("the disk is full")
 
-    with pytest.raises(RuntimeError, match="disk is full"):
-        write_atomically(path, write_half)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
 
 
 def test_only_old_leftovers_are_removed(tmp_path):
