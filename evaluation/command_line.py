@@ -47,12 +47,18 @@ def yaml_to_options(path: Path, known: Sequence[str]) -> list[str]:
     return options
 
 
-def parse_dataclasses(classes: Sequence[type], argv: Sequence[str] | None = None, **parser_options: Any) -> tuple:
+def parse_dataclasses(
+    classes: Sequence[type],
+    argv: Sequence[str] | None = None,
+    positional: Sequence[str] = (),
+    **parser_options: Any,
+) -> tuple:
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
 
     Args:
         classes: The dataclasses; no two may have an option of one name.
         argv: Command line without the program. Default: that of this process.
+        positional: Options that may be given first, without their names, instead of a YAML file.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
 
     Returns:
@@ -62,12 +68,17 @@ def parse_dataclasses(classes: Sequence[type], argv: Sequence[str] | None = None
     parser = HfArgumentParser(
         list(classes),
         allow_abbrev=False,
-        usage="%(prog)s [FILE.yaml] [--option value ...]",
-        epilog="A YAML file given first holds the same options by name; options after it win over it.",
+        usage=f"%(prog)s {' '.join(map(str.upper, positional)) or '[FILE.yaml]'} [--option value ...]",
+        epilog=None if positional else "A YAML file given first holds the same options by name; options after it win.",
         **parser_options,
     )
     try:
-        if argv and not argv[0].startswith("-"):
+        if positional:
+            count = next((index for index, entry in enumerate(argv) if entry.startswith("-")), len(argv))
+            count = min(count, len(positional))
+            named = zip(positional, argv[:count], strict=False)
+            argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
+        elif argv and not argv[0].startswith("-"):
             names = [entry.name for arguments_class in classes for entry in fields(arguments_class) if entry.init]
             argv = yaml_to_options(Path(argv[0]), names) + argv[1:]
         namespace: argparse.Namespace = parser.parse_args(argv)

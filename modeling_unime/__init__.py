@@ -3,7 +3,10 @@
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
+from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
+from .image_processing_phi3v import Phi3VImageProcessor
+from .modeling_phi3v import Phi3VModel
 from .modeling_unime import UniMEModel, UniMEOutput, WeightsMismatchError
 from .processing_unime import UniMEProcessor
 
@@ -11,4 +14,13 @@ AutoConfig.register(UniMEConfig.model_type, UniMEConfig)
 AutoModel.register(UniMEConfig, UniMEModel)
 AutoProcessor.register(UniMEConfig, UniMEProcessor)
 
-__all__ = ["UniMEConfig", "UniMEModel", "UniMEOutput", "UniMEProcessor", "WeightsMismatchError"]
+__all__ = [
+    "Phi3VConfig",
+    "Phi3VImageProcessor",
+    "Phi3VModel",
+    "UniMEConfig",
+    "UniMEModel",
+    "UniMEOutput",
+    "UniMEProcessor",
+    "WeightsMismatchError",
+]

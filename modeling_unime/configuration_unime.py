@@ -3,7 +3,12 @@
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_phi3v import Phi3VConfig
 from .families import get_family
+
+ATTENTION = ("causal", "bidirectional")
+# Where this file is remote code, nothing else tells the library of the family that it lacks.
+AutoConfig.register(Phi3VConfig.model_type, Phi3VConfig, exist_ok=True)
 
 
 class UniMEConfig(PreTrainedConfig):
@@ -12,9 +17,12 @@ class UniMEConfig(PreTrainedConfig):
     Args:
         backbone (`dict` or `PreTrainedConfig`):
             Configuration of the multimodal LLM, of a family in `modeling_unime/families.py`.
+        attention (`str`, defaults to `"causal"`):
+            What a token of the LLM sees: those before it ("causal", as every backbone was trained), or all of them
+            ("bidirectional", LLM2Vec, arXiv 2404.05961; the model must then be trained with it).
 
     Raises:
-        ValueError: when the backbone is missing or of a family that is not supported.
+        ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
 
     Example:
 
@@ -31,13 +39,16 @@ class UniMEConfig(PreTrainedConfig):
     sub_configs = {"backbone": AutoConfig}
     has_no_defaults_at_init = True
 
-    def __init__(self, backbone: dict | PreTrainedConfig | None = None, **kwargs):
+    def __init__(self, backbone: dict | PreTrainedConfig | None = None, attention: str = "causal", **kwargs):
+        if attention not in ATTENTION:
+            raise ValueError(f"attention is {attention!r}; use one of {', '.join(ATTENTION)}")
         if backbone is None:
             raise ValueError("UniMEConfig needs `backbone`, the configuration of a multimodal LLM")
         if isinstance(backbone, dict):
             backbone = AutoConfig.for_model(**backbone)
         get_family(backbone.model_type)
         self.backbone = backbone
+        self.attention = attention
         super().__init__(**kwargs)
 
     @property

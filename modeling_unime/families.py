@@ -11,7 +11,7 @@ authors' code; paper-level spellings differ in small ways). Prompts that no pape
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers.image_processing_utils import select_best_resolution
 
@@ -42,9 +42,14 @@ CHAT_FORMATS: dict[str, ChatFormat] = {
         "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n",
         marker="<|start_header_id|>",
     ),
+    "smolvlm": ChatFormat(  # our choice: its own turn
+        "<|im_start|>User:{}<end_of_utterance>\nAssistant:", marker="<end_of_utterance>"
+    ),
+    "glm": ChatFormat("[gMASK]<sop><|user|>\n{}<|assistant|>\n", marker="[gMASK]"),  # our choice: its own turn
     "chatml": ChatFormat(  # our choice for Qwen models: their own chat turn
         "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", marker="<|im_start|>"
     ),
+    "phi3": ChatFormat("<|user|>\n{}<|end|>\n<|assistant|>\n", marker="<|user|>"),
     "mistral": ChatFormat("[INST] {} [/INST]", text_model_types=("mistral",)),
     "vicuna": ChatFormat("USER: {} ASSISTANT:", text_model_types=("llama",)),  # our choice: LLaVA-Vicuna's own turn
     "plain": ChatFormat("{}"),
@@ -85,11 +90,21 @@ def choose_chat_format(vocabulary: dict[str, int], text_model_type: str) -> str:
 # --------------------------------------------------------------------------- number of placeholder tokens per image
 
 
+def _count_llava(features: dict, geometry: dict) -> list[int]:
+    """Placeholders of LLaVA-1.5: one per patch of the one view, and the class token where that is kept."""
+    side = geometry["image_size"] // geometry["patch_size"]
+    class_token = geometry["vision_model_type"] == "clip_vision_model"
+    dropped = geometry["vision_feature_select_strategy"] == "default"
+    return [side * side + class_token - dropped] * len(features["pixel_values"])
+
+
 def _count_llava_next(features: dict, geometry: dict) -> list[int]:
-    """Placeholders of LLaVA-NeXT: base view + tiles without their padding + one newline per row of tiles."""
+    """Placeholders of LLaVA-NeXT and -OneVision: base view + tiles without their padding + one newline per row."""
     tile = geometry["image_size"]
     side = tile // geometry["patch_size"]  # patches along one side of a tile
-    base = side * side + (0 if geometry["vision_feature_select_strategy"] == "default" else 1)
+    class_token = geometry["vision_model_type"] == "clip_vision_model"
+    base = side * side + class_token - (geometry["vision_feature_select_strategy"] == "default")
+    max_views = int(geometry["max_views"].removeprefix("anyres_max_")) if "max_views" in geometry else None
     counts = []
     for height, width in features["image_sizes"].tolist():
         best_height, best_width = select_best_resolution((height, width), geometry["image_grid_pinpoints"])
@@ -101,6 +116,10 @@ def _count_llava_next(features: dict, geometry: dict) -> list[int]:
         else:
             filled = int(round(width * (rows / height), 7))
             columns -= (columns - filled) // 2 * 2
+        if max_views is not None:  # LLaVA-OneVision shrinks what is larger than so many views
+            ratio = math.sqrt(rows * columns / (max_views * side * side))
+            if ratio > 1.1:
+                rows, columns = int(rows // ratio), int(columns // ratio)
         counts.append(base + rows * columns + rows)
     return counts
 
@@ -109,6 +128,22 @@ def _count_qwen2_vl(features: dict, geometry: dict) -> list[int]:
     """Placeholders of Qwen2-VL: one per `spatial_merge_size` x `spatial_merge_size` patches."""
     merged = geometry["spatial_merge_size"] ** 2
     return [math.prod(grid) // merged for grid in features["image_grid_thw"].tolist()]
+
+
+def _count_internvl(features: dict, geometry: dict) -> list[int]:
+    """Placeholders of InternVL: so many for each view of the image."""
+    return [int(views) * geometry["image_seq_length"] for views in features["num_patches"]]
+
+
+def _count_smolvlm(features: dict, geometry: dict) -> list[int]:
+    """Placeholders of SmolVLM for an image that is not split: its patches, merged by `scale_factor` each way."""
+    side = geometry["image_size"] // geometry["patch_size"] // geometry["scale_factor"]
+    return [side * side] * features["pixel_values"].shape[1]  # all images stand in one row: (1, images, 3, H, W)
+
+
+def _count_phi3_v(features: dict, geometry: dict) -> list[int]:
+    """Placeholders of Phi-3.5-vision, as its image processor has counted them."""
+    return list(features["num_img_tokens"])
 
 
 # ------------------------------------------------------------------------------------------------- the adapter table
@@ -124,6 +159,10 @@ class Family:
         geometry: name -> dotted path in the backbone's config, of what `count_image_tokens` needs.
         count_image_tokens: (image processor output, geometry) -> placeholders for each image.
         language_model: path of the LLM inside the backbone; LoRA and stage 1 touch nothing else.
+        not_for_model: outputs of the image processor that are meant for the processor only.
+        split_at_image: whether the texts before and behind an image are tokenised by themselves, each with a start
+            token, as the published processor does.
+        image_options: options of the image processor that differ from what its class or the checkpoint says.
         needs_token_types: whether the backbone wants `mm_token_type_ids` (1 on image placeholders).
         key_mapping: renaming of weights that transformers does not do by itself (regular expression -> text).
     """
@@ -133,6 +172,9 @@ class Family:
     geometry: dict[str, str]
     count_image_tokens: Callable[[dict, dict], list[int]]
     language_model: str = "language_model"
+    not_for_model: tuple[str, ...] = ()
+    split_at_image: bool = False
+    image_options: dict[str, object] = field(default_factory=dict)
     needs_token_types: bool = False
     key_mapping: dict[str, str] | None = None
 
@@ -144,25 +186,81 @@ _QWEN_KEY_MAPPING = {
     r"^visual\.": "model.visual.",
 }
 
+_PHI3_V_KEY_MAPPING = {
+    r"^model\.vision_embed_tokens\.img_processor\.vision_model\.": "model.vision_tower.",
+    r"^model\.vision_embed_tokens\.img_projection\.0\.": "model.image_projection.linear_1.",
+    r"^model\.vision_embed_tokens\.img_projection\.2\.": "model.image_projection.linear_2.",
+    r"^model\.vision_embed_tokens\.glb_GN$": "model.image_projection.view_separator",
+    r"^model\.vision_embed_tokens\.sub_GN$": "model.image_projection.row_separator",
+    r"^model\.(?=embed_tokens\.|layers\.|norm\.)": "model.language_model.",
+}
+
+_LLAVA_GEOMETRY = {
+    "image_size": "vision_config.image_size",
+    "patch_size": "vision_config.patch_size",
+    "vision_model_type": "vision_config.model_type",
+    "vision_feature_select_strategy": "vision_feature_select_strategy",
+}
+_QWEN = {
+    "geometry": {"spatial_merge_size": "vision_config.spatial_merge_size"},
+    "count_image_tokens": _count_qwen2_vl,
+    "needs_token_types": True,
+    "key_mapping": _QWEN_KEY_MAPPING,
+}
+_QWEN_TOKENS = {"image_token": "<|image_pad|>", "image_block": "<|vision_start|><|image_pad|><|vision_end|>"}
+
 FAMILIES: dict[str, Family] = {
+    "glm4v": Family(image_token="<|image|>", image_block="<|begin_of_image|><|image|><|end_of_image|>", **_QWEN),
+    "internvl": Family(
+        image_token="<IMG_CONTEXT>",
+        image_block="<img><IMG_CONTEXT></img>",
+        geometry={"image_seq_length": "image_seq_length"},
+        count_image_tokens=_count_internvl,
+        not_for_model=("num_patches",),
+        image_options={"crop_to_patches": True},  # as the library's InternVLProcessor sets it
+    ),
+    "llava": Family(
+        image_token="<image>", image_block="<image>", geometry=_LLAVA_GEOMETRY, count_image_tokens=_count_llava
+    ),
     "llava_next": Family(
         image_token="<image>",
         image_block="<image>",
+        geometry={**_LLAVA_GEOMETRY, "image_grid_pinpoints": "image_grid_pinpoints"},
+        count_image_tokens=_count_llava_next,
+    ),
+    "llava_onevision": Family(
+        image_token="<image>",
+        image_block="<image>",
         geometry={
-            "image_size": "vision_config.image_size",
-            "patch_size": "vision_config.patch_size",
-            "vision_feature_select_strategy": "vision_feature_select_strategy",
+            **_LLAVA_GEOMETRY,
             "image_grid_pinpoints": "image_grid_pinpoints",
+            "max_views": "vision_aspect_ratio",
         },
         count_image_tokens=_count_llava_next,
     ),
-    "qwen2_vl": Family(
-        image_token="<|image_pad|>",
-        image_block="<|vision_start|><|image_pad|><|vision_end|>",
-        geometry={"spatial_merge_size": "vision_config.spatial_merge_size"},
-        count_image_tokens=_count_qwen2_vl,
-        needs_token_types=True,
-        key_mapping=_QWEN_KEY_MAPPING,
+    "phi3_v": Family(
+        image_token="<|image|>",
+        image_block="<|image|>",
+        geometry={},
+        count_image_tokens=_count_phi3_v,
+        not_for_model=("num_img_tokens",),
+        split_at_image=True,
+        key_mapping=_PHI3_V_KEY_MAPPING,
+    ),
+    "qwen2_vl": Family(**_QWEN_TOKENS, **_QWEN),
+    "qwen2_5_vl": Family(**_QWEN_TOKENS, **_QWEN),
+    "qwen3_vl": Family(**_QWEN_TOKENS, **_QWEN),
+    "smolvlm": Family(
+        image_token="<image>",
+        image_block="<fake_token_around_image><global-img><image><fake_token_around_image>",
+        geometry={
+            "image_size": "vision_config.image_size",
+            "patch_size": "vision_config.patch_size",
+            "scale_factor": "scale_factor",
+        },
+        count_image_tokens=_count_smolvlm,
+        language_model="text_model",
+        image_options={"do_image_splitting": False},  # one view of 64 tokens, instead of up to 17 of them
     ),
 }
 

@@ -15,12 +15,23 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
 from .families import get_family
+from .modeling_phi3v import Phi3VModel
 from .sentence_transformers_files import write_sentence_transformers_files
+from .weights_digest import write_digest
+
+# Backbones of our own. As remote code they are found by model type: the library puts the files that a config needs and
+# those that a model needs into two folders, so that the config's class is not the one this file imports.
+OWN_BACKBONES = {Phi3VConfig.model_type: Phi3VModel}
+AutoModel.register(Phi3VConfig, Phi3VModel, exist_ok=True)
 
 # Weights that an embedding model has no use for; everything else that is not expected is an error.
-DROPPED_WEIGHTS = (r"(^|\.)lm_head\.",)
+DROPPED_WEIGHTS = (
+    r"(^|\.)lm_head\.",
+    r"(^|\.)vision_embed_tokens\.wte\.",  # Phi-3.5-vision: a second name of the text embedding
+)
 # Weights of another shape are let through the library so that check_loading can name them.
 STRICT_LOADING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
@@ -110,9 +121,22 @@ class UniMEModel(PreTrainedModel):
 
     def __init__(self, config: UniMEConfig):
         super().__init__(config)
-        self.model = AutoModel.from_config(config.backbone)
+        own = OWN_BACKBONES.get(config.family)
+        self.model = own._from_config(config.backbone) if own else AutoModel.from_config(config.backbone)
         self.family = get_family(config.family)
+        self._set_attention()
         self.post_init()
+
+    def _set_attention(self) -> None:
+        """Make the LLM's attention bidirectional if the config says so: its masks and its kernels."""
+        if self.config.attention == "causal":
+            return
+        for module in self.language_model.modules():
+            if hasattr(module, "is_causal"):
+                module.is_causal = False
+            if isinstance(module, PreTrainedModel):
+                module.config.is_causal = False
+                module.config.sliding_window = None  # a window hides tokens as well
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
@@ -152,11 +176,12 @@ class UniMEModel(PreTrainedModel):
         return output if return_dict is None or return_dict else output.to_tuple()
 
     @classmethod
-    def from_backbone(cls, path_or_repo: str, **kwargs) -> "UniMEModel":
+    def from_backbone(cls, path_or_repo: str, attention: str = "causal", **kwargs) -> "UniMEModel":
         """Make a UniME model from a multimodal LLM; its LM head is dropped.
 
         Args:
             path_or_repo: folder or Hub id of a checkpoint of a supported family.
+            attention: "causal" or "bidirectional", see [`UniMEConfig`]; a UniME folder keeps its own.
             kwargs: passed to `AutoModel.from_pretrained`: `dtype` (default: as stored), `attn_implementation`,
                 `device_map`, `revision`, ...
 
@@ -176,8 +201,9 @@ class UniMEModel(PreTrainedModel):
         info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not dropped.search(key)]
         check_loading(path_or_repo, info)
         with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
-            model = cls(UniMEConfig(backbone=backbone.config))
+            model = cls(UniMEConfig(backbone=backbone.config, attention=attention))
         model.model = backbone
+        model._set_attention()
         model.config.dtype = backbone.dtype
         model.config._attn_implementation = backbone.config._attn_implementation
         return model.eval()
@@ -195,7 +221,7 @@ class UniMEModel(PreTrainedModel):
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """Save weights under module names, in safetensors, with config, remote code and sentence-transformers files.
+        """Save weights under module names, in safetensors, with config, remote code, digest and other libraries' files.
 
         transformers would by default store the weights under the backbone's *published* names. `from_pretrained` maps
         those back, but a resuming Trainer reads the file directly and would silently keep the LLM it had.
@@ -204,6 +230,7 @@ class UniMEModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             write_sentence_transformers_files(save_directory)
+            write_digest(save_directory, kwargs.get("state_dict") or self.state_dict())
 
 
 UniMEModel.register_for_auto_class("AutoModel")

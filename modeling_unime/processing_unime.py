@@ -21,10 +21,14 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFea
 from transformers.image_utils import load_image
 from transformers.utils import logging
 
+from .configuration_phi3v import Phi3VConfig
 from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
+from .image_processing_phi3v import Phi3VImageProcessor
 from .rgb import to_rgb
 
 logger = logging.get_logger(__name__)
+
+AutoImageProcessor.register(Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True)
 
 # MMEB stores every string with this token, whatever the backbone (VLM2Vec, arXiv 2410.05160).
 MMEB_IMAGE_TOKEN = "<|image_1|>"
@@ -109,9 +113,9 @@ class UniMEProcessor(ProcessorMixin):
         if config.model_type == "unime":
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, **kwargs)
-        image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **kwargs)
-        tokenizer.padding_side = "left"  # as the paper; the model pools by the mask, so either side gives the same
+        # As the paper. The model pools by the mask, so either side gives the same; given here, it is also what gets saved.
+        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, padding_side="left", **kwargs)
+        image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **family.image_options, **kwargs)
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
                 raise ValueError(f"the tokenizer of {path_or_repo} has neither a pad nor an end token to pad with")
@@ -170,7 +174,7 @@ class UniMEProcessor(ProcessorMixin):
         row_counts = [0 if picture is None else next(counts) for picture in pictures]
 
         limit = max_length or self.max_length or self.tokenizer.model_max_length
-        token_ids = self.tokenizer([prompt for prompt, _, _ in rows])["input_ids"]
+        token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
         for row, (ids, count) in enumerate(zip(token_ids, row_counts, strict=True)):
             excess = len(ids) + max(count - 1, 0) - limit
             if excess > 0:
@@ -274,13 +278,34 @@ class UniMEProcessor(ProcessorMixin):
             side = (self.image_resolution, self.image_resolution)
             loaded = [picture.resize(side, Image.Resampling.BICUBIC) for picture in loaded]
         features = dict(self.image_processor(images=loaded, return_tensors="pt"))
-        return features, get_family(self.family).count_image_tokens(features, self.geometry)
+        family = get_family(self.family)
+        counts = family.count_image_tokens(features, self.geometry)
+        return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
+
+    def _tokenize(self, prompts: list[str], with_spans: bool = False) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Token ids of prompts, one placeholder for an image, and where each token stands in the prompt."""
+        if not get_family(self.family).split_at_image:
+            encoded = self.tokenizer(prompts, return_offsets_mapping=with_spans)
+            spans = encoded["offset_mapping"] if with_spans else [[]] * len(prompts)
+            return list(zip(encoded["input_ids"], spans, strict=True))
+        rows = []
+        for prompt in prompts:
+            ids, spans, start = [], [], 0
+            for number, piece in enumerate(prompt.split(self.image_block)):
+                if number:
+                    ids.append(self.image_token_id)
+                    spans.append((start - len(self.image_block), start))
+                encoded = self.tokenizer(piece, return_offsets_mapping=with_spans)
+                ids += encoded["input_ids"]
+                spans += [(start + left, start + right) for left, right in encoded.get("offset_mapping", ())]
+                start += len(piece) + len(self.image_block)
+            rows.append((ids, spans))
+        return rows
 
     def _shorten(self, prompt: tuple[str, int, int], excess: int, limit: int, row: int) -> list[int]:
         """Token ids of a prompt without the last `excess` tokens of the user's text."""
         string, start, end = prompt
-        encoded = self.tokenizer(string, return_offsets_mapping=True)
-        ids, spans = encoded["input_ids"], encoded["offset_mapping"]
+        ((ids, spans),) = self._tokenize([string], with_spans=True)
         removable = [
             position
             for position, (left, right) in enumerate(spans)

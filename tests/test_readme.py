@@ -33,6 +33,10 @@ def test_command_exists(words):
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif name.startswith("examples/"):
         assert (ROOT / name).stat().st_mode & 0o111, f"{name} cannot be executed"
+    elif name == "unime":
+        from trainers.cli import COMMANDS
+
+        assert words[1] in COMMANDS
     elif "-m" in words and words[words.index("-m") + 1] not in ("venv",):
         assert importlib.util.find_spec(words[words.index("-m") + 1])
     recipes = [word for word in words if word.endswith(".yaml")]
@@ -44,7 +48,9 @@ def test_command_exists(words):
 def known_options(name: str, words: list[str]) -> set[str]:
     """Options of the command that a line of the README starts."""
     from evaluation.arguments import EvaluationArguments
+    from evaluation.check import CheckArguments
     from examples.tiny_backbone import BackboneArguments
+    from trainers.convert import ConvertArguments
     from trainers.distillation_config import DistillationConfig
     from trainers.hard_negative_config import HardNegativeConfig
     from trainers.run import ModelArguments
@@ -55,7 +61,12 @@ def known_options(name: str, words: list[str]) -> set[str]:
         "examples/train_stage1.sh": (ModelArguments, Stage1Arguments, DistillationConfig),
         "examples/train_stage2.sh": (ModelArguments, Stage2Arguments, HardNegativeConfig),
         "examples/evaluate.sh": (EvaluationArguments,),
-    }.get(name, (BackboneArguments,) if "examples.tiny_backbone" in words else ())
+        "unime convert": (ConvertArguments,),
+        "unime check": (CheckArguments,),
+    }.get(
+        " ".join(words[:2]) if name == "unime" else name,
+        (BackboneArguments,) if "examples.tiny_backbone" in words else (),
+    )
     return {entry.name for group in classes for entry in fields(group)}
 
 

@@ -9,6 +9,8 @@ COMMANDS = {
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
     "launch": ("trainers.launch", "start a training command in one process or many"),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
+    "convert": ("trainers.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),
+    "check": ("evaluation.check", "whether a saved model computes the same on every way it is used"),
     "export": ("trainers.export", "make a Hub folder, with model card, of a trained model"),
     "table": ("evaluation.table", "one Markdown table from several results"),
 }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluation.check import check
 from evaluation.command_line import parse_dataclasses
 from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel
@@ -33,6 +34,9 @@ class ExportArguments:
     license: str = field(default="other", metadata={"help": "Licence of the weights; that of the backbone binds."})
     results: list[str] = field(
         default_factory=list, metadata={"help": "results.json files of evaluation.run (LABEL=PATH) for the card."}
+    )
+    check: bool = field(
+        default=True, metadata={"help": "Run evaluation.check on the folder, a fresh process included."}
     )
     limits: str = field(
         default="The licences of backbone, teacher and training data apply.",
@@ -61,6 +65,7 @@ def export(arguments: ExportArguments) -> Path:
     Raises:
         FileNotFoundError: when the model folder is not complete.
         WeightsMismatchError: when its weights do not fit; nothing is written then.
+        ValueError: when the folder does not pass evaluation.check; names what failed.
     """
     source, output = Path(arguments.model), Path(arguments.output)
     model = UniMEModel.from_pretrained(source)
@@ -94,6 +99,9 @@ def export(arguments: ExportArguments) -> Path:
     for name, value in values.items():
         card = card.replace("{" + name + "}", value)
     (output / "README.md").write_text(card, encoding="utf-8")
+    failed = [f"{item.name} ({item.note})" for item in (check(output) if arguments.check else []) if not item.sound]
+    if failed:
+        raise ValueError(f"{output} is written, but must not be released: {'; '.join(failed)}")
     return output
 
 

@@ -3,21 +3,26 @@
 
 import pytest
 import torch
+from tiny_models import BACKBONES
 
 from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.families import get_family
 from trainers.lora import lora_pattern, merge_lora, prepare_for_training
 
 
-@pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
+@pytest.mark.parametrize("family", sorted(BACKBONES))
 @pytest.mark.parametrize("rank", [0, 4])
 def test_only_the_llm_is_trained(family, rank, backbones):
     model = prepare_for_training(UniMEModel.from_backbone(backbones[family]), rank)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trained and all("model.language_model." in name for name in trained)
+    root = f"model.{get_family(family).language_model}."
+    assert trained and all(root in name for name in trained)
     if rank:
         assert all("lora_" in name for name in trained)
-        for projection in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
-            assert sum(projection in name for name in trained) == 2 * 2, f"{projection}: A and B in both layers"
+        attention = ["qkv_proj"] if family == "phi3_v" else ["q_proj", "k_proj", "v_proj"]
+        mlp = ["gate_up_proj"] if family in ("phi3_v", "glm4v") else ["gate_proj", "up_proj"]
+        for projection in (*attention, "o_proj", *mlp, "down_proj"):
+            assert sum(f".{projection}." in name for name in trained) == 2 * 2, f"{projection}: A and B in both layers"
 
 
 def test_pattern_does_not_match_the_vision_tower(backbones):

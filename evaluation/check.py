@@ -1,0 +1,242 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Whether a saved model gives the same embeddings on every way it is used.
+
+    python -m evaluation.check FOLDER
+
+Runs a fixed set of texts, images and both through the model: alone and in a batch, padded left and right, with eager and
+sdpa attention, in float32 and bfloat16, through AutoModel and sentence-transformers in a process without this package;
+compares the weights with the digest written beside them. Prints the smallest cosine of each comparison and a verdict, and
+exits with 1 when something is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from evaluation.atomic import write_atomically
+from evaluation.command_line import parse_dataclasses
+from evaluation.encoder import pick_device
+from evaluation.report import markdown_table, to_json
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.weights_digest import DIGEST_FILE, digest_weight, read_digest
+
+NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
+SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
+ROUNDED = 0.99  # cosine of float32 and bfloat16
+FRESH = Path(__file__).with_name("check_fresh_process.py")
+
+
+@dataclass
+class CheckArguments:
+    """What to check."""
+
+    model: str = field(metadata={"help": "Folder of a saved UniME model."})
+    output: str | None = field(default=None, metadata={"help": "JSON file to write the findings to. Default: none."})
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, ...; auto takes a GPU if there is one."})
+    fresh_process: bool = field(
+        default=True,
+        metadata={"help": "Also load the folder in a process without this package, by its own remote code."},
+    )
+
+
+@dataclass
+class Finding:
+    """One comparison.
+
+    Attributes:
+        name: What was compared.
+        passed: Whether it is as it should be; None when it could not be looked at.
+        cosine: Smallest cosine over the inputs, None where there is none.
+        note: What is wrong and how to mend it, or why it was not looked at.
+    """
+
+    name: str
+    passed: bool | None
+    cosine: float | None = None
+    note: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is known to be wrong."""
+        return self.passed is not False
+
+
+def check_inputs() -> list[tuple[str | None, Image.Image | None, str | None]]:
+    """Texts, images and instructions, the same every time: short and long, wide and high, alone and together."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    square = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 99, np.uint8)], -1)
+    wide, high = Image.fromarray(square[:24]), Image.fromarray(np.ascontiguousarray(square[:, 20:50, ::-1]))
+    picture = Image.fromarray(square)
+    return [
+        ("A dog.", None, None),
+        ("Two men in green shirts stand on a ladder and clean the upper windows of a house. " * 2, None, None),
+        ("naïve café, 東京", None, None),
+        (None, picture, None),
+        (None, wide, None),
+        (None, high, None),
+        ("What colors are in the picture?", picture, "Represent the given image with the following question:"),
+        ("A gradient.", None, "Find an image that matches the caption:"),
+    ]
+
+
+def smallest_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Smallest cosine of vectors (N, D) with their counterparts."""
+    return torch.nn.functional.cosine_similarity(first.double(), second.double(), dim=-1).min().item()
+
+
+def _compare(name: str, reference: torch.Tensor, compute: Callable[[], torch.Tensor], limit: float) -> Finding:
+    """A finding on two ways to the same vectors; an error on the way is one too."""
+    try:
+        other = compute()
+    except Exception as error:  # whatever goes wrong there is what the user must learn
+        return Finding(name, False, note=f"{type(error).__name__}: {error}")
+    cosine = smallest_cosine(reference, other)
+    note = "" if cosine >= limit else f"at least {limit:g} is needed: this way computes something else"
+    return Finding(name, cosine >= limit, cosine, note)
+
+
+def check_weights(folder: Path) -> Finding:
+    """Whether the weights are those that were saved."""
+    name, expected = "weights and their digest", read_digest(folder)
+    if expected is None:
+        return Finding(name, None, note=f"no {DIGEST_FILE}: a weight that was changed after saving would not be seen")
+    found: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            found |= {key: digest_weight(weights.get_tensor(key)) for key in weights.keys()}  # noqa: SIM118
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    note = f"changed since they were saved: {shown}. Copy the folder again, or save the model anew" if wrong else ""
+    return Finding(name, not wrong, note=note)
+
+
+def _in_fresh_process(folder: Path, inputs: list) -> dict[str, torch.Tensor]:
+    """Vectors by AutoModel and by sentence-transformers, computed where this package cannot be imported."""
+    with tempfile.TemporaryDirectory() as scratch:
+        torch.save(inputs, Path(scratch, "inputs.pt"))
+        environment = {**os.environ, "PYTHONPATH": "", "HF_MODULES_CACHE": str(Path(scratch, "modules"))}
+        command = [sys.executable, str(FRESH), str(folder.resolve()), scratch]
+        result = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "it was killed")
+        return torch.load(Path(scratch, "vectors.pt"))
+
+
+@torch.no_grad()
+def check(folder: str | Path, device: str = "auto", fresh_process: bool = True) -> list[Finding]:
+    """All comparisons.
+
+    Args:
+        folder: A saved UniME model.
+        device: Where to compute; "auto" takes a GPU if there is one.
+        fresh_process: Whether to load the folder in a second process, too.
+
+    Returns:
+        The findings; the model is sound when none has `passed` False.
+    """
+    folder = Path(folder)
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    note = f"missing: {', '.join(missing)}. Save model and processor into the same folder" if missing else ""
+    findings = [Finding("files", not missing, note=note)]
+    if missing:
+        return findings
+    findings.append(check_weights(folder))
+    try:
+        processor = UniMEProcessor.from_pretrained(folder)
+        model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
+    except Exception as error:
+        return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
+    side = processor.tokenizer.padding_side
+    note = (
+        ""
+        if side == "left"
+        else f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
+    )
+    findings.append(Finding("padding side", side == "left", note=note))
+
+    inputs = check_inputs()
+
+    def embed(model: UniMEModel, rows: list = inputs, **options) -> torch.Tensor:
+        texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
+        batch = processor(text=texts, images=images, instruction=instructions, **options)
+        return model(**batch.to(model.device)).embeddings.cpu()
+
+    def reload(**options) -> UniMEModel:
+        return UniMEModel.from_pretrained(folder, **options).to(model.device).eval()
+
+    try:
+        reference = embed(model, padding_side="left")
+    except Exception as error:
+        return [*findings, Finding("embedding", False, note=f"{type(error).__name__}: {error}")]
+    distinct = (reference @ reference.T).fill_diagonal_(-1).max().item() < 1 - 1e-9
+    note = "" if distinct else "two different inputs have the same embedding: the model has collapsed"
+    finite = reference.isfinite().all().item()
+    findings.append(Finding("different inputs differ", distinct and finite, note=note if finite else "there are NaNs"))
+    comparisons: list[tuple[str, Callable[[], torch.Tensor], float]] = [
+        ("left and right padding", lambda: embed(model, padding_side="right"), SAME),
+        ("batch and one by one", lambda: torch.cat([embed(model, [row]) for row in inputs]), SAME),
+        ("sdpa and eager attention", lambda: embed(reload(dtype=torch.float32, attn_implementation="eager")), SAME),
+        ("float32 and bfloat16", lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED),
+    ]
+    findings += [_compare(name, reference, compute, limit) for name, compute, limit in comparisons]
+    if fresh_process:
+        findings += _check_fresh_process(folder, inputs, reference)
+    return findings
+
+
+def _check_fresh_process(folder: Path, inputs: list, reference: torch.Tensor) -> list[Finding]:
+    """What a user without this package gets."""
+    names = {"auto": "AutoModel without this package", "sentence": "sentence-transformers without this package"}
+    if find_spec("sentence_transformers") is None:
+        return [Finding(name, None, note="sentence-transformers is not installed") for name in names.values()]
+    try:
+        vectors = _in_fresh_process(folder, inputs)
+    except RuntimeError as error:
+        return [Finding(names["auto"], False, note=str(error))]
+    return [_compare(name, reference, lambda key=key: vectors[key], SAME) for key, name in names.items()]
+
+
+def findings_table(findings: list[Finding]) -> str:
+    """The findings in Markdown."""
+    words = {True: "passed", False: "FAILED", None: "not checked"}
+    rows = [
+        [item.name, "" if item.cosine is None else f"{item.cosine:.7f}", words[item.passed], item.note]
+        for item in findings
+    ]
+    return markdown_table(["check", "smallest cosine", "verdict", "note"], rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check, print the table, and exit with 1 when the model is not sound."""
+    (arguments,) = parse_dataclasses(
+        (CheckArguments,),
+        argv,
+        positional=("model",),
+        prog="python -m evaluation.check",
+        description=__doc__.partition("\n")[0],
+    )
+    findings = check(arguments.model, arguments.device, arguments.fresh_process)
+    print(findings_table(findings))
+    failed = [item.name for item in findings if not item.sound]
+    print(f"{arguments.model}: " + (f"FAILED ({', '.join(failed)})" if failed else "passed"))
+    if arguments.output:
+        write_atomically(arguments.output, to_json([asdict(item) for item in findings]))
+        print(arguments.output)
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

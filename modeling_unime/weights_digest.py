@@ -1,0 +1,39 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""A digest of every saved weight, so that a changed or mixed-up one can be found and named later.
+
+A model with two rows of one matrix exchanged loads, runs and agrees with itself in every way it is used; only its
+embeddings are wrong. The digest is written when the model is saved and compared by `unime check`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+DIGEST_FILE = "weights_digest.json"
+SAMPLE = 1 << 20  # elements; of larger weights so many are looked at, spread evenly over rows and columns
+
+
+def digest_weight(tensor: torch.Tensor) -> str:
+    """Hash of a weight's dtype, shape and values (of `SAMPLE` values when it has more)."""
+    values = tensor.detach().flatten()
+    if values.numel() > SAMPLE:
+        stride = values.numel() // SAMPLE
+        values = values[:: stride | 1]  # an odd stride does not stay in one column of a matrix
+    head = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    data = values.cpu().contiguous().view(torch.uint8).numpy() if values.numel() else b""
+    return hashlib.blake2b(head + bytes(data), digest_size=8).hexdigest()
+
+
+def write_digest(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write the digests of all weights beside them."""
+    content = {name: digest_weight(tensor) for name, tensor in sorted(weights.items())}
+    Path(folder, DIGEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_digest(folder: str | Path) -> dict[str, str] | None:
+    """The digests of a folder, by weight; None when it has none."""
+    file = Path(folder, DIGEST_FILE)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -1,0 +1,104 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The check passes on what we save and finds each thing that can be wrong with a folder."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evaluation.check import check, findings_table, main, smallest_cosine
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.weights_digest import digest_weight
+
+
+@pytest.fixture(scope="module")
+def saved(backbones, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def failed(folder) -> dict[str, str]:
+    return {item.name: item.note for item in check(folder, fresh_process=False) if item.passed is False}
+
+
+def test_a_correct_folder_passes_everywhere(folder, capsys):
+    pytest.importorskip("sentence_transformers")
+    main([str(folder), "--output", str(folder.parent / "findings.json")])
+    findings = json.loads((folder.parent / "findings.json").read_text())
+    assert all(item["passed"] for item in findings), findings
+    assert {"AutoModel without this package", "sentence-transformers without this package"} <= {
+        item["name"] for item in findings
+    }
+    assert "passed" in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_a_permuted_weight_is_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layers.1.mlp.down_proj.weight"))
+    weights[name] = weights[name].flip(0).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    faults = failed(folder)
+    assert set(faults) == {"weights and their digest"} and name in faults["weights and their digest"]
+
+
+def test_a_wrong_padding_side_is_told(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "padding_side": "right"}))
+    assert "pads on the right" in failed(folder)["padding side"]
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json", "config.json"])
+def test_a_missing_file_is_named_and_the_command_fails(folder, capsys, name):
+    (folder / name).unlink()
+    with pytest.raises(SystemExit, match="1"):
+        main([str(folder), "--fresh_process", "False"])
+    assert f"missing: {name}" in capsys.readouterr().out
+
+
+def test_a_missing_weight_is_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layers.1.mlp.down_proj.weight"))
+    weights.pop(name)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert name in failed(folder)["loading"]
+
+
+def test_a_model_that_pools_the_padding_fails(folder, monkeypatch):
+    monkeypatch.setattr("modeling_unime.modeling_unime.pool_last_token", lambda states, mask: states[:, -1])
+    assert "left and right padding" in failed(folder)
+
+
+def test_a_collapsed_model_fails(folder, monkeypatch):
+    monkeypatch.setattr(
+        "modeling_unime.modeling_unime.pool_last_token", lambda states, mask: torch.ones(len(states), 4)
+    )
+    assert "collapsed" in failed(folder)["different inputs differ"]
+
+
+def test_without_a_digest_the_weights_count_as_not_checked(folder):
+    (folder / "weights_digest.json").unlink()
+    finding = next(item for item in check(folder, fresh_process=False) if item.name == "weights and their digest")
+    assert finding.passed is None and "not checked" in findings_table([finding])
+
+
+def test_digest_sees_exchanged_columns_of_a_large_matrix():
+    large = torch.randn(2048, 2048)  # more elements than the digest looks at
+    changed = large.clone()
+    changed[:, [3, 800]] = large[:, [800, 3]]
+    assert digest_weight(changed) != digest_weight(large) == digest_weight(large.clone())
+    assert digest_weight(large.bfloat16()) != digest_weight(large)
+
+
+def test_smallest_cosine():
+    first = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert smallest_cosine(first, torch.tensor([[2.0, 0.0], [1.0, 0.0]])) == pytest.approx(2**-0.5)

@@ -1,0 +1,179 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Make a UniME folder from a checkpoint under the names people have, with a report of what went where.
+
+    python -m trainers.convert SOURCE FOLDER
+    python -m trainers.convert ADAPTER FOLDER --base MODEL
+
+SOURCE is a multimodal LLM of a supported family, whole or in shards, saved by any transformers of the last years, a
+UniME folder, or a LoRA adapter alone (E5-V, VLM2Vec, UniME), which is merged into its base. A weight that is missing or
+that nothing expects is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+from evaluation.atomic import write_atomically
+from evaluation.command_line import parse_dataclasses
+from evaluation.report import to_json
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.modeling_unime import DROPPED_WEIGHTS
+
+from .adapters import is_adapter, merge_adapter, read_adapter_config
+
+REPORT_FILE = "conversion_report.json"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+WHY_DROPPED = "an embedding model has no use for it"
+WHY_TRANSFORMED = "the library stores it in another shape, or the dtype of the file is mixed"
+
+
+@dataclass
+class ConvertArguments:
+    """What to convert, and to what."""
+
+    source: str = field(metadata={"help": "Folder or Hub name of a multimodal LLM, a UniME model or a LoRA adapter."})
+    output: str = field(metadata={"help": "Folder to make."})
+    base: str | None = field(
+        default=None, metadata={"help": "Base model of an adapter. Default: what the adapter's own config names."}
+    )
+    processor: str | None = field(
+        default=None, metadata={"help": "Folder or Hub name with tokenizer and image processor. Default: the model."}
+    )
+    dtype: str = field(default="auto", metadata={"help": f"Of the weights: {', '.join(DTYPES)}. auto: as stored."})
+    chat_format: str | None = field(
+        default=None, metadata={"help": "Prompt format, a name of families.CHAT_FORMATS. Default: what fits."}
+    )
+    image_resolution: int | None = field(
+        default=None, metadata={"help": "Resize every image to a square of so many pixels first. Default: do not."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+
+
+def _local(source: str) -> Path:
+    """The folder itself, or the files of a Hub repository, downloaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    return Path(snapshot_download(source, allow_patterns=patterns))
+
+
+def _fingerprint(tensor: torch.Tensor) -> tuple[torch.Size, str]:
+    """Shape and hash of a tensor's bytes."""
+    data = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+    return tensor.shape, hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _common_end(first: str, second: str) -> int:
+    """How many parts two dotted names share at their ends."""
+    pairs = zip(reversed(first.split(".")), reversed(second.split(".")), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
+    """Where each stored weight went, found by content, not by what the renaming was meant to do.
+
+    Args:
+        folder: The checkpoint that `model` was loaded from.
+        model: The model, with the dtype of the checkpoint and not changed since.
+
+    Returns:
+        `mapped` (stored name -> the model's), `dropped` (stored name -> why) and `transformed` (stored name -> why no
+        weight of the model is equal to it).
+
+    Raises:
+        FileNotFoundError: There is no safetensors file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no .safetensors file; pickled weights (.bin) are not read")
+    places: dict[tuple, list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        places.setdefault(_fingerprint(tensor), []).append(name)
+    report: dict[str, dict[str, str]] = {"mapped": {}, "dropped": {}, "transformed": {}}
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 (the object is no dict)
+                if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
+                    report["dropped"][name] = WHY_DROPPED
+                elif found := places.get(_fingerprint(weights.get_tensor(name))):
+                    report["mapped"][name] = max(found, key=lambda place, name=name: _common_end(place, name))
+                else:
+                    report["transformed"][name] = WHY_TRANSFORMED
+    return report
+
+
+def convert(arguments: ConvertArguments) -> Path:
+    """Write the UniME folder and its report.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: The output holds something.
+        WeightsMismatchError, AdapterError: Weights do not fit; names them. Nothing is written then.
+    """
+    output = Path(arguments.output)
+    if output.exists() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty; choose another output or remove it")
+    source = _local(arguments.source)
+    adapter = source if is_adapter(source) else None
+    if adapter is not None:
+        base = arguments.base or read_adapter_config(adapter).get("base_model_name_or_path")
+        if not base:
+            raise ValueError(f"{adapter} does not say what its base model is; give --base")
+        model_folder = _local(base)
+    else:
+        model_folder = source
+    model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
+    traced = trace_weights(model_folder, model)
+    merged = merge_adapter(model, adapter) if adapter is not None else {}
+    options = {"chat_format": arguments.chat_format, "image_resolution": arguments.image_resolution}
+    options = {name: value for name, value in options.items() if value is not None}
+    processor = UniMEProcessor.from_backbone(arguments.processor or str(model_folder), **options)
+
+    report = {
+        "source": arguments.source,
+        "base": str(model_folder) if adapter is not None else None,
+        "family": model.config.family,
+        **traced,
+        "adapter_layers": merged,
+    }
+    if arguments.dtype != "auto":
+        model.to(getattr(torch, arguments.dtype))
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    write_atomically(output / REPORT_FILE, to_json(report))
+    print(
+        f"{arguments.source}: {len(traced['mapped'])} weights mapped, {len(traced['transformed'])} transformed, "
+        f"{len(traced['dropped'])} dropped ({', '.join(traced['dropped']) or 'none'}), {len(merged)} layers changed by "
+        f"the adapter; details in {REPORT_FILE}"
+    )
+    return output
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert; the last line printed is the folder."""
+    (arguments,) = parse_dataclasses(
+        (ConvertArguments,),
+        argv,
+        positional=("source", "output"),
+        prog="python -m trainers.convert",
+        description=__doc__.partition("\n")[0],
+    )
+    print(convert(arguments))
+
+
+if __name__ == "__main__":
+    main()
