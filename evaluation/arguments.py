@@ -43,6 +43,13 @@ class EvaluationArguments:
     max_length: int | None = field(
         default=None, metadata={"help": "Token limit passed to the processor. Default: the processor's own."}
     )
+    mixed: Literal["joint", "sum"] = field(
+        default="joint",
+        metadata={
+            "help": "An example with text and image: 'joint' embeds them together; 'sum' adds the embeddings of both, as "
+            "the paper does after stage 1."
+        },
+    )
     num_workers: int | None = field(
         default=None,
         metadata={

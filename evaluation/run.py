@@ -23,6 +23,7 @@ from evaluation.fingerprint import code_identity, fingerprint, model_identity
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
 from evaluation.metrics import MetricError
+from evaluation.modality_sum import ModalitySum
 from modeling_unime.image_store import ImageError
 
 BASELINE_PREFIX = "sentence-transformers:"
@@ -78,8 +79,10 @@ def make_encoder(arguments: EvaluationArguments) -> BaseEncoder:
             raise DataError("baselines need the package sentence-transformers")
         from evaluation.baselines import SentenceTransformerEncoder
 
-        return SentenceTransformerEncoder.from_pretrained(folder, **options)
-    return Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+        encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
+    else:
+        encoder = Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+    return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
 
 
 def common_identity(arguments: EvaluationArguments) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def common_identity(arguments: EvaluationArguments) -> dict[str, Any]:
         "device": device.type,
         "dtype": str(pick_dtype(arguments.dtype, device)),
         "max_length": arguments.max_length,
+        "mixed": arguments.mixed,
         "limit": arguments.limit,
         "on_bad_row": arguments.on_bad_row,
     }

@@ -153,6 +153,7 @@ class UniMEModel(PreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        truncate_dim: int | None = None,
         return_dict: bool | None = None,
         **backbone_inputs,
     ) -> UniMEOutput:
@@ -161,18 +162,26 @@ class UniMEModel(PreTrainedModel):
         Args:
             input_ids: (B, L) token ids with image placeholders, as [`UniMEProcessor`] makes them.
             attention_mask: (B, L), 0 on padding, which may be on either side.
+            truncate_dim: keep the first so many dimensions (Matryoshka, arXiv 2205.13147) and bring them to unit length
+                again (default: all). Good only for models trained for it.
             return_dict: False returns a tuple, as everywhere in transformers (default True).
             backbone_inputs: whatever else the backbone takes: `pixel_values`, `image_sizes`, `image_grid_thw`, ...
 
         Returns:
-            [`UniMEOutput`] with `embeddings` (B, D), unit length, float32.
+            [`UniMEOutput`] with `embeddings` (B, D) or (B, truncate_dim), unit length, float32.
+
+        Raises:
+            ValueError: `truncate_dim` is not between 1 and D.
         """
+        if truncate_dim is not None and not 1 <= truncate_dim <= self.config.hidden_size:
+            raise ValueError(f"truncate_dim is {truncate_dim}; it must be between 1 and {self.config.hidden_size}")
         if self.family.needs_token_types and input_ids is not None and "mm_token_type_ids" not in backbone_inputs:
             backbone_inputs["mm_token_type_ids"] = (input_ids == self.config.backbone.image_token_id).int()
         hidden_states = self.model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, return_dict=True, **backbone_inputs
         ).last_hidden_state  # (B, L, D)
-        output = UniMEOutput(embeddings=normalise(pool_last_token(hidden_states, attention_mask)))
+        pooled = pool_last_token(hidden_states, attention_mask)[:, :truncate_dim]
+        output = UniMEOutput(embeddings=normalise(pooled))
         return output if return_dict is None or return_dict else output.to_tuple()
 
     @classmethod

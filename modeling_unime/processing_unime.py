@@ -149,7 +149,8 @@ class UniMEProcessor(ProcessorMixin):
         Args:
             text: B texts. A raw MMEB string, with `<|image_1|>`, is taken as it is; a stray image token in an example
                 without an image is dropped.
-            images: B PIL images, paths or URLs.
+            images: B PIL images, paths or URLs; a list of them where an example has several, which stand in the prompt
+                in that order.
             instruction: one for all, or B of them. None: the paper's summary prompts. Blank: the text as it is.
             max_length: tokens a row may have (default: the processor's). What is too long loses the end of the user's
                 text, never image tokens or the prompt.
@@ -169,17 +170,17 @@ class UniMEProcessor(ProcessorMixin):
             self._build_prompt(*example, row)
             for row, example in enumerate(zip(texts, pictures, instructions, strict=True))
         ]
-        image_inputs, image_counts = self._process_images([picture for picture in pictures if picture is not None])
+        image_inputs, image_counts = self._process_images([picture for row in pictures for picture in row])
         counts = iter(image_counts)
-        row_counts = [0 if picture is None else next(counts) for picture in pictures]
+        row_counts = [[next(counts) for _ in row] for row in pictures]
 
         limit = max_length or self.max_length or self.tokenizer.model_max_length
         token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
-        for row, (ids, count) in enumerate(zip(token_ids, row_counts, strict=True)):
-            excess = len(ids) + max(count - 1, 0) - limit
+        for row, (ids, row_count) in enumerate(zip(token_ids, row_counts, strict=True)):
+            excess = len(ids) + sum(row_count) - len(row_count) - limit
             if excess > 0:
                 ids = self._shorten(rows[row], excess, limit, row)
-            token_ids[row] = self._expand(ids, count)
+            token_ids[row] = self._expand(ids, row_count)
         padded = self.tokenizer.pad(
             {"input_ids": token_ids},
             padding_side=padding_side,
@@ -235,39 +236,38 @@ class UniMEProcessor(ProcessorMixin):
             raise ValueError("nothing to embed: the batch is empty")
         instructions = list(instruction) if "instruction" in given else [instruction] * size
         texts = [None] * size if text is None else [value or None for value in text]
-        pictures = [None] * size if images is None else [None if value is None else value for value in images]
+        pictures = [[]] * size if images is None else [_as_list(value) for value in images]
         return texts, pictures, instructions
 
-    def _build_prompt(self, text: str | None, image, instruction: str | None, row: int) -> tuple[str, int, int]:
+    def _build_prompt(self, text: str | None, images: list, instruction: str | None, row: int) -> tuple[str, int, int]:
         """The prompt of one example, and where the user's text begins and ends in it (in characters)."""
-        if text is None and image is None:
+        if text is None and not images:
             raise ValueError(f"row {row} of the batch has neither text nor image (an empty text counts as none)")
-        image_block = "" if image is None else self.image_block
+        image_block = "\n".join([self.image_block] * len(images))
         raw = text is not None and instruction is None and MMEB_IMAGE_TOKEN in text
         if raw or (instruction is not None and not instruction.strip()):
-            prompt = self._place_image(text or "", image_block)
+            prompt = self._place_images(text or "", len(images))
             return prompt, 0, len(prompt)
         text = self._placeholders.sub("", text) if text else ""
         if instruction is not None:
             head = f"{image_block}\n{instruction}" if image_block else instruction
             return (f"{head} {text}\n", len(head) + 1, len(head) + 1 + len(text)) if text else (f"{head}\n", 0, 0)
-        if not text and image is None:
+        if not text and not images:
             raise ValueError(f"row {row} of the batch holds nothing but image tokens, and there is no image")
-        modality = ("image_text" if text else "image") if image is not None else "text"
+        modality = ("image_text" if text else "image") if images else "text"
         head, _, tail = self.prompts[modality].partition(TEXT_SLOT)
         head, tail = head.replace(IMAGE_SLOT, image_block), tail.replace(IMAGE_SLOT, image_block)
         return head + text + tail, len(head), len(head) + len(text)
 
-    def _place_image(self, text: str, image_block: str) -> str:
-        """A bare text with the image where its first image token stands, or in front; other tokens are dropped."""
-        if not image_block:
-            return self._placeholders.sub("", text)
-        match = self._placeholders.search(text)
-        if match is None:
-            return f"{image_block}\n{text}"
-        separator = match.group()[-1] if match.group()[-1] in " \n" else ""
-        before, after = text[: match.start()], self._placeholders.sub("", text[match.end() :])
-        return f"{before}{image_block}{separator}{after}"
+    def _place_images(self, text: str, count: int) -> str:
+        """A bare text with its first `count` image tokens made blocks; missing ones stand in front, others are dropped."""
+        found = list(self._placeholders.finditer(text))
+        parts, end = [f"{self.image_block}\n"] * (count - len(found)), 0
+        for number, match in enumerate(found):
+            separator = match.group()[-1] if match.group()[-1] in " \n" else ""
+            parts += [text[end : match.start()], self.image_block + separator if number < count else ""]
+            end = match.end()
+        return "".join(parts) + text[end:]
 
     def _process_images(self, pictures: list) -> tuple[dict, list[int]]:
         """Image processor output, and the number of placeholders of each image."""
@@ -327,16 +327,25 @@ class UniMEProcessor(ProcessorMixin):
         """Ids that stay when a text is shortened: the image block's."""
         return set(self.tokenizer(self.image_block, add_special_tokens=False)["input_ids"])
 
-    def _expand(self, ids: list[int], count: int) -> list[int]:
-        """Replace the one image placeholder by `count` of them (0: the row has no image)."""
-        if count == 0:
-            return ids
-        position = ids.index(self.image_token_id)
-        return ids[:position] + [self.image_token_id] * count + ids[position + 1 :]
+    def _expand(self, ids: list[int], counts: list[int]) -> list[int]:
+        """Replace the placeholder of each image by as many of them as the image has tokens."""
+        remaining = iter(counts)
+        return [
+            token
+            for token_id in ids
+            for token in ([token_id] * next(remaining) if counts and token_id == self.image_token_id else [token_id])
+        ]
 
 
-def _read_conversation(messages: list[dict]) -> tuple[str | None, Image.Image | str | None, str | None]:
-    """(text, image, instruction) of one conversation."""
+def _as_list(images) -> list:
+    """The images of one example: none, one or several."""
+    if images is None:
+        return []
+    return list(images) if isinstance(images, (list, tuple)) else [images]
+
+
+def _read_conversation(messages: list[dict]) -> tuple[str | None, list[Image.Image | str], str | None]:
+    """(text, images, instruction) of one conversation."""
     texts, images, instruction = [], [], None
     for message in messages:
         content = message["content"]
@@ -351,16 +360,14 @@ def _read_conversation(messages: list[dict]) -> tuple[str | None, Image.Image | 
                 texts.append(item["text"])
             else:
                 images.append(next(item[key] for key in ("image", "url", "path") if key in item))
-    if len(images) > 1:
-        raise ValueError(f"one image per example, got {len(images)}")
-    return "\n".join(texts) or None, images[0] if images else None, instruction
+    return "\n".join(texts) or None, images, instruction
 
 
 def render_chat_template(prompts: dict[str, str], image_block: str) -> str:
     """The prompts as a Jinja chat template, for serving programs that render it instead of calling the processor.
 
-    A system message is the instruction. Only the forms with and without instruction are covered; raw MMEB strings are
-    the processor's business.
+    A system message is the instruction. Only the forms with and without instruction are covered, with one image at
+    most; raw MMEB strings and several images are the processor's business.
     """
 
     def literal(template: str) -> str:

@@ -220,3 +220,14 @@ def test_attention_direction(family, backbones, tmp_path, implementation):
 def test_unknown_attention_is_named(backbones):
     with pytest.raises(ValueError, match="attention is 'both'; use one of causal, bidirectional"):
         UniMEModel.from_backbone(backbones["llava_next"], attention="both")
+
+
+@torch.no_grad()
+def test_truncated_embeddings_are_unit_length_again(backbones):
+    model, processor = (cls.from_backbone(backbones["llava_next"]) for cls in (UniMEModel, UniMEProcessor))
+    inputs = processor(text=["a dog", "a cat"])
+    whole, short = model(**inputs).embeddings, model(**inputs, truncate_dim=8).embeddings
+    torch.testing.assert_close(short, torch.nn.functional.normalize(whole[:, :8], dim=-1))
+    for size in (0, 33):
+        with pytest.raises(ValueError, match=f"truncate_dim is {size}"):
+            model(**inputs, truncate_dim=size)

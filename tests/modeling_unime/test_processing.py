@@ -230,3 +230,29 @@ def test_missing_image_token_is_refused(backbones, llava):
             prompts=llava.prompts,
             geometry=llava.geometry,
         )
+
+
+@pytest.mark.parametrize("family", ["llava_next", "phi3_v", "qwen2_vl", "smolvlm"])
+def test_several_images_in_an_example(backbones, pictures, family):
+    """Each image has its own placeholders, rows with one, two and no images go together, and order matters."""
+    from modeling_unime import UniMEModel
+
+    model, processor = (cls.from_backbone(backbones[family]) for cls in (UniMEModel, UniMEProcessor))
+    first, second = pictures[0], pictures[2]
+    one = [int((processor(images=[p])["input_ids"] == processor.image_token_id).sum()) for p in (first, second)]
+    texts = ["both", "a text", "one"]
+    inputs = processor(text=texts, images=[[first, second], None, first])
+    assert (inputs["input_ids"] == processor.image_token_id).sum(1).tolist() == [sum(one), 0, one[0]]
+    with torch.no_grad():
+        batch = model(**inputs).embeddings
+        alone = model(**processor(text=["both"], images=[[first, second]])).embeddings
+        swapped = model(**processor(text=["both"], images=[[second, first]])).embeddings
+    torch.testing.assert_close(batch[:1], alone, atol=1e-5, rtol=0)
+    assert (alone - swapped).abs().max() > 1e-4
+
+
+def test_several_images_in_a_raw_text(llava, pictures):
+    two = [[pictures[0], pictures[1]]]
+    assert decode(llava, text=["<|image_1|>\nand <|image_2|> differ"], images=two) == ["#\nand # differ"]
+    assert decode(llava, text=["<|image_1|> differs"], images=two) == ["#\n# differs"]
+    assert decode(llava, text=["<|image_1|> and <|image_2|> differ"], images=[pictures[0]]) == ["# and differ"]

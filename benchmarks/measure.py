@@ -1,0 +1,68 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Time, memory and arithmetic of alternatives, taken in turns so that a noisy machine treats all alike."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _status_bytes(name: str) -> int:
+    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)[1])
+
+
+def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
+    """Memory that an action takes at its peak, above what was held before.
+
+    On a GPU that is the allocator's account; on a CPU the resident set (Linux only), which the allocator may have kept
+    from before, so that it is a lower bound: start each alternative in a process of its own for a fair one.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        action()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    CLEAR_REFS.write_text("5")  # the peak starts anew
+    before = _status_bytes("VmRSS")
+    action()
+    return max(_status_bytes("VmHWM") - before, 0)
+
+
+def flops(action: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products of an action."""
+    with FlopCounterMode(display=False) as counter:
+        action()
+    return counter.get_total_flops()
+
+
+def interleaved_seconds(
+    actions: dict[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each action in each of `rounds`, all actions once per round, after one round to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(rounds + 1):
+        for name, action in actions.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            action()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(first: list[float], second: list[float]) -> float:
+    """Median over the rounds of first / second, taken within a round."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))

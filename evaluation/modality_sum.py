@@ -1,0 +1,65 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""An example with text and image as the sum of the embeddings of its parts (UniME, arXiv 2504.17432, section 3.1.2).
+
+That is how the paper embeds mixed inputs after stage 1, when the model has not yet seen a text and an image together:
+each part under its own summary prompt, added element by element.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from evaluation.encoder import BaseEncoder, EncodingError
+from modeling_unime.example import Example
+from modeling_unime.image_store import ImageStore
+
+MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
+
+
+def split_modalities(example: Example) -> list[Example]:
+    """The text and the image of an example by themselves, without an instruction; an example of one modality as it is."""
+    if example.text is None or example.image is None:
+        return [example]
+    text = MMEB_IMAGE.sub("", example.text).strip()
+    parts = [Example(image=example.image)]
+    return [Example(text=text), *parts] if text else parts
+
+
+class ModalitySum(BaseEncoder):
+    """Any encoder, with the parts of mixed examples added up.
+
+    Args:
+        encoder: Encodes the parts.
+    """
+
+    def __init__(self, encoder: BaseEncoder):
+        super().__init__(encoder.batch_size)
+        self.encoder = encoder
+
+    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+        """See `BaseEncoder.encode_batches`."""
+        return self.encoder.encode_batches(batches, store)
+
+    def encode(
+        self, examples: Sequence[Example], store: ImageStore | None = None, description: str = "encoding"
+    ) -> np.ndarray:
+        """See `BaseEncoder.encode`; parts that several examples share are encoded once. Sums have unit length.
+
+        Raises:
+            EncodingError: Also if the parts of an example cancel out.
+        """
+        self.check(examples, store, description)
+        parts = [split_modalities(example) for example in examples]
+        flat = [part for group in parts for part in group]
+        vectors = self.encoder.encode(flat, store, description)
+        starts = np.cumsum([0, *map(len, parts[:-1])])
+        sums = np.add.reduceat(vectors, starts, axis=0)  # (N, D)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        if (norms < 1e-6).any():
+            number = int(np.argmin(norms))
+            raise EncodingError(f"{description}: the parts of {examples[number].describe()} cancel out")
+        mixed = np.array([len(group) > 1 for group in parts])[:, None]  # (N, 1)
+        return np.where(mixed, sums / norms, sums).astype(np.float32)
