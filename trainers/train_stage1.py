@@ -17,7 +17,7 @@ from .data.texts import DEFAULT_COLUMNS, load_texts
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
-from .teachers import SentenceTransformersTeacher, TeacherVectors
+from .teachers import TeacherVectors, load_teacher
 
 
 @dataclass
@@ -45,7 +45,9 @@ class Stage1Arguments:
     )
     teacher: str = field(
         default="all-MiniLM-L6-v2",
-        metadata={"help": "Text-embedding teacher: folder or name of a sentence-transformers model."},
+        metadata={
+            "help": "Text-embedding teacher: folder or Hub name of NV-Embed-v2 or any sentence-transformers model."
+        },
     )
     teacher_prompt: str = field(default="", metadata={"help": "Text put before every text for the teacher."})
     teacher_max_length: int | None = field(
@@ -58,6 +60,9 @@ class Stage1Arguments:
         },
     )
     teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})
+    teacher_dtype: str = field(
+        default="float32", metadata={"help": "Precision of the teacher: float32, float16 or bfloat16."}
+    )
     teacher_device: str | None = field(
         default=None, metadata={"help": "Device of the teacher. Default: an accelerator if there is one."}
     )
@@ -81,11 +86,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
     trained, processor = load_for_training(model_arguments, config)  # before the teacher: a bad model shows at once
 
-    teacher = SentenceTransformersTeacher(
+    teacher = load_teacher(
         arguments.teacher,
         prompt=arguments.teacher_prompt,
         max_length=arguments.teacher_max_length,
         device=arguments.teacher_device,
+        dtype=arguments.teacher_dtype,
         batch_size=arguments.teacher_batch_size,
     )
     cache = arguments.teacher_cache or str(Path(config.output_dir, "teacher_vectors"))

@@ -1,8 +1,20 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Text-embedding teachers for stage 1, and the store that keeps their vectors on disk."""
 
+from trainers.teachers.load import load_teacher
+from trainers.teachers.nv_embed_model import NVEmbedModel, NVEmbedOutput
+from trainers.teachers.nv_embed_teacher import NVEmbedTeacher
 from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher
 from trainers.teachers.teacher import Teacher
 from trainers.teachers.vector_store import TeacherVectors, TeacherVectorsError
 
-__all__ = ["SentenceTransformersTeacher", "Teacher", "TeacherVectors", "TeacherVectorsError"]
+__all__ = [
+    "NVEmbedModel",
+    "NVEmbedOutput",
+    "NVEmbedTeacher",
+    "SentenceTransformersTeacher",
+    "Teacher",
+    "TeacherVectors",
+    "TeacherVectorsError",
+    "load_teacher",
+]
