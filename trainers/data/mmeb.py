@@ -170,10 +170,11 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
     """Leave out rows with unusable images, and add the groups."""
     keep, positive_groups, negative_groups = [], [], []
     for row in _rows_of(table):
-        faults = [fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)]
-        keep.append(not faults)
-        if faults:
-            bad_rows.add(Place(file, row["line"]), faults[0], "Restore the image, or remove the row.")
+        # Up to the first fault only: when one stops the run, the images after it were not looked at.
+        fault = next((fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)), None)
+        keep.append(fault is None)
+        if fault:
+            bad_rows.add(Place(file, row["line"]), fault, "Restore the image, or remove the row.")
             continue
         positive_groups.append(groups.number(row["positive"], store))
         negative_groups.append([groups.number(negative, store) for negative in row["negatives"]])

@@ -179,6 +179,23 @@ def test_broken_images_are_known_before_training(folder, archive):
         load(file, image_check="quick")
 
 
+@pytest.mark.parametrize("fault", ["missing", "truncated"])
+def test_a_row_whose_first_image_is_bad_and_whose_others_are_new(folder, fault):
+    """The check stops at the bad image, so that nothing is known of the row's other images."""
+    whole = (folder / "images/1.png").read_bytes()
+    (folder / "images/1.png").unlink()
+    if fault == "truncated":
+        (folder / "images/1.png").write_bytes(whole[: len(whole) // 2])
+    rows = [
+        find_row("a", "images/0.png"),
+        find_row("b", "images/1.png", "images/2.png"),
+        find_row("c", "images/3.png"),
+    ]
+    file = write_rows(folder / "train_a.jsonl", rows)
+    with pytest.raises(BadRowError, match=r"train_a\.jsonl line 2: image 'images/1\.png'"):
+        load(file)
+
+
 def test_image_that_breaks_after_the_check(folder):
     data = load(write_rows(folder / "train_a.jsonl", [image_row(0, "images/0.png"), image_row(1, "images/1.png")]))
     (folder / "images/1.png").unlink()
