@@ -47,6 +47,15 @@ def _file_hash(path: Path) -> str:
     return total.hexdigest()
 
 
+def _what_is_seen(file: Path) -> str:
+    """What is visibly wrong with the vectors of a damaged file; "" when they cannot be read or look sound."""
+    try:
+        faults = _faults(np.load(file, mmap_mode="r")["vector"])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return f": vector {min(faults)} is {faults[min(faults)]}" if faults else ""
+
+
 def _faults(vectors: np.ndarray) -> dict[int, str]:
     """What is wrong with which rows of (N, D) vectors. Only a block is in memory at a time."""
     faults = {}
@@ -152,7 +161,9 @@ class TeacherVectors:
     def _open_shard(self, file: Path) -> np.ndarray:
         mend = "Delete this file; its vectors are computed again."
         if file.stem != f"shard-{_file_hash(file)}":
-            raise TeacherVectorsError(f"{file}: damaged, its content does not match its name. {mend}")
+            raise TeacherVectorsError(
+                f"{file}: damaged, its content does not match its name{_what_is_seen(file)}. {mend}"
+            )
         shard = np.load(file, mmap_mode="r")
         dimension = shard["vector"].shape[1]
         if self.dimension not in (None, dimension):

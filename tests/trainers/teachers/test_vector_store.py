@@ -218,6 +218,18 @@ def test_damaged_shard_is_named(tmp_path, damage):
     np.testing.assert_array_equal(store.vectors(TEXTS), expected(TEXTS))
 
 
+def test_nan_that_got_into_a_file_is_called_by_its_name(tmp_path):
+    store = TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS, shard_size=20, progress=False)
+    shard = shards(store)[0]
+    records = np.load(shard)
+    records["vector"][7, 1] = np.nan
+    np.save(shard, records)
+    with pytest.raises(
+        TeacherVectorsError, match=r"its name: vector 7 is not finite \(NaN or infinity\). Delete this"
+    ):
+        TeacherVectors.open(tmp_path, FakeTeacher())
+
+
 def test_teacher_that_changes_its_dimension(tmp_path):
     TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS[:3], progress=False)
     with pytest.raises(TeacherVectorsError, match="length 4, but .* has 6"):
