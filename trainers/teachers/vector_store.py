@@ -51,7 +51,7 @@ def _what_is_seen(file: Path) -> str:
     """What is visibly wrong with the vectors of a damaged file; "" when they cannot be read or look sound."""
     try:
         faults = _faults(np.load(file, mmap_mode="r")["vector"])
-    except (OSError, ValueError, IndexError):
+    except (EOFError, IndexError, OSError, ValueError):
         return ""
     return f": vector {min(faults)} is {faults[min(faults)]}" if faults else ""
 
