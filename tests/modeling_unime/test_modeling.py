@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import BACKBONES
 from transformers import AutoModelForImageTextToText, LlamaConfig
 from transformers.trainer import Trainer
+from transformers.training_args import TrainingArguments
 
 from modeling_unime import UniMEConfig, UniMEModel, UniMEProcessor, WeightsMismatchError
 from modeling_unime.families import get_family
@@ -122,7 +123,7 @@ def test_trainer_resume_reads_what_was_saved(loaded, family, backbones, tmp_path
         for parameter in changed.parameters():
             parameter.add_(1.0)
     model.save_pretrained(tmp_path)
-    trainer = Trainer(model=changed)
+    trainer = Trainer(model=changed, args=TrainingArguments(output_dir=str(tmp_path / "trainer"), report_to="none"))
     trainer._load_from_checkpoint(str(tmp_path))
     for name, value in model.state_dict().items():
         assert torch.equal(value, changed.state_dict()[name]), name
