@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
 
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
+from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.weights_digest import DIGEST_FILE, digest_weight, read_digest
 
@@ -112,10 +112,7 @@ def check_weights(folder: Path) -> Finding:
     name, expected = "weights and their digest", read_digest(folder)
     if expected is None:
         return Finding(name, None, note=f"no {DIGEST_FILE}: a weight that was changed after saving would not be seen")
-    found: dict[str, str] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            found |= {key: digest_weight(weights.get_tensor(key)) for key in weights.keys()}  # noqa: SIM118
+    found = {key: digest_weight(tensor) for key, tensor in read_weights(folder)}
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
     note = f"changed since they were saved: {shown}. Copy the folder again, or save the model anew" if wrong else ""

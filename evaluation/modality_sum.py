@@ -7,16 +7,13 @@ each part under its own summary prompt, added element by element.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from evaluation.encoder import BaseEncoder, EncodingError
-from modeling_unime.example import Example
+from modeling_unime.example import MMEB_IMAGE, Example
 from modeling_unime.image_store import ImageStore
-
-MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
 
 
 def split_modalities(example: Example) -> list[Example]:

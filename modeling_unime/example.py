@@ -1,7 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """The record that travels from a data file to the processor: a text, an image, or both, with an instruction."""
 
+import re
 from dataclasses import dataclass
+
+# Where an image goes in an MMEB text, and the white space that parts it from the rest.
+MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,28 @@ from modeling_unime import Phi3VConfig, Phi3VImageProcessor
 SPECIAL = ["<pad>", "<s>", "</s>"]
 
 
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}, "head_dim": 8}
+TOWER = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 7,
+}
+
+
 def make_tokenizer(extra: list[str], bos: bool) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer: one token per byte, so that any text has its own ids."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -81,27 +103,8 @@ def make_llava_next(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
     tokenizer = make_tokenizer(["<image>"], bos=True)
     grid = [[28, 56], [56, 28], [56, 56]]
     config = LlavaNextConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            image_size=28,
-            patch_size=7,
-        ),
-        text_config=MistralConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            sliding_window=None,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        ),
+        vision_config=CLIPVisionConfig(**TOWER),
+        text_config=MistralConfig(vocab_size=len(tokenizer), sliding_window=None, **TEXT),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=grid,
     )
@@ -111,30 +114,25 @@ def make_llava_next(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
     return save_backbone(folder, config, tokenizer, image_processor, dropout, seed)
 
 
-def make_qwen2_vl(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
-    """Qwen2-VL, 32 wide."""
+def _qwen_tokens() -> tuple[PreTrainedTokenizerFast, dict[str, int]]:
     marks = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     tokenizer = make_tokenizer(marks, bos=False)
-    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in marks}
+    ids = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    return tokenizer, {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()}
+
+
+def make_qwen2_vl(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
+    """Qwen2-VL, 32 wide."""
+    tokenizer, ids = _qwen_tokens()
     config = Qwen2VLConfig(
         vision_config={"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]},
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-        },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        text_config={"vocab_size": len(tokenizer), **TEXT, "rope_parameters": MROPE["rope_parameters"]},
+        **ids,
     )
     image_processor = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=28 * 28 * 12)
     return save_backbone(folder, config, tokenizer, image_processor, dropout, seed)
@@ -168,28 +166,6 @@ def make_phi3_v(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
     return save_backbone(folder, config, tokenizer, Phi3VImageProcessor(num_crops=1), dropout, seed)
 
 
-TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2048,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]}, "head_dim": 8}
-TOWER = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 7,
-}
-
-
 def make_llava(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:
     """LLaVA-1.5 with a CLIP tower of 28 pixels and a Llama LLM."""
     tokenizer = make_tokenizer(["<image>"], bos=True)
@@ -217,18 +193,6 @@ def make_llava_onevision(folder: Path, dropout: float = 0.0, seed: int = 0) -> P
     )
     image_processor = LlavaOnevisionImageProcessorPil(size={"height": 28, "width": 28}, image_grid_pinpoints=grid)
     return save_backbone(folder, config, tokenizer, image_processor, dropout, seed)
-
-
-def _qwen_tokens() -> tuple[PreTrainedTokenizerFast, dict[str, int]]:
-    marks = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    tokenizer = make_tokenizer(marks, bos=False)
-    ids = {
-        "image_token_id": "<|image_pad|>",
-        "video_token_id": "<|video_pad|>",
-        "vision_start_token_id": "<|vision_start|>",
-        "vision_end_token_id": "<|vision_end|>",
-    }
-    return tokenizer, {name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()}
 
 
 def make_qwen2_5_vl(folder: Path, dropout: float = 0.0, seed: int = 0) -> Path:

@@ -11,7 +11,6 @@ that nothing expects is an error.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -20,13 +19,14 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
 
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.report import to_json
+from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
+from modeling_unime.weights_digest import digest_weight
 
 from .adapters import is_adapter, merge_adapter, read_adapter_config
 
@@ -69,12 +69,6 @@ def _local(source: str) -> Path:
     return Path(snapshot_download(source, allow_patterns=patterns))
 
 
-def _fingerprint(tensor: torch.Tensor) -> tuple[torch.Size, str]:
-    """Shape and hash of a tensor's bytes."""
-    data = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
-    return tensor.shape, hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
 def _common_end(first: str, second: str) -> int:
     """How many parts two dotted names share at their ends."""
     pairs = zip(reversed(first.split(".")), reversed(second.split(".")), strict=False)
@@ -95,22 +89,19 @@ def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
     Raises:
         FileNotFoundError: There is no safetensors file.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder} has no .safetensors file; pickled weights (.bin) are not read")
-    places: dict[tuple, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for name, tensor in model.state_dict().items():
-        places.setdefault(_fingerprint(tensor), []).append(name)
+        places.setdefault(digest_weight(tensor), []).append(name)
     report: dict[str, dict[str, str]] = {"mapped": {}, "dropped": {}, "transformed": {}}
-    for file in files:
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (the object is no dict)
-                if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
-                    report["dropped"][name] = WHY_DROPPED
-                elif found := places.get(_fingerprint(weights.get_tensor(name))):
-                    report["mapped"][name] = max(found, key=lambda place, name=name: _common_end(place, name))
-                else:
-                    report["transformed"][name] = WHY_TRANSFORMED
+    for name, tensor in read_weights(folder):
+        if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
+            report["dropped"][name] = WHY_DROPPED
+        elif found := places.get(digest_weight(tensor)):
+            report["mapped"][name] = max(found, key=lambda place, name=name: _common_end(place, name))
+        else:
+            report["transformed"][name] = WHY_TRANSFORMED
+    if not any(report.values()):
+        raise FileNotFoundError(f"{folder} has no .safetensors file; pickled weights (.bin) are not read")
     return report
 
 

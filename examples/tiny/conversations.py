@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from examples.tiny.tokenizer import IMAGE, TURN_END, TURN_START
+from modeling_unime.example import MMEB_IMAGE
 from modeling_unime.families import get_family, read_geometry
 from modeling_unime.image_store import ImageStore
 
-MMEB_IMAGE = re.compile(r"<\|image_\d+\|>\n?")
 HEAD = f"{TURN_START} {IMAGE}"
 PAIR_COLUMNS = {"image", "prompt", "answer"}
 MMEB_COLUMNS = {"qry", "qry_image_path", "pos_text"}

@@ -22,6 +22,18 @@ def learning_rate_factor(progress: float, warmup: float = 0.05) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
+def take_step(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, learning_rate: float
+) -> None:
+    """One optimizer step on a loss, gradients clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]

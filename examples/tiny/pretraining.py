@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import LlavaNextForConditionalGeneration, PreTrainedTokenizerFast
 
 from examples.tiny.conversations import Collator, Conversation, TurnSampler
-from examples.tiny.optimization import MAX_GRAD_NORM, learning_rate_factor, make_optimizer
+from examples.tiny.optimization import learning_rate_factor, make_optimizer, take_step
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,8 @@ def pretrain(
             name, loss = "text_loss", text_loss(model, next(blocks))
         else:
             name, loss = "answer_loss", functional.cross_entropy(*answer_logits(model, collator(next(image_batches))))
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * learning_rate_factor(progress, schedule.warmup)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rate = schedule.learning_rate * learning_rate_factor(progress, schedule.warmup)
+        take_step(model, optimizer, loss, rate)
         running[name] = 0.95 * running.get(name, loss.item()) + 0.05 * loss.item()
         seconds = time.monotonic() - start
         progress = (step + 1) / schedule.steps

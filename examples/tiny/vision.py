@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import LlavaNextForConditionalGeneration
 
 from examples.tiny.conversations import read_rows
-from examples.tiny.optimization import MAX_GRAD_NORM, learning_rate_factor, make_optimizer
+from examples.tiny.optimization import learning_rate_factor, make_optimizer, take_step
 from modeling_unime.image_store import ImageStore
 
 COLUMNS = {"image", "patches"}
@@ -135,12 +135,8 @@ def pretrain_vision(
         chosen = torch.randint(len(rows), (schedule.vision_batch_size,), generator=generator)
         logits = head(view_of(model, pixels[chosen]))
         loss = functional.binary_cross_entropy_with_logits(logits, targets[chosen])
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.vision_learning_rate * learning_rate_factor(step / schedule.vision_steps)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rate = schedule.vision_learning_rate * learning_rate_factor(step / schedule.vision_steps)
+        take_step(trained, optimizer, loss, rate)
         running = loss.item() if running is None else 0.95 * running + 0.05 * loss.item()
         bar.set_postfix(loss=f"{running:.4f}", refresh=False)
     bar.close()

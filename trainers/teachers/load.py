@@ -3,8 +3,9 @@
 
 import json
 
+from trainers.teachers.folder_teacher import find_model_folder
 from trainers.teachers.nv_embed_teacher import MODEL_TYPE, NVEmbedTeacher
-from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher, find_model_folder
+from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher
 from trainers.teachers.teacher import Teacher
 
 

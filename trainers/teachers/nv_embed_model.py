@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import MistralConfig, MistralModel
 from transformers.utils import ModelOutput
 
-from trainers.teachers.sentence_transformers_teacher import find_model_folder
+from evaluation.stored_weights import read_weights
+from trainers.teachers.folder_teacher import find_model_folder
 
 EPS = 1e-5  # of the block's layer norms
 FEED_FORWARD_FACTOR = 4
@@ -156,14 +156,10 @@ class NVEmbedModel(nn.Module):
             )
         with torch.device("meta"):
             model = cls(config)
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
+        expected = dict(model.named_parameters())
+        weights = {name: tensor.to(dtype) for name, tensor in read_weights(folder, device)}
+        if not weights:
             raise FileNotFoundError(f"{folder} has no .safetensors file")
-        expected, weights = dict(model.named_parameters()), {}
-        for file in files:
-            with safe_open(file, framework="pt", device=str(device)) as stored:
-                for name in stored.keys():  # noqa: SIM118 (the object is no dict)
-                    weights[name] = stored.get_tensor(name).to(dtype)
         faults = [f"missing: {name}" for name in expected.keys() - weights.keys()]
         faults += [f"unexpected: {name}" for name in weights.keys() - expected.keys()]
         faults += [

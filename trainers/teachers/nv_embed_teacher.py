@@ -3,24 +3,20 @@
 
 from __future__ import annotations
 
-import gc
-import json
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from trainers.teachers.folder_teacher import FolderTeacher
 from trainers.teachers.nv_embed_model import NVEmbedModel
-from trainers.teachers.sentence_transformers_teacher import DTYPES, find_model_folder
-from trainers.teachers.teacher import hash_model_folder
 
 MODEL_TYPE = "nvembed"
 DEFAULT_LENGTH = 512
 
 
-class NVEmbedTeacher:
+class NVEmbedTeacher(FolderTeacher):
     """NV-Embed-v2. The weights are loaded at the first `encode`.
 
     Args:
@@ -36,41 +32,13 @@ class NVEmbedTeacher:
         ValueError: an option is out of range.
     """
 
-    def __init__(
-        self,
-        path_or_name: str,
-        prompt: str = "",
-        max_length: int | None = None,
-        device: str | None = None,
-        dtype: str = "float32",
-        batch_size: int = 64,
-    ):
-        if dtype not in DTYPES:
-            raise ValueError(f"Teacher dtype is {dtype!r}. Use one of {', '.join(DTYPES)}.")
-        if batch_size < 1 or (max_length is not None and max_length < 2):
-            raise ValueError(
-                f"Teacher batch_size is {batch_size}, max_length {max_length}. At least 1 and 2 are needed."
-            )
-        self.folder = find_model_folder(path_or_name)
-        self.prompt = prompt
-        self.max_length = max_length or DEFAULT_LENGTH
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = dtype
-        self.batch_size = batch_size
-        self._model: NVEmbedModel | None = None
-        self._tokenizer = None
+    kind = "nv-embed"
+    least_length = 2  # the end token is one of them
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """What the vectors depend on: the model's files, prompt, length and precision."""
-        facts = {
-            "kind": "nv-embed",
-            "files": hash_model_folder(self.folder),
-            "prompt": self.prompt,
-            "max_length": self.max_length,
-            "dtype": self.dtype,
-        }
-        return json.dumps(facts, ensure_ascii=False)
+    def __init__(self, path_or_name: str, prompt: str = "", max_length: int | None = None, **options):
+        super().__init__(path_or_name, prompt, DEFAULT_LENGTH if max_length is None else max_length, **options)
+        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer = None
 
     @property
     def tokenizer(self):
@@ -114,8 +82,3 @@ class NVEmbedTeacher:
             inputs = {name: value.to(self._model.device) for name, value in inputs.items()}
             vectors.append(self._model(**inputs).embeddings.cpu().numpy())
         return np.concatenate(vectors)
-
-    def unload(self) -> None:
-        """Free the weights. A later `encode` loads them again."""
-        self._model = None
-        gc.collect()

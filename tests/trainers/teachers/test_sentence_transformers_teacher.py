@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
-from trainers.teachers import sentence_transformers_teacher as module
+from trainers.teachers import folder_teacher as module
 
 TEXTS = ["A dog runs on the beach.", "A puppy plays by the sea.", "The stock market fell.", ""]
 
