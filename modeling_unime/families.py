@@ -28,11 +28,13 @@ class ChatFormat:
         turn: the wrapping, with `{}` where the user's turn goes.
         marker: a token that only tokenizers of this format have, or None when nothing in the vocabulary tells.
         text_model_types: `model_type` of the LLMs that use the format when no marker decides.
+        turns: user's turns by modality, where they are not those of `SUMMARY_TURNS`.
     """
 
     turn: str
     marker: str | None = None
     text_model_types: tuple[str, ...] = ()
+    turns: dict[str, str] = field(default_factory=dict)
 
 
 # Order matters: the first whose marker is in the vocabulary wins, then the first that names the LLM's model_type.
@@ -52,6 +54,16 @@ CHAT_FORMATS: dict[str, ChatFormat] = {
     "phi3": ChatFormat("<|user|>\n{}<|end|>\n<|assistant|>\n", marker="<|user|>"),
     "mistral": ChatFormat("[INST] {} [/INST]", text_model_types=("mistral",)),
     "vicuna": ChatFormat("USER: {} ASSISTANT:", text_model_types=("llama",)),  # our choice: LLaVA-Vicuna's own turn
+    "onevision": ChatFormat(
+        # The template of the published LLaVA-OneVision: images first, then a newline and the text; UniME's text ends
+        # with a newline for this backbone. For image and text there is no released prompt: our choice.
+        "<|im_start|>user {}<|im_end|><|im_start|>assistant\n",
+        turns={
+            "text": f"\n{TEXT_SLOT}\nSummary above sentence in one word:\n",
+            "image": f"{IMAGE_SLOT}\nSummary above image in one word:\n",
+            "image_text": f"{IMAGE_SLOT}\n{TEXT_SLOT}\nSummary above image and text in one word:\n",
+        },
+    ),
     "plain": ChatFormat("{}"),
 }
 
@@ -72,8 +84,8 @@ def build_prompts(chat_format: str) -> dict[str, str]:
     """
     if chat_format not in CHAT_FORMATS:
         raise ValueError(f"unknown chat_format {chat_format!r}; known are {', '.join(CHAT_FORMATS)}")
-    turn = CHAT_FORMATS[chat_format].turn
-    return {modality: turn.replace("{}", body) for modality, body in SUMMARY_TURNS.items()}
+    chat = CHAT_FORMATS[chat_format]
+    return {modality: chat.turn.replace("{}", body) for modality, body in (SUMMARY_TURNS | chat.turns).items()}
 
 
 def choose_chat_format(vocabulary: dict[str, int], text_model_type: str) -> str:
@@ -165,6 +177,7 @@ class Family:
         image_options: options of the image processor that differ from what its class or the checkpoint says.
         needs_token_types: whether the backbone wants `mm_token_type_ids` (1 on image placeholders).
         key_mapping: renaming of weights that transformers does not do by itself (regular expression -> text).
+        chat_format: the family's prompt format, where tokenizer and LLM do not tell it.
     """
 
     image_token: str
@@ -177,13 +190,15 @@ class Family:
     image_options: dict[str, object] = field(default_factory=dict)
     needs_token_types: bool = False
     key_mapping: dict[str, str] | None = None
+    chat_format: str | None = None
 
 
-# Published Qwen-VL names put the LLM at `model.` and the tower at `visual.`. Without this mapping the LLM would stay
-# random with no more than a printed report.
+# Published Qwen-VL names put the LLM at `model.` and the tower at `visual.`; later ones both below `model.`. Without this
+# mapping the LLM would stay random with no more than a printed report. It must take `model.` away from the tower's names:
+# the library's own renaming would put them into the LLM.
 _QWEN_KEY_MAPPING = {
-    r"^model\.(?!language_model\.|visual\.)": "model.language_model.",
-    r"^visual\.": "model.visual.",
+    r"^model\.visual\.": "visual.",
+    r"^model\.(?:language_model\.)?": "language_model.",
 }
 
 _PHI3_V_KEY_MAPPING = {
@@ -237,6 +252,7 @@ FAMILIES: dict[str, Family] = {
             "max_views": "vision_aspect_ratio",
         },
         count_image_tokens=_count_llava_next,
+        chat_format="onevision",
     ),
     "phi3_v": Family(
         image_token="<|image|>",

@@ -7,7 +7,10 @@ the LLM holds its summary of what it read. The pooled position comes from the ma
 not matter. The LM head is neither built nor run.
 """
 
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +101,21 @@ def check_loading(source: str, info: dict) -> None:
             f"the weights in {source} do not fit the model ({'; '.join(faults)}). Nothing was loaded: a model with "
             "random parts would give plausible but worthless embeddings. Use the complete checkpoint of this model."
         )
+
+
+@contextlib.contextmanager
+def _no_loading_report() -> Iterator[None]:
+    """Without the library's table of weights that were not used: `check_loading` says what does not fit."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 class UniMEModel(PreTrainedModel):
@@ -203,9 +221,10 @@ class UniMEModel(PreTrainedModel):
         if backbone_config.model_type == cls.config_class.model_type:
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(backbone_config.model_type)
-        backbone, info = AutoModel.from_pretrained(
-            path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
-        )
+        with _no_loading_report():
+            backbone, info = AutoModel.from_pretrained(
+                path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
+            )
         dropped = re.compile("|".join(DROPPED_WEIGHTS))
         info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not dropped.search(key)]
         check_loading(path_or_repo, info)

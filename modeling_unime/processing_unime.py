@@ -106,8 +106,8 @@ class UniMEProcessor(ProcessorMixin):
             kwargs: passed to the Auto classes (`revision`, `token`, `cache_dir`, ...).
 
         Raises:
-            ValueError: for a family that is not supported, an unknown chat format or a tokenizer without pad and end
-                token.
+            ValueError: for a family that is not supported, an unknown chat format, a tokenizer without pad and end
+                token, or one that numbers the image token otherwise than the model.
         """
         config = AutoConfig.from_pretrained(path_or_repo, **kwargs)
         if config.model_type == "unime":
@@ -121,10 +121,11 @@ class UniMEProcessor(ProcessorMixin):
                 raise ValueError(f"the tokenizer of {path_or_repo} has neither a pad nor an end token to pad with")
             tokenizer.pad_token = tokenizer.eos_token
         if prompts is None:
-            text_model_type = config.get_text_config().model_type
-            chat_format = chat_format or choose_chat_format(tokenizer.get_vocab(), text_model_type)
+            chat_format = chat_format or family.chat_format
+            if chat_format is None:
+                chat_format = choose_chat_format(tokenizer.get_vocab(), config.get_text_config().model_type)
             prompts = build_prompts(chat_format)
-        return cls(
+        processor = cls(
             image_processor,
             tokenizer,
             family=config.model_type,
@@ -133,6 +134,12 @@ class UniMEProcessor(ProcessorMixin):
             image_resolution=image_resolution,
             max_length=max_length,
         )
+        if processor.image_token_id != config.image_token_id:
+            raise ValueError(
+                f"{path_or_repo}: {family.image_token!r} is token {processor.image_token_id} of the tokenizer, but the "
+                f"model's config says {config.image_token_id}; take tokenizer and config from the same checkpoint"
+            )
+        return processor
 
     def __call__(
         self,
@@ -366,28 +373,30 @@ def _read_conversation(messages: list[dict]) -> tuple[str | None, list[Image.Ima
 def render_chat_template(prompts: dict[str, str], image_block: str) -> str:
     """The prompts as a Jinja chat template, for serving programs that render it instead of calling the processor.
 
-    A system message is the instruction. Only the forms with and without instruction are covered, with one image at
-    most; raw MMEB strings and several images are the processor's business.
+    A system message is the instruction. The forms with and without instruction are covered; raw MMEB strings are the
+    processor's business.
     """
 
     def literal(template: str) -> str:
-        template = template.replace(IMAGE_SLOT, image_block)
-        return " ~ ns.text ~ ".join(json.dumps(part, ensure_ascii=False) for part in template.split(TEXT_SLOT))
+        slots = {IMAGE_SLOT: "ns.images", TEXT_SLOT: "ns.text"}
+        parts = re.split(f"({'|'.join(map(re.escape, slots))})", template)
+        return " ~ ".join(slots.get(part) or json.dumps(part, ensure_ascii=False) for part in parts if part)
 
     return (
-        "{%- set ns = namespace(text='', image=false, instruction='') -%}"
+        "{%- set ns = namespace(text='', images='', instruction='') -%}"
         "{%- for message in messages -%}"
         "{%- set text = [{'type': 'text', 'text': message.content}] if message.content is string else [] -%}"
         "{%- for item in text or message.content -%}"
         "{%- if message.role == 'system' -%}{%- set ns.instruction = item.text -%}"
         "{%- elif item.type == 'text' -%}{%- set ns.text = item.text -%}"
-        "{%- else -%}{%- set ns.image = true -%}{%- endif -%}"
+        "{%- else -%}"
+        f"{{%- set ns.images = (ns.images ~ '\n' if ns.images else '') ~ {json.dumps(image_block)} -%}}"
+        "{%- endif -%}"
         "{%- endfor -%}{%- endfor -%}"
         "{%- if ns.instruction -%}"
-        f"{{{{- ({json.dumps(image_block)} ~ '\\n' if ns.image else '') ~ ns.instruction"
-        " ~ (' ' ~ ns.text if ns.text else '') ~ '\\n' -}}"
-        f"{{%- elif ns.image and ns.text -%}}{{{{- {literal(prompts['image_text'])} -}}}}"
-        f"{{%- elif ns.image -%}}{{{{- {literal(prompts['image'])} -}}}}"
+        "{{- (ns.images ~ '\n' if ns.images else '') ~ ns.instruction ~ (' ' ~ ns.text if ns.text else '') ~ '\n' -}}"
+        f"{{%- elif ns.images and ns.text -%}}{{{{- {literal(prompts['image_text'])} -}}}}"
+        f"{{%- elif ns.images -%}}{{{{- {literal(prompts['image'])} -}}}}"
         f"{{%- else -%}}{{{{- {literal(prompts['text'])} -}}}}{{%- endif -%}}"
     )
 

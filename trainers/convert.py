@@ -11,7 +11,6 @@ that nothing expects is an error.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.weights_digest import digest_weight
 
-from .adapters import is_adapter, merge_adapter, read_adapter_config
+from .adapters import common_end, is_adapter, merge_adapter, read_adapter_config
 
 REPORT_FILE = "conversion_report.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -69,12 +68,6 @@ def _local(source: str) -> Path:
     return Path(snapshot_download(source, allow_patterns=patterns))
 
 
-def _common_end(first: str, second: str) -> int:
-    """How many parts two dotted names share at their ends."""
-    pairs = zip(reversed(first.split(".")), reversed(second.split(".")), strict=False)
-    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
-
-
 def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
     """Where each stored weight went, found by content, not by what the renaming was meant to do.
 
@@ -97,7 +90,7 @@ def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
         if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
             report["dropped"][name] = WHY_DROPPED
         elif found := places.get(digest_weight(tensor)):
-            report["mapped"][name] = max(found, key=lambda place, name=name: _common_end(place, name))
+            report["mapped"][name] = max(found, key=lambda place, name=name: common_end(place, name))
         else:
             report["transformed"][name] = WHY_TRANSFORMED
     if not any(report.values()):

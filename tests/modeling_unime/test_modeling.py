@@ -95,6 +95,11 @@ def test_output_is_unit_length_float32_whatever_the_weights(family, backbones, l
     torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(2))
 
 
+def test_a_dropped_head_alarms_nobody(backbones, caplog):
+    UniMEModel.from_backbone(backbones["qwen2_vl"])
+    assert "UNEXPECTED" not in caplog.text
+
+
 def test_head_is_not_there(loaded):
     assert not [name for name, _ in loaded[0].named_parameters() if "lm_head" in name]
 

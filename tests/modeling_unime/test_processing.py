@@ -1,6 +1,9 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """UniMEProcessor: exact prompts, MMEB strings, placeholder counts, truncation, refusals."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +21,11 @@ def llava(backbones):
 @pytest.fixture(scope="module")
 def qwen(backbones):
     return UniMEProcessor.from_backbone(backbones["qwen2_vl"])
+
+
+@pytest.fixture(scope="module")
+def onevision(backbones):
+    return UniMEProcessor.from_backbone(backbones["llava_onevision"])
 
 
 def decode(processor, **inputs) -> list[str]:
@@ -48,6 +56,22 @@ def test_qwen_prompts(qwen, pictures):
         "<|im_start|>user\n<|vision_start|>#<|vision_end|>\nSummary above image in one word:<|im_end|>\n"
         "<|im_start|>assistant\n"
     ]
+
+
+def test_onevision_prompts_are_those_of_the_released_checkpoint(onevision, pictures):
+    assert decode(onevision, text=["A dog.", None], images=[None, pictures[0]]) == [
+        "<|im_start|>user \nA dog.\nSummary above sentence in one word:\n<|im_end|><|im_start|>assistant\n",
+        "<|im_start|>user #\nSummary above image in one word:\n<|im_end|><|im_start|>assistant\n",
+    ]
+
+
+def test_a_tokenizer_of_another_checkpoint_is_refused(backbones, tmp_path):
+    shutil.copytree(backbones["llava_next"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["image_token_index"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="'<image>' is token 3 of the tokenizer, but the model's config says 4"):
+        UniMEProcessor.from_backbone(tmp_path)
 
 
 def test_phrases_with_braces_are_left_alone(llava):
@@ -189,12 +213,12 @@ def test_image_resolution(backbones, pictures):
     assert sizes.tolist() == [[56, 56]] * 3
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen"])
+@pytest.mark.parametrize("name", ["llava", "qwen", "onevision"])
 def test_chat_template_gives_the_processors_prompts(name, request, pictures):
     processor = request.getfixturevalue(name)
     text, image = {"type": "text", "text": "A dog."}, {"type": "image", "image": pictures[0]}
     system = {"role": "system", "content": [{"type": "text", "text": "Find it:"}]}
-    contents = ["A dog.", [text], [image], [image, text], [text, image]]
+    contents = ["A dog.", [text], [image], [image, text], [text, image], [image, image, text], [image, image]]
     conversations = [[{"role": "user", "content": content}] for content in contents]
     conversations += [[system, *conversation] for conversation in conversations]
     rendered, _ = render_jinja_template(conversations, chat_template=processor.chat_template)

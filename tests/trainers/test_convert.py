@@ -133,10 +133,47 @@ def test_adapter_alone(backbones, adapted, expected, tmp_path, old_names):
         torch.testing.assert_close(tensor, UniMEModel.from_pretrained(reference).state_dict()[name], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["llava_next", "phi3_v", "qwen2_vl"])
+def test_adapter_as_vlm2vec_trains_them(backbones, tmp_path, family):
+    """DoRA, on LLM and vision tower, with a layer's own alpha, under the names of the published Phi-3.5-vision."""
+    torch.manual_seed(0)
+    model = UniMEModel.from_backbone(backbones[family])
+    targets = "qkv_proj,o_proj,gate_up_proj,down_proj,k_proj,q_proj,out_proj,v_proj,qkv,linear_1".split(",")
+    config = LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules=targets, alpha_pattern={"down_proj": 3})
+    adapted = get_peft_model(UniMEModel.from_backbone(backbones[family]), config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name or "magnitude" in name:
+                parameter.add_(torch.rand_like(parameter) * 0.2)
+    adapted.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    assert any("vision" in name or "visual" in name for name in weights)
+    if family == "phi3_v":
+        published = (
+            ("model.language_model.", "model."),
+            ("model.vision_tower.", "model.vision_embed_tokens.img_processor.vision_model."),
+            ("model.image_projection.linear_1", "model.vision_embed_tokens.img_projection.0"),
+        )
+        for own, name in published:
+            assert any(own in key for key in weights)
+            weights = {key.replace(own, name): tensor for key, tensor in weights.items()}
+        save_file(weights, file, metadata={"format": "pt"})
+    layers = merge_adapter(model, tmp_path)
+    assert len(layers) == len(weights) // 3
+    expected = adapted.merge_and_unload().state_dict()
+    before = UniMEModel.from_backbone(backbones[family]).state_dict()
+    changed = {name for name, tensor in expected.items() if not torch.equal(tensor, before[name])}
+    assert changed == {f"{path}.weight" for path in layers.values()}
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"use_dora": True}, "use_dora"),
+        ({"use_dora": True}, "use_dora .* contradict"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
         ({"bias": "all"}, "bias"),
         ({"peft_type": "LOHA"}, "only LORA"),
         ({"modules_to_save": ["embed_tokens"]}, "modules_to_save"),
@@ -151,7 +188,7 @@ def test_other_adapters_are_refused(backbones, adapted, tmp_path, change, messag
 
 
 @pytest.mark.parametrize(
-    "fault, message", [("half", "has only lora_A"), ("shape", "but the model's"), ("name", "fits 0 layers")]
+    "fault, message", [("half", "has no lora_B"), ("shape", "but the model's"), ("name", "fits 0 layers")]
 )
 def test_an_adapter_that_does_not_fit_changes_nothing(backbones, adapted, tmp_path, fault, message):
     shutil.copytree(adapted[0], tmp_path / "adapter")
