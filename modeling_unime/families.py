@@ -261,6 +261,7 @@ FAMILIES: dict[str, Family] = {
         count_image_tokens=_count_phi3_v,
         not_for_model=("num_img_tokens",),
         split_at_image=True,
+        image_options={"num_crops": 4},  # as UniME and VLM2Vec on MMEB; the published file says 16
         key_mapping=_PHI3_V_KEY_MAPPING,
     ),
     "qwen2_vl": Family(**_QWEN_TOKENS, **_QWEN),

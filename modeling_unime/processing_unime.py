@@ -93,6 +93,7 @@ class UniMEProcessor(ProcessorMixin):
         prompts: dict[str, str] | None = None,
         image_resolution: int | None = None,
         max_length: int | None = None,
+        image_options: dict | None = None,
         **kwargs,
     ) -> "UniMEProcessor":
         """Make a processor from the files of a multimodal LLM.
@@ -103,6 +104,8 @@ class UniMEProcessor(ProcessorMixin):
             prompts: templates of your own instead of a chat format's.
             image_resolution: see the class.
             max_length: see the class.
+            image_options: options of the image processor instead of the family's and the checkpoint's own (`num_crops`
+                of Phi-3.5-vision, `max_pixels` of Qwen-VL, ...); they decide how many tokens an image takes.
             kwargs: passed to the Auto classes (`revision`, `token`, `cache_dir`, ...).
 
         Raises:
@@ -115,7 +118,8 @@ class UniMEProcessor(ProcessorMixin):
         family = get_family(config.model_type)
         # As the paper. The model pools by the mask, so either side gives the same; given here, it is also what gets saved.
         tokenizer = AutoTokenizer.from_pretrained(path_or_repo, padding_side="left", **kwargs)
-        image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **family.image_options, **kwargs)
+        image_options = family.image_options | (image_options or {})
+        image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **image_options, **kwargs)
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
                 raise ValueError(f"the tokenizer of {path_or_repo} has neither a pad nor an end token to pad with")

@@ -11,6 +11,7 @@ that nothing expects is an error.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from .adapters import common_end, is_adapter, merge_adapter, read_adapter_config
 REPORT_FILE = "conversion_report.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WHY_DROPPED = "an embedding model has no use for it"
-WHY_TRANSFORMED = "the library stores it in another shape, or the dtype of the file is mixed"
+WHY_TRANSFORMED = "the library holds it in another shape"
 
 
 @dataclass
@@ -54,10 +55,32 @@ class ConvertArguments:
     image_resolution: int | None = field(
         default=None, metadata={"help": "Resize every image to a square of so many pixels first. Default: do not."}
     )
+    image_options: str | None = field(
+        default=None,
+        metadata={
+            "help": "Options of the image processor as JSON, for example '{\"num_crops\": 16}' (Phi-3.5-V; default 4) or "
+            "'{\"max_pixels\": 1003520}' (Qwen-VL). Default: the family's and the checkpoint's own."
+        },
+    )
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        self.parsed_image_options()
+
+    def parsed_image_options(self) -> dict:
+        """`image_options` as a dict.
+
+        Raises:
+            ValueError: It is no JSON object.
+        """
+        try:
+            options = json.loads(self.image_options or "{}")
+        except json.JSONDecodeError as error:
+            raise ValueError(f"image_options is no JSON: {error}") from error
+        if not isinstance(options, dict):
+            raise ValueError(f"image_options must be a JSON object such as '{{\"num_crops\": 4}}', not {options!r}")
+        return options
 
 
 def _local(source: str) -> Path:
@@ -73,7 +96,7 @@ def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
 
     Args:
         folder: The checkpoint that `model` was loaded from.
-        model: The model, with the dtype of the checkpoint and not changed since.
+        model: The model, not changed since; a weight that was cast to its dtype while loading is found too.
 
     Returns:
         `mapped` (stored name -> the model's), `dropped` (stored name -> why) and `transformed` (stored name -> why no
@@ -89,7 +112,7 @@ def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
     for name, tensor in read_weights(folder):
         if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
             report["dropped"][name] = WHY_DROPPED
-        elif found := places.get(digest_weight(tensor)):
+        elif found := places.get(digest_weight(tensor)) or places.get(digest_weight(tensor.to(model.dtype))):
             report["mapped"][name] = max(found, key=lambda place, name=name: common_end(place, name))
         else:
             report["transformed"][name] = WHY_TRANSFORMED
@@ -123,9 +146,12 @@ def convert(arguments: ConvertArguments) -> Path:
     model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
     traced = trace_weights(model_folder, model)
     merged = merge_adapter(model, adapter) if adapter is not None else {}
-    options = {"chat_format": arguments.chat_format, "image_resolution": arguments.image_resolution}
-    options = {name: value for name, value in options.items() if value is not None}
-    processor = UniMEProcessor.from_backbone(arguments.processor or str(model_folder), **options)
+    processor = UniMEProcessor.from_backbone(
+        arguments.processor or str(model_folder),
+        chat_format=arguments.chat_format,
+        image_resolution=arguments.image_resolution,
+        image_options=arguments.parsed_image_options(),
+    )
 
     report = {
         "source": arguments.source,

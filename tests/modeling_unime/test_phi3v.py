@@ -143,8 +143,22 @@ def test_a_missing_weight_is_named_in_published_checkpoints(golden, tmp_path):
         UniMEModel.from_backbone(tmp_path)
 
 
+ONE_CROP = {"num_crops": 1}
+
+
+def test_four_crops_unless_told_otherwise(backbones, pictures):
+    folder = backbones["phi3_v"]
+    assert json.loads((folder / "preprocessor_config.json").read_text())["num_crops"] == 1
+    counts = []
+    for options in (None, ONE_CROP):
+        processor = UniMEProcessor.from_backbone(folder, image_options=options)
+        ids = processor(images=pictures[2:])["input_ids"]
+        counts.append(int((ids == processor.image_token_id).sum()))
+    assert counts == [757, 313]
+
+
 def test_a_start_token_follows_the_image(backbones, pictures):
-    processor = UniMEProcessor.from_backbone(backbones["phi3_v"])
+    processor = UniMEProcessor.from_backbone(backbones["phi3_v"], image_options=ONE_CROP)
     ids = processor(images=pictures[2:])["input_ids"][0].tolist()
     image = processor.image_token_id
     assert ids.count(image) == 313  # one view and one crop
@@ -154,7 +168,7 @@ def test_a_start_token_follows_the_image(backbones, pictures):
 
 
 def test_a_long_text_is_cut_but_not_the_image(backbones, pictures):
-    processor = UniMEProcessor.from_backbone(backbones["phi3_v"], max_length=420)
+    processor = UniMEProcessor.from_backbone(backbones["phi3_v"], max_length=420, image_options=ONE_CROP)
     inputs = processor(text=["word " * 100], images=pictures[2:])
     assert inputs["input_ids"].shape[1] == 420
     assert (inputs["input_ids"] == processor.image_token_id).sum() == 313
@@ -162,7 +176,8 @@ def test_a_long_text_is_cut_but_not_the_image(backbones, pictures):
 
 
 def test_images_and_tokens_that_disagree_are_told(backbones, pictures):
-    model, processor = (cls.from_backbone(backbones["phi3_v"]) for cls in (UniMEModel, UniMEProcessor))
+    model = UniMEModel.from_backbone(backbones["phi3_v"])
+    processor = UniMEProcessor.from_backbone(backbones["phi3_v"], image_options=ONE_CROP)
     inputs = processor(images=pictures[2:])
     position = inputs["input_ids"][0].tolist().index(processor.image_token_id)
     ids = torch.cat((inputs["input_ids"][:, :position], inputs["input_ids"][:, position + 1 :]), dim=1)

@@ -83,6 +83,14 @@ def test_an_output_that_is_not_empty_is_kept(backbones, tmp_path):
         convert(ConvertArguments(source=str(backbones["llava_next"]), output=str(tmp_path)))
 
 
+def test_image_options_are_kept(backbones, tmp_path):
+    main([str(backbones["phi3_v"]), str(tmp_path / "out"), "--image_options", '{"num_crops": 9}'])
+    assert UniMEProcessor.from_pretrained(tmp_path / "out").image_processor.num_crops == 9
+    for wrong in ("num_crops=9", "[9]"):
+        with pytest.raises(ValueError, match="image_options"):
+            ConvertArguments("a", "b", image_options=wrong)
+
+
 @pytest.fixture(scope="module")
 def adapted(backbones, tmp_path_factory):
     """An adapter on LLM and vision tower, trained elsewhere, and the embeddings it must give."""
