@@ -99,7 +99,8 @@ class UniMEProcessor(ProcessorMixin):
         """Make a processor from the files of a multimodal LLM.
 
         Args:
-            path_or_repo: folder or Hub id with config, tokenizer and image processor.
+            path_or_repo: folder or Hub id with config, tokenizer and image processor; or a UniME folder, of which only
+                `image_resolution` and `max_length` can be set anew.
             chat_format: a name of `families.CHAT_FORMATS`; default: what fits tokenizer and LLM.
             prompts: templates of your own instead of a chat format's.
             image_resolution: see the class.
@@ -114,7 +115,17 @@ class UniMEProcessor(ProcessorMixin):
         """
         config = AutoConfig.from_pretrained(path_or_repo, **kwargs)
         if config.model_type == "unime":
-            return cls.from_pretrained(path_or_repo, **kwargs)
+            fixed = {"chat_format": chat_format, "prompts": prompts, "image_options": image_options}
+            given = [name for name, value in fixed.items() if value]
+            if given:
+                raise ValueError(
+                    f"{path_or_repo} is a UniME folder, whose processor it was trained with: {', '.join(given)} cannot "
+                    "be changed. Make another one from the multimodal LLM"
+                )
+            processor = cls.from_pretrained(path_or_repo, **kwargs)
+            processor.image_resolution = image_resolution or processor.image_resolution
+            processor.max_length = max_length or processor.max_length
+            return processor
         family = get_family(config.model_type)
         # As the paper. The model pools by the mask, so either side gives the same; given here, it is also what gets saved.
         tokenizer = AutoTokenizer.from_pretrained(path_or_repo, padding_side="left", **kwargs)

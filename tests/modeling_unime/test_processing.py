@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from modeling_unime import UniMEProcessor
+from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import build_prompts, choose_chat_format, get_family
 
 
@@ -144,8 +144,6 @@ def test_placeholder_counts_of_golden_images(golden_dir):
 @pytest.mark.parametrize("size", [(7, 300), (300, 7), (28, 28), (29, 55), (111, 113), (500, 333)])
 def test_placeholder_counts_fit_the_model(backbones, size):
     """The library raises when the number of placeholders is not the number of features."""
-    from modeling_unime import UniMEModel
-
     for family in backbones:
         if max(size) / min(size) > 40 and get_family(family).needs_token_types:
             continue  # the Qwen image processor refuses such shapes
@@ -213,6 +211,15 @@ def test_image_resolution(backbones, pictures):
     assert sizes.tolist() == [[56, 56]] * 3
 
 
+def test_from_backbone_takes_a_unime_folder_too(llava, backbones, tmp_path):
+    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(tmp_path)
+    llava.save_pretrained(tmp_path)
+    processor = UniMEProcessor.from_backbone(tmp_path, image_resolution=56, max_length=99)
+    assert (processor.image_resolution, processor.max_length, processor.prompts) == (56, 99, llava.prompts)
+    with pytest.raises(ValueError, match="chat_format, image_options cannot be changed"):
+        UniMEProcessor.from_backbone(tmp_path, chat_format="plain", image_options={"do_pad": False})
+
+
 @pytest.mark.parametrize("name", ["llava", "qwen", "onevision"])
 def test_chat_template_gives_the_processors_prompts(name, request, pictures):
     processor = request.getfixturevalue(name)
@@ -259,8 +266,6 @@ def test_missing_image_token_is_refused(backbones, llava):
 @pytest.mark.parametrize("family", ["llava_next", "phi3_v", "qwen2_vl", "smolvlm"])
 def test_several_images_in_an_example(backbones, pictures, family):
     """Each image has its own placeholders, rows with one, two and no images go together, and order matters."""
-    from modeling_unime import UniMEModel
-
     model, processor = (cls.from_backbone(backbones[family]) for cls in (UniMEModel, UniMEProcessor))
     first, second = pictures[0], pictures[2]
     one = [int((processor(images=[p])["input_ids"] == processor.image_token_id).sum()) for p in (first, second)]
