@@ -16,6 +16,10 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=3, help="how often test_kills.py kills its run")
+
+
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU or the internet; both are absent where the tests usually run."""
     for item in items:
