@@ -11,9 +11,9 @@ from modeling_unime import UniMEProcessor
 
 from .chunks import make_chunks
 from .distillation_config import DistillationConfig
-from .distributed import gather_rows
 from .embedding_trainer import EmbeddingTrainer
 from .losses import SimilarityDistillationLoss
+from .shares import places_after_gathering, share_of
 
 
 class TextDataset(Dataset):
@@ -43,23 +43,39 @@ class DistillationCollator:
         teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
         chunk_size: texts per chunk.
         max_length: tokens a text may have, prompt included (default: the processor's).
+        rank: which share of the texts to make (default 0).
+        world_size: number of shares (default 1).
     """
 
-    def __init__(self, processor: UniMEProcessor, teacher_vectors, chunk_size: int, max_length: int | None = None):
+    def __init__(
+        self,
+        processor: UniMEProcessor,
+        teacher_vectors,
+        chunk_size: int,
+        max_length: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         self.processor = processor
         self.teacher_vectors = teacher_vectors
         self.chunk_size = chunk_size
         self.max_length = max_length
+        self.rank = rank
+        self.world_size = world_size
 
     def __call__(self, items: list[tuple[int, str]]) -> dict:
         items = sorted(items, key=lambda item: (len(item[1]), item[0]))  # neighbours in length share padding
         chunks = make_chunks(
-            items,
+            share_of(items, self.rank, self.world_size),
             self.chunk_size,
             lambda part: self.processor(text=[text for _, text in part], max_length=self.max_length),
         )
-        teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (n, D_teacher)
-        return {"chunks": chunks, "teacher": teacher}
+        teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (N, D_teacher)
+        return {
+            "chunks": chunks,
+            "places": places_after_gathering(len(items), self.world_size),  # (N,)
+            "teacher": teacher,
+        }
 
 
 class DistillationTrainer(EmbeddingTrainer):
@@ -84,7 +100,5 @@ class DistillationTrainer(EmbeddingTrainer):
         )
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        student = gather_rows(embeddings)  # (N, D)
-        teacher = gather_rows(batch["teacher"])  # (N, D_teacher)
-        loss = self.loss(student, teacher)
-        return loss, {**self.loss.statistics, "effective_batch": torch.tensor(len(student))}
+        loss = self.loss(embeddings, batch["teacher"])
+        return loss, {**self.loss.statistics, "effective_batch": torch.tensor(len(embeddings))}

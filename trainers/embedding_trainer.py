@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .distributed import largest, world_size
+from .batch_sampler import GlobalBatchSampler
+from .distributed import gather_rows, largest, world_size
 from .gradient_cache import gradient_cached_step
 
 
@@ -28,24 +30,73 @@ class LogAtCheckpoints(TrainerCallback):
         return control
 
 
+class TellEpoch(TrainerCallback):
+    """Tell the batch sampler, and a data set that wants to know, which epoch begins."""
+
+    def __init__(self, trainer: "EmbeddingTrainer"):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        for listener in (self.trainer.batch_sampler, self.trainer.train_dataset):
+            if hasattr(listener, "set_epoch"):
+                listener.set_epoch(int(state.epoch))
+
+
 class EmbeddingTrainer(Trainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
-    A batch is a dict with `chunks`, a list of model inputs, and whatever `batch_loss` wants. A subclass supplies
-    `batch_loss`; the training loop, checkpoints and everything else are those of `transformers.Trainer`.
+    The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
+    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass supplies `batch_loss`; the training
+    loop, checkpoints and everything else are those of `transformers.Trainer`.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.data_collator.world_size != world_size():
+            raise ValueError(
+                f"the collator makes shares for {self.data_collator.world_size} process(es), but {world_size()} run; "
+                "give it rank=args.process_index and world_size=args.world_size"
+            )
         self.model_accepts_loss_kwargs = False
+        self.batch_sampler: GlobalBatchSampler | None = None
         self.add_callback(LogAtCheckpoints())
+        self.add_callback(TellEpoch(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def make_batch_sampler(self) -> GlobalBatchSampler:
+        """Which rows make up each global batch."""
+        return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
+        return self.args.per_device_train_batch_size * world_size()
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the order of the rows."""
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
+        self.batch_sampler = self.make_batch_sampler()
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its statistics.
 
         Args:
-            embeddings: (n, D) of this rank's inputs, in the order of `batch["chunks"]`.
+            embeddings: (U, D) of the distinct inputs of all ranks, in the collator's order. Gradient flows to this
+                rank's own.
             batch: the batch without `chunks`.
 
         Returns:
@@ -64,7 +115,8 @@ class EmbeddingTrainer(Trainer):
                 return model(**chunk).embeddings  # (n, D)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
-            loss, statistics = self.batch_loss(embeddings, batch)
+            everything = gather_rows(embeddings)[batch["places"]]  # (U, D)
+            loss, statistics = self.batch_loss(everything, batch)
             for name, value in statistics.items():
                 self._statistics[name].append(torch.as_tensor(value).detach())
             return loss

@@ -40,3 +40,10 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         default=True,
         metadata={"help": "Add the rows' own negatives (neg_text, neg_image_path) to the candidates of the batch."},
     )
+    source_block_size: int = field(
+        default=0,
+        metadata={
+            "help": "Rows of one source that stand together in a global batch: 0 mixes all rows, the global batch size "
+            "gives batches of one source, and something between, which must divide it, interleaves them."
+        },
+    )

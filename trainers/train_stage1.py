@@ -103,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=trained,
         args=config,
         train_dataset=TextDataset(texts, vectors.rows(texts)),
-        data_collator=DistillationCollator(processor, vectors, config.chunk_size, config.max_length),
+        data_collator=DistillationCollator(
+            processor, vectors, config.chunk_size, config.max_length, config.process_index, config.world_size
+        ),
     )
     train_and_save(
         trainer,

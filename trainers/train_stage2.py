@@ -87,7 +87,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=trained,
         args=config,
         train_dataset=dataset,
-        data_collator=PairCollator(processor, dataset, config.chunk_size, config.use_row_negatives, config.max_length),
+        data_collator=PairCollator(
+            processor,
+            dataset,
+            config.chunk_size,
+            config.use_row_negatives,
+            config.max_length,
+            config.process_index,
+            config.world_size,
+        ),
     )
     train_and_save(
         trainer,

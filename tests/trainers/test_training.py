@@ -17,6 +17,7 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 import trainers.train_stage1
 import trainers.train_stage2
 from trainers.embedding_trainer import last_complete_checkpoint
+from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.run import check_sharding
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -155,6 +156,44 @@ def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, fo
     assert "already finished" in capsys.readouterr().out
     with pytest.raises(ValueError, match="learning_rate: 0.01 there, 0.5 now"):
         trainers.train_stage2.main([*arguments, "--learning_rate", "0.5"])
+
+
+def test_resumption_in_the_middle_of_an_epoch(tmp_path, folder, backbones):
+    """The second epoch begins before the checkpoint and ends behind it; its order must not begin anew."""
+    options = {"save_strategy": "steps", "save_steps": 7, "data_seed": 11}
+
+    def build_here(output, **more):
+        named = {**options, "output_dir": str(output), **more}
+        return build("stage2", str(backbones["llava_next"]), folder, 8, 6, 10, **named)
+
+    unbroken = history_of(build_here(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoint-7").is_dir()
+    resumed = build_here(tmp_path / "run")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-7"))
+    entries = [entry for entry in resumed.state.log_history if "loss" in entry]
+    assert [entry["loss"] for entry in entries] == [entry["loss"] for entry in unbroken]
+    other = history_of(build_here(tmp_path / "other", data_seed=12))
+    assert [entry["loss"] for entry in other] != [entry["loss"] for entry in unbroken]
+
+
+def test_workers_do_not_change_the_order(folder, backbones):
+    runs = [
+        history_of(build("stage2", str(backbones["llava_next"]), folder, 8, 6, 6, dataloader_num_workers=workers))
+        for workers in (0, 2)
+    ]
+    assert [entry["loss"] for entry in runs[0]] == [entry["loss"] for entry in runs[1]]
+
+
+def test_a_collator_of_another_world_is_refused(folder, backbones):
+    trainer = build("stage2", str(backbones["llava_next"]), folder, 8, 6, 1)
+    trainer.data_collator.world_size = 2
+    with pytest.raises(ValueError, match="shares for 2 process"):
+        HardNegativeTrainer(
+            model=trainer.model,
+            args=trainer.args,
+            train_dataset=trainer.train_dataset,
+            data_collator=trainer.data_collator,
+        )
 
 
 def test_half_written_checkpoint_is_not_used(tmp_path):

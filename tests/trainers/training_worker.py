@@ -59,12 +59,14 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
     model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
     if stage == "stage1":
         config = DistillationConfig(**common)
+        share = {"rank": config.process_index, "world_size": config.world_size}
         texts = make_texts(64)
-        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size)
+        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size, **share)
         return DistillationTrainer(model=model, args=config, train_dataset=TextDataset(texts), data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
+    share = {"rank": config.process_index, "world_size": config.world_size}
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
-    collator = PairCollator(processor, dataset, config.chunk_size)
+    collator = PairCollator(processor, dataset, config.chunk_size, **share)
     return HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
 
 
