@@ -82,6 +82,7 @@ class UniMEProcessor(ProcessorMixin):
             )
         placeholders = (re.escape(adapter.image_block), re.escape(adapter.image_token))
         self._placeholders = re.compile(rf"(?:<\|image_\d+\|>|{'|'.join(placeholders)})[ \n]?")
+        self._image_tokens: dict[tuple[int, int], int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
@@ -303,6 +304,13 @@ class UniMEProcessor(ProcessorMixin):
         family = get_family(self.family)
         counts = family.count_image_tokens(features, self.geometry)
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
+
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Tokens that an image of so many pixels takes; it depends on nothing else, and is remembered."""
+        key = (self.image_resolution, self.image_resolution) if self.image_resolution else (width, height)
+        if key not in self._image_tokens:
+            _, (self._image_tokens[key],) = self._process_images([Image.new("RGB", key)])
+        return self._image_tokens[key]
 
     def _tokenize(self, prompts: list[str], with_spans: bool = False) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Token ids of prompts, one placeholder for an image, and where each token stands in the prompt."""

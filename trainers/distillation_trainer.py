@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from modeling_unime import UniMEProcessor
 
-from .chunks import make_chunks
+from .chunks import ChunkLimits, cut_chunks
 from .distillation_config import DistillationConfig
 from .embedding_trainer import EmbeddingTrainer
 from .losses import SimilarityDistillationLoss
@@ -41,7 +41,7 @@ class DistillationCollator:
     Args:
         processor: makes the model inputs, with the paper's "Summary above sentence in one word:" prompt.
         teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
-        chunk_size: texts per chunk.
+        limits: how large a chunk may be.
         max_length: tokens a text may have, prompt included (default: the processor's).
         rank: which share of the texts to make (default 0).
         world_size: number of shares (default 1).
@@ -51,28 +51,30 @@ class DistillationCollator:
         self,
         processor: UniMEProcessor,
         teacher_vectors,
-        chunk_size: int,
+        limits: ChunkLimits,
         max_length: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.processor = processor
         self.teacher_vectors = teacher_vectors
-        self.chunk_size = chunk_size
+        self.limits = limits
         self.max_length = max_length
         self.rank = rank
         self.world_size = world_size
 
     def __call__(self, items: list[tuple[int, str]]) -> dict:
         items = sorted(items, key=lambda item: (len(item[1]), item[0]))  # neighbours in length share padding
-        chunks = make_chunks(
-            share_of(items, self.rank, self.world_size),
-            self.chunk_size,
-            lambda part: self.processor(text=[text for _, text in part], max_length=self.max_length),
-        )
+        own = [text for _, text in share_of(items, self.rank, self.world_size)]
+        lengths = [len(self.processor.tokenizer(text)["input_ids"]) for text in own]
+        chunks = list(cut_chunks(lengths, self.limits))
         teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (N, D_teacher)
         return {
-            "chunks": chunks,
+            "chunks": [
+                dict(self.processor(text=[own[index] for index in chunk], max_length=self.max_length))
+                for chunk in chunks
+            ],
+            "own_places": torch.argsort(torch.tensor([index for chunk in chunks for index in chunk])),  # (n,)
             "places": places_after_gathering(len(items), self.world_size),  # (N,)
             "teacher": teacher,
         }

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .chunks import ChunkLimits
+
 
 @dataclass
 class EmbeddingTrainingConfig(TrainingArguments):
@@ -20,6 +22,13 @@ class EmbeddingTrainingConfig(TrainingArguments):
         metadata={
             "help": "Inputs that are embedded at a time. The loss still sees the whole batch, exactly; memory falls to "
             "that of one chunk at the cost of a second forward pass. 0: no gradient cache."
+        },
+    )
+    gradient_cache_chunk_tokens: int = field(
+        default=0,
+        metadata={
+            "help": "Tokens, images' and padding's included, that are embedded at a time: chunks then take the same memory "
+            "whether they hold labels or pictures. Switches the gradient cache on. 0: chunks are counted in inputs."
         },
     )
     length_bucket_size: int = field(
@@ -53,14 +62,22 @@ class EmbeddingTrainingConfig(TrainingArguments):
     )
 
     @property
-    def chunk_size(self) -> int:
-        """Inputs per chunk of a batch: the gradient cache's, or else those padded together."""
-        return self.gradient_cache_chunk_size or self.length_bucket_size
+    def uses_gradient_cache(self) -> bool:
+        """Whether chunks are embedded twice, for the memory of one, instead of all being held."""
+        return bool(self.gradient_cache_chunk_size or self.gradient_cache_chunk_tokens)
+
+    @property
+    def chunk_limits(self) -> ChunkLimits:
+        """How large a chunk may be: the gradient cache's, or else those padded together."""
+        if self.gradient_cache_chunk_tokens:
+            return ChunkLimits(self.gradient_cache_chunk_size or None, self.gradient_cache_chunk_tokens)
+        return ChunkLimits(self.gradient_cache_chunk_size or self.length_bucket_size)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.gradient_cache_chunk_size < 0:
-            raise ValueError(f"gradient_cache_chunk_size must be 0 or more, got {self.gradient_cache_chunk_size}")
+        for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.length_bucket_size < 1:
             raise ValueError(f"length_bucket_size must be 1 or more, got {self.length_bucket_size}")
         if not self.dataloader_drop_last:

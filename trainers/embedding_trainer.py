@@ -104,18 +104,20 @@ class EmbeddingTrainer(Trainer):
         """
         raise NotImplementedError
 
+    def embed(self, model, chunk: dict) -> torch.Tensor:
+        """Embeddings (n, D) of one chunk."""
+        with self.compute_loss_context_manager():
+            return model(**chunk).embeddings
+
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """One gradient-cached step; the gradient is that of the plain loss on the whole batch of all ranks."""
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
 
-        def embed(chunk: dict) -> torch.Tensor:
-            with self.compute_loss_context_manager():
-                return model(**chunk).embeddings  # (n, D)
-
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
-            everything = gather_rows(embeddings)[batch["places"]]  # (U, D)
+            own = embeddings[batch["own_places"]]  # (n, D) in the order of the share
+            everything = gather_rows(own)[batch["places"]]  # (U, D)
             loss, statistics = self.batch_loss(everything, batch)
             for name, value in statistics.items():
                 self._statistics[name].append(torch.as_tensor(value).detach())
@@ -123,14 +125,14 @@ class EmbeddingTrainer(Trainer):
 
         loss = gradient_cached_step(
             chunks,
-            embed,
+            lambda chunk: self.embed(model, chunk),
             loss_function,
             backward=self._backward,
             defer_synchronisation=lambda: self._defer_synchronisation(model),
             # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
             scale=world_size() / self.current_gradient_accumulation_steps,
             device=self.args.device,
-            keep_graph=self.args.gradient_cache_chunk_size == 0,
+            keep_graph=not self.args.uses_gradient_cache,
             # DeepSpeed exchanges gradients in every backward call, so all ranks must make equally many.
             backward_calls=largest(len(chunks), self.args.device) if self.is_deepspeed_enabled else 0,
         )

@@ -47,3 +47,10 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
             "gives batches of one source, and something between, which must divide it, interleaves them."
         },
     )
+    keep_image_features: bool = field(
+        default=True,
+        metadata={
+            "help": "With the gradient cache: keep what the frozen vision tower makes of each image for the second pass, "
+            "instead of running it again. Takes tokens of the step's images x width of the LLM x 2 or 4 bytes."
+        },
+    )

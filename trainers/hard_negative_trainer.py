@@ -1,15 +1,19 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3, Eq. 4)."""
 
+import contextlib
+
 import torch
+from PIL import Image
 
 from modeling_unime import UniMEProcessor
 from modeling_unime.example import Example
 
 from .batch_sampler import GlobalBatchSampler
-from .chunks import make_chunks
+from .chunks import ChunkLimits, cut_chunks
 from .data.pairs import Pair, PairDataset
 from .embedding_trainer import EmbeddingTrainer
+from .frozen_vision import FrozenVision
 from .hard_negative_config import HardNegativeConfig
 from .losses import HardNegativeInfoNCELoss, InfoNCELoss
 from .shares import places_after_gathering, share_of
@@ -21,7 +25,7 @@ class PairCollator:
     Args:
         processor: makes the model inputs.
         dataset: opens the pairs' images.
-        chunk_size: inputs (queries and candidates) per chunk.
+        limits: how large a chunk of inputs (queries and candidates) may be.
         use_row_negatives: add the rows' own negatives to the candidates (default True).
         max_length: tokens an input may have (default: the processor's).
         rank: which share of the distinct inputs to make (default 0).
@@ -32,7 +36,7 @@ class PairCollator:
         self,
         processor: UniMEProcessor,
         dataset: PairDataset,
-        chunk_size: int,
+        limits: ChunkLimits,
         use_row_negatives: bool = True,
         max_length: int | None = None,
         rank: int = 0,
@@ -40,7 +44,7 @@ class PairCollator:
     ):
         self.processor = processor
         self.dataset = dataset
-        self.chunk_size = chunk_size
+        self.limits = limits
         self.use_row_negatives = use_row_negatives
         self.max_length = max_length
         self.rank = rank
@@ -65,25 +69,30 @@ class PairCollator:
         def positions(entries: list[tuple[Pair, Example]]) -> torch.Tensor:
             return torch.tensor([position[pair.store, example] for pair, example in entries], dtype=torch.long)
 
+        inputs = [(example.text, self.dataset.open_image(pair, example), example.instruction) for pair, example in own]
+        chunks = list(cut_chunks([self._count_tokens(*entry) for entry in inputs], self.limits))
         return {
-            "chunks": make_chunks(own, self.chunk_size, self._process),
+            "chunks": [self._process([inputs[index] for index in chunk]) for chunk in chunks],
+            "own_places": torch.argsort(torch.tensor([index for chunk in chunks for index in chunk])),  # (n,)
             "places": places_after_gathering(len(ordered), self.world_size),  # (U,)
             "query_positions": positions(queries),  # (N,)
             "candidate_positions": positions(candidates),  # (M,), the positives first
             "groups": torch.tensor(groups, dtype=torch.long),  # (M,)
         }
 
-    def _process(self, part: list[tuple[Pair, Example]]) -> dict:
-        return self.processor(
-            text=[example.text for _, example in part],
-            images=[self.dataset.open_image(pair, example) for pair, example in part],
-            instruction=[example.instruction for _, example in part],
-            max_length=self.max_length,
-        )
+    def _count_tokens(self, text: str | None, image: Image.Image | None, instruction: str | None) -> int:
+        """About how many tokens an input has; instructions are part of the text here."""
+        tokens = len(self.processor.tokenizer(text or "")["input_ids"])
+        tokens += 0 if image is None else self.processor.count_image_tokens(*image.size)
+        return tokens if self.max_length is None else min(tokens, self.max_length)
+
+    def _process(self, inputs: list[tuple[str | None, Image.Image | None, str | None]]) -> dict:
+        texts, images, instructions = (list(column) for column in zip(*inputs, strict=True))
+        return dict(self.processor(text=texts, images=images, instruction=instructions, max_length=self.max_length))
 
 
 def _cost(example: Example) -> tuple[bool, int]:
-    """Inputs of like cost stand together, so that a chunk holds little padding."""
+    """What an input costs, as far as one can tell without its image: inputs of like cost are dealt to different ranks."""
     return example.image is not None, len(example.text or "")
 
 
@@ -101,6 +110,7 @@ class HardNegativeTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
+        self.vision = FrozenVision(self.model)
         if args.loss_type == "info_nce":
             self.loss = InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
         else:
@@ -111,6 +121,18 @@ class HardNegativeTrainer(EmbeddingTrainer):
                 short_rows=args.short_rows,
                 block_size=args.loss_block_size,
             )
+
+    def embed(self, model, chunk: dict) -> torch.Tensor:
+        self.vision.freeze()
+        keeps = self.args.uses_gradient_cache and self.args.keep_image_features
+        with self.vision.keep(chunk) if keeps else contextlib.nullcontext():
+            return super().embed(model, chunk)
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        try:
+            return super().training_step(*args, **kwargs)
+        finally:
+            self.vision.forget()
 
     def make_batch_sampler(self) -> GlobalBatchSampler:
         return GlobalBatchSampler(

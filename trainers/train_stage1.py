@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=config,
         train_dataset=TextDataset(texts, vectors.rows(texts)),
         data_collator=DistillationCollator(
-            processor, vectors, config.chunk_size, config.max_length, config.process_index, config.world_size
+            processor, vectors, config.chunk_limits, config.max_length, config.process_index, config.world_size
         ),
     )
     train_and_save(

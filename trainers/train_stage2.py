@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_collator=PairCollator(
             processor,
             dataset,
-            config.chunk_size,
+            config.chunk_limits,
             config.use_row_negatives,
             config.max_length,
             config.process_index,

@@ -52,6 +52,8 @@ def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
     plain = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4))
     chunked = history_of(build(stage, str(backbones[family]), folder, 16, 7, 4))
     assert_same_history(plain, chunked)
+    by_tokens = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4, gradient_cache_chunk_tokens=150))
+    assert_same_history(plain, by_tokens)
     assert all(entry["grad_norm"] > 1e-3 for entry in plain), "a run that does not learn proves nothing"
     assert plain[0]["effective_batch"] == 16
 

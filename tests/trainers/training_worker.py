@@ -61,12 +61,12 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
         config = DistillationConfig(**common)
         share = {"rank": config.process_index, "world_size": config.world_size}
         texts = make_texts(64)
-        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size, **share)
+        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, **share)
         return DistillationTrainer(model=model, args=config, train_dataset=TextDataset(texts), data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
     share = {"rank": config.process_index, "world_size": config.world_size}
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
-    collator = PairCollator(processor, dataset, config.chunk_size, **share)
+    collator = PairCollator(processor, dataset, config.chunk_limits, **share)
     return HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
 
 
