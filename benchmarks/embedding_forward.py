@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +19,13 @@ from pathlib import Path
 import torch
 from transformers import CLIPVisionConfig, LlavaNextConfig, LlavaNextForConditionalGeneration, MistralConfig
 
-from benchmarks.measure import flops, interleaved_seconds, median_ratio, peak_extra_bytes
+from benchmarks.measure import (
+    flops,
+    interleaved_seconds,
+    median_ratio,
+    peak_extra_bytes,
+    peak_extra_bytes_in_own_process,
+)
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
@@ -84,21 +88,13 @@ def build(arguments: ForwardArguments) -> tuple[dict[str, Callable[[], torch.Ten
     return {"embedding": embedding, "causal_lm": causal_lm}, device
 
 
-def measure_memory(arguments: ForwardArguments, way: str) -> int:
-    """Peak extra bytes of one way, in a process of its own."""
-    options = [f"--{name}={value}" for name, value in asdict(arguments).items() if value is not None]
-    command = [sys.executable, "-m", "benchmarks.embedding_forward", *options, f"--memory_of={way}"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(result.stdout.split()[-1])
-
-
 def run(arguments: ForwardArguments) -> dict:
     """Everything measured, ready for JSON."""
     actions, device = build(arguments)
     difference = (actions["embedding"]() - actions["causal_lm"]()).abs().max().item()
     operations = {way: flops(action) for way, action in actions.items()}
     seconds = interleaved_seconds(actions, arguments.rounds, device)
-    memory = {way: measure_memory(arguments, way) for way in WAYS}
+    memory = {way: peak_extra_bytes_in_own_process("benchmarks.embedding_forward", arguments, way) for way in WAYS}
     return {
         "settings": asdict(arguments),
         **environment(device),

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -36,6 +39,22 @@ def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
     before = _status_bytes("VmRSS")
     action()
     return max(_status_bytes("VmHWM") - before, 0)
+
+
+def peak_extra_bytes_in_own_process(module: str, arguments: object, way: str) -> int:
+    """Memory of one way, measured where no other way has run.
+
+    Args:
+        module: A benchmark, for example "benchmarks.embedding_forward"; with `--memory_of` it prints the bytes last.
+        arguments: Its options, a dataclass.
+        way: Value of `memory_of`.
+    """
+    command = [sys.executable, "-m", module, f"--memory_of={way}"]
+    for name, value in asdict(arguments).items():
+        if name != "memory_of" and value is not None:
+            command += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(result.stdout.split()[-1])
 
 
 def flops(action: Callable[[], object]) -> int:

@@ -1,0 +1,55 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The random model that the step benchmarks train: LLaVA-NeXT's shape, a vocabulary of the usual size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from examples.tiny.architecture import Architecture, build_image_processor, build_model
+from examples.tiny.tokenizer import train_tokenizer
+
+
+@dataclass
+class StepModelArguments:
+    """Sizes of the model."""
+
+    vocab_size: int = field(default=32000, metadata={"help": "Tokens of the vocabulary."})
+    hidden_size: int = field(default=512, metadata={"help": "Width of the LLM."})
+    num_layers: int = field(default=6, metadata={"help": "Layers of the LLM."})
+    image_size: int = field(default=56, metadata={"help": "Pixels a side that the vision tower sees."})
+    patch_size: int = field(default=14, metadata={"help": "Pixels a side of a patch."})
+    vision_hidden_size: int = field(default=256, metadata={"help": "Width of the vision tower."})
+    vision_layers: int = field(default=4, metadata={"help": "Layers of the vision tower."})
+    seed: int = field(default=0, metadata={"help": "Of weights and order of the data."})
+
+
+def save_step_model(folder: Path, arguments: StepModelArguments, texts: Sequence[str]) -> int:
+    """Write a backbone with random weights whose tokenizer has learnt from `texts`.
+
+    Args:
+        folder: Where to.
+        arguments: Sizes.
+        texts: What the tokenizer learns from; it gets fewer tokens than `vocab_size` if they are few.
+
+    Returns:
+        Number of parameters, LM head included.
+    """
+    tokenizer = train_tokenizer(texts, arguments.vocab_size)
+    architecture = Architecture(
+        hidden_size=arguments.hidden_size,
+        num_layers=arguments.num_layers,
+        num_heads=max(2, arguments.hidden_size // 64),
+        intermediate_size=2 * arguments.hidden_size + arguments.hidden_size // 2,
+        image_size=arguments.image_size,
+        patch_size=arguments.patch_size,
+        vision_hidden_size=arguments.vision_hidden_size,
+        vision_layers=arguments.vision_layers,
+    )
+    model = build_model(architecture, tokenizer, arguments.seed)
+    model.resize_token_embeddings(arguments.vocab_size, mean_resizing=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    build_image_processor(architecture).save_pretrained(folder)
+    return sum(parameter.numel() for parameter in model.parameters())
