@@ -81,8 +81,8 @@ class PairCollator:
         }
 
     def _count_tokens(self, text: str | None, image: Image.Image | None, instruction: str | None) -> int:
-        """About how many tokens an input has; instructions are part of the text here."""
-        tokens = len(self.processor.tokenizer(text or "")["input_ids"])
+        """About how many tokens an input has."""
+        tokens = len(self.processor.tokenizer(f"{instruction or ''} {text or ''}")["input_ids"])
         tokens += 0 if image is None else self.processor.count_image_tokens(*image.size)
         return tokens if self.max_length is None else min(tokens, self.max_length)
 

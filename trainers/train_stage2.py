@@ -26,8 +26,20 @@ class Stage2Arguments:
     data: list[str] = field(
         metadata={
             "help": "Files with MMEB-train columns (qry, qry_image_path, pos_text, pos_image_path, neg_text, "
-            "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets."
+            "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets (TIGER-Lab/MMEB-train: all "
+            "its sets; name:config:split: one), also of a local copy."
         }
+    )
+    split: str = field(
+        default="original",
+        metadata={"help": "Split of data sets named without one (MMEB-train: original or diverse_instruction)."},
+    )
+    instructions: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "One per entry of data, put before its queries in MMEB's form; '' for none. Default: none, since MMEB's "
+            "strings carry their own."
+        },
     )
     weights: list[float] | None = field(
         default=None,
@@ -77,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_rows_per_source=arguments.max_rows_per_source,
         on_bad_row=bad_rows,
         image_check=arguments.image_check,
+        instructions=arguments.instructions,
+        split=arguments.split,
         seed=config.seed,
         progress=is_main,
     )

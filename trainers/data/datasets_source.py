@@ -31,6 +31,27 @@ def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDic
     return datasets.load_dataset(name, config, split=split)
 
 
+def expand_configs(source: str, split: str) -> list[str]:
+    """The configs of a data set that has several, as "name:config:split"; any other source as it is.
+
+    Args:
+        source: "name[:config][:split]" of a data set of the Hub, or a local copy of its repository.
+        split: of every config.
+
+    Raises:
+        SourceError: the data set is not to be had.
+    """
+    name, parts = _parse(source)
+    if parts or (Path(name) / "state.json").is_file() or (Path(name) / "dataset_dict.json").is_file():
+        return [source]
+    try:
+        configs = datasets.get_dataset_config_names(name)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        hint = "Check the spelling of the file or data set, and the network."
+        raise SourceError(f"{source}: neither a file here nor a loadable data set ({error}). {hint}") from error
+    return [f"{name}:{config}:{split}" for config in configs] if len(configs) > 1 else [source]
+
+
 def read_datasets_source(source: str, columns: Sequence[str] | None) -> Iterator[tuple[int, dict]]:
     """Read rows through `datasets`.
 

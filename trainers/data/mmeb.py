@@ -14,6 +14,7 @@ import pyarrow as pa
 from modeling_unime.image_store import ImageStore
 from trainers.data.bad_rows import BadRows, Place, as_bad_rows
 from trainers.data.columns import SourceError
+from trainers.data.datasets_source import expand_configs
 from trainers.data.files import expand_source, read_rows, suffix_of
 from trainers.data.image_check import ImageFact, check_images
 from trainers.data.mixing import rows_per_epoch
@@ -35,14 +36,17 @@ class _File(NamedTuple):
     name: str
     weight: float
     image_root: str | os.PathLike | None
+    instruction: str
 
 
 def _short_names(files: Sequence[str]) -> list[str]:
-    """Names for logs: "cifar10/train_i2t_class" where that is unique, else the file itself."""
+    """Names for logs: "cifar10/train_i2t_class", or a data set's config, where that is unique, else the file itself."""
     short = []
     for file in files:
-        path, suffix = Path(file), suffix_of(file)
-        short.append(f"{path.resolve().parent.name}/{path.name.removesuffix(suffix)}" if suffix else file)
+        path, suffix, config = Path(file), suffix_of(file), file.split(":")[1:2]
+        short.append(
+            f"{path.resolve().parent.name}/{path.name.removesuffix(suffix)}" if suffix else (*config, file)[0]
+        )
     counts = Counter(short)
     return [name if counts[name] == 1 else file for name, file in zip(short, files, strict=True)]
 
@@ -57,15 +61,26 @@ def _per_source(values: object, count: int, option: str) -> list:
     return values
 
 
-def _list_files(sources: Sequence[str], weights: Sequence[float], roots: Sequence) -> list[_File]:
+def _expand(source: str, split: str) -> list[str]:
+    """The files of a source, or the configs of a data set as it is published (TIGER-Lab/MMEB-train has one per set)."""
+    path = Path(source).expanduser()
+    if path.is_dir() and (path / "README.md").is_file() and not any(any(path.rglob(name)) for name in FOLDER_PATTERNS):
+        return expand_configs(str(path), split)
+    names = expand_source(source, FOLDER_PATTERNS)
+    return expand_configs(source, split) if names == [source] and suffix_of(source) is None else names
+
+
+def _list_files(
+    sources: Sequence[str], weights: Sequence[float], roots: Sequence, instructions: Sequence[str | None], split: str
+) -> list[_File]:
     files: dict[str, _File] = {}
-    for source, weight, root in zip(sources, weights, roots, strict=True):
+    for source, weight, root, instruction in zip(sources, weights, roots, instructions, strict=True):
         rows_per_epoch(1, weight)  # a bad weight is refused before anything is read
-        for name in expand_source(source, FOLDER_PATTERNS):
+        for name in _expand(source, split):
             key = os.path.realpath(name)
             if key in files:
                 raise ValueError(f"{name} comes in two sources. To see its rows twice, give its source the weight 2.")
-            files[key] = _File(name, weight, root)
+            files[key] = _File(name, weight, root, instruction or "")
     return list(files.values())
 
 
@@ -197,6 +212,8 @@ def load_mmeb_train(
     max_rows_per_source: int | None = None,
     on_bad_row: str | BadRows = "error",
     image_check: str = "full",
+    instructions: Sequence[str | None] | None = None,
+    split: str = "original",
     seed: int = 0,
     threads: int | None = None,
     progress: bool = True,
@@ -213,7 +230,8 @@ def load_mmeb_train(
 
     Args:
         sources: files, folders (every train_*.jsonl and train_*.jsonl.gz below), glob patterns, or names
-            "name[:config][:split]" of data sets. Each file found is a source of its own in the mixture.
+            "name[:config][:split]" of data sets, on the Hub or in a local copy of their repository; without a config all
+            of them. Each file or config found is a source of its own in the mixture.
         image_root: folder or zip archive of the images, for all sources or one per entry of `sources`; None: the
             folder of the data file, then `images.zip` beside it.
         weights: one per entry of `sources`, for each file in it: how often an epoch sees each row, on average
@@ -224,6 +242,10 @@ def load_mmeb_train(
             such rows out. A `BadRows` collects them for the caller.
         image_check: "full" decodes every image once, now; "exists" only looks whether it is there, and then groups
             know pictures by their path and not by their pixels.
+        instructions: one per entry of `sources`: put before its queries in MMEB's form. Default: none, as MMEB's
+            strings carry their own.
+        split: of data sets that are named without one and have several configs ("original" or "diverse_instruction" of
+            MMEB-train).
         seed: for the choice of rows where a weight is no whole number.
         threads: for the image check; None: one per processor core.
         progress: show a progress bar for the image check.
@@ -242,7 +264,8 @@ def load_mmeb_train(
         raise ValueError("The list of sources is empty. Name at least one file.")
     weights = _per_source(1.0 if weights is None else weights, len(sources), "weights")
     roots = _per_source(image_root, len(sources), "image_root")
-    files = _list_files([str(source) for source in sources], weights, roots)
+    instructions = _per_source(instructions, len(sources), "instructions")
+    files = _list_files([str(source) for source in sources], weights, roots, instructions, split)
     bad_rows = as_bad_rows(on_bad_row)
     already_bad = len(bad_rows)
 
@@ -259,7 +282,7 @@ def load_mmeb_train(
         logger.warning(bad_rows.report(max_rows=20))
     names = _short_names([file.name for file in files])
     pair_sources = [
-        PairSource(name, file.name, store, len(table), file.weight)
+        PairSource(name, file.name, store, len(table), file.weight, file.instruction)
         for name, file, store, table in zip(names, files, used, tables, strict=True)
     ]
     return PairDataset(pa.concat_tables(tables).combine_chunks(), pair_sources, stores, seed)

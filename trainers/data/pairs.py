@@ -73,6 +73,7 @@ class PairSource:
         store: which of `PairDataset.stores` has its images; -1 if it names none.
         rows: usable rows.
         weight: how often an epoch sees each row, on average.
+        instruction: put before its queries in MMEB's form; "" for queries that carry their own.
     """
 
     name: str
@@ -80,6 +81,7 @@ class PairSource:
     store: int
     rows: int
     weight: float
+    instruction: str = ""
 
     @property
     def rows_per_epoch(self) -> int:
@@ -149,7 +151,7 @@ class PairDataset(Dataset):
         values = self.table.slice(int(self.rows[index]), 1).to_pylist()[0]
         source = self.sources[values["source"]]
         return Pair(
-            query=Example(**values["query"], instruction=""),
+            query=Example(**values["query"], instruction=source.instruction),
             positive=Example(**values["positive"], instruction=""),
             negatives=tuple(Example(**negative, instruction="") for negative in values["negatives"]),
             source=source.name,

@@ -300,3 +300,46 @@ def test_real_rows(data_dir):
     assert max(groups.values()) >= 5
     for index in np.flatnonzero(data.groups == data[-1].group):
         assert data[index].positive == data[-1].positive
+
+
+def published(folder, images):
+    """A local copy of a repository with the layout of MMEB-train: a config per set, two splits, Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    lines = ["---", "configs:"]
+    for name in ("SetA", "SetB"):
+        (folder / name).mkdir(parents=True)
+        lines += [f"- config_name: {name}", "  data_files:"]
+        for split in ("original", "diverse_instruction"):
+            rows = [image_row(f"{name} {split} {number}", f"images/{number}.png") for number in range(3)]
+            file = f"{name}/{split}-00000-of-00001.parquet"
+            pyarrow.parquet.write_table(pa.Table.from_pylist(rows), folder / file)
+            lines += [f"  - split: {split}", f"    path: {file}"]
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+    make_images(images, [f"images/{number}.png" for number in range(3)])
+    return folder
+
+
+@pytest.mark.parametrize("split", ["original", "diverse_instruction"])
+def test_a_published_data_set_stands_for_all_its_sets(tmp_path, split):
+    copy = published(tmp_path / "MMEB-train", tmp_path / "images")
+    data = load(str(copy), image_root=tmp_path / "images", split=split, max_rows_per_source=2)
+    assert [(source.name, source.rows) for source in data.sources] == [("SetA", 2), ("SetB", 2)]
+    assert data[2].query.text == f"{QUERY}SetB {split} 0"
+    assert data.open_image(data[2], data[2].query).size == (24, 20)
+    one = load(f"{copy}:SetB:{split}", image_root=tmp_path / "images")
+    assert [source.name for source in one.sources] == ["SetB"]
+
+
+def test_an_instruction_for_a_source(folder):
+    plain = write_rows(folder / "train_a.jsonl", [text_row("a dog"), text_row("a cat", "q")])
+    own = write_rows(folder / "train_b.jsonl", [text_row("Find it: a car")])
+    data = load([plain, own], instructions=["Find the text:", ""])
+    assert [pair.query for pair in (data[0], data[2])] == [
+        Example("a dog", instruction="Find the text:"),
+        Example("Find it: a car", instruction=""),
+    ]
+    assert data[0].positive.instruction == ""
+    with pytest.raises(ValueError, match="instructions has 1 values for 2 sources"):
+        load([plain, own], instructions=["x"])
