@@ -30,7 +30,7 @@ from benchmarks.measure import (
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
 )
-from benchmarks.step_model import StepModelArguments, save_step_model
+from benchmarks.step_model import StepModelArguments, adamw, save_step_model
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, to_json
@@ -67,11 +67,6 @@ class Stage2StepArguments(StepModelArguments):
     memory_of: str | None = field(
         default=None, metadata={"help": f"Only print the peak memory of one way ({', '.join(WAYS)}); used internally."}
     )
-
-
-def adamw(parameters: Iterator[torch.nn.Parameter]) -> torch.optim.AdamW:
-    """The optimizer of all ways; see the module on the learning rate."""
-    return torch.optim.AdamW([parameter for parameter in parameters if parameter.requires_grad], lr=0.0)
 
 
 def inputs_of(dataset: PairDataset, pairs: Sequence[Pair], side: str) -> tuple[list, list]:

@@ -1,0 +1,222 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""One step of stage 1 against what people would do instead: time in turns, peak memory.
+
+    python -m benchmarks.stage1_step --texts captions.jsonl.gz::captions --output benchmarks/results/stage1_step.json
+
+- ours: teacher vectors from disk, texts tokenised once, chunks of like length, no LM head, no vision tower;
+- straightforward: the teacher encodes in every step, the whole causal LM gives the states of all layers, the batch is
+  tokenised in the step and padded to its longest text;
+- sentence_transformers: its closest loss, DistillKLDivLoss, on the same model and as many texts: a query, a positive and
+  negatives per row with stored teacher scores, each column padded to its longest text.
+
+All train the LLM's weights with AdamW from the same random weights; the learning rate is 0, so that all rounds measure the
+same model. Collation is part of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlavaNextForConditionalGeneration
+
+from benchmarks.measure import interleaved_seconds, median_ratio, peak_extra_bytes, peak_extra_bytes_in_own_process
+from benchmarks.step_model import StepModelArguments, adamw, save_step_model
+from evaluation.atomic import write_atomically
+from evaluation.command_line import parse_dataclasses
+from evaluation.report import environment, to_json
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.modeling_unime import normalise, pool_last_token
+from trainers.data.texts import load_texts
+from trainers.distillation_config import DistillationConfig
+from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
+from trainers.lora import prepare_for_training
+from trainers.losses import SimilarityDistillationLoss
+from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
+
+WAYS = ("ours", "straightforward", "sentence_transformers")
+WAYS_PER_ROW = 4  # columns of the sentence-transformers way: a query and three candidates
+
+Step = Callable[[list[int]], None]
+
+
+@dataclass
+class Stage1StepArguments(StepModelArguments):
+    """What to measure."""
+
+    texts: list[str] = field(default_factory=list, metadata={"help": "Texts, as train_stage1 takes them."})
+    output: str = field(default="stage1_step.json", metadata={"help": "JSON file to write."})
+    teacher: str = field(default="all-MiniLM-L6-v2", metadata={"help": "A model of sentence-transformers."})
+    max_texts: int = field(default=4096, metadata={"help": "First texts that are used."})
+    batch_size: int = field(default=256, metadata={"help": "Texts of a step."})
+    bucket_size: int = field(default=64, metadata={"help": "Texts that ours pads together."})
+    rounds: int = field(
+        default=5, metadata={"help": "Timed rounds, each with a batch of its own, after one to warm up."}
+    )
+    memory_of: str | None = field(
+        default=None, metadata={"help": f"Only print the peak memory of one way ({', '.join(WAYS)}); used internally."}
+    )
+
+
+class Corpus:
+    """The texts, the teacher and its vectors."""
+
+    def __init__(self, folder: Path, arguments: Stage1StepArguments):
+        self.texts = load_texts(arguments.texts)[: arguments.max_texts]
+        self.teacher = SentenceTransformersTeacher(arguments.teacher, device="cpu")
+        self.vectors = TeacherVectors.open(folder / "vectors", self.teacher).ensure(self.texts, progress=False)
+        self.parameters = save_step_model(folder, arguments, self.texts)
+
+
+def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> Step:
+    """The project's own trainer."""
+    config = DistillationConfig(
+        output_dir=str(folder / "run"),
+        per_device_train_batch_size=arguments.batch_size,
+        length_bucket_size=arguments.bucket_size,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    model = prepare_for_training(UniMEModel.from_backbone(str(folder)), rank=0)
+    dataset = TextDataset(corpus.texts, corpus.vectors.rows(corpus.texts))
+    collator = DistillationCollator(UniMEProcessor.from_backbone(str(folder)), corpus.vectors, config.chunk_limits)
+    trainer = DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    trainer.current_gradient_accumulation_steps = 1
+    optimizer = adamw(model.parameters())
+
+    def step(rows: list[int]) -> None:
+        trainer.training_step(model, collator([dataset[row] for row in rows]))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def make_straightforward(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> Step:
+    """Teacher in the loop, whole causal LM, one padded batch."""
+    causal = LlavaNextForConditionalGeneration.from_pretrained(folder).train()
+    causal.requires_grad_(False)
+    causal.model.language_model.requires_grad_(True)
+    processor, loss_function = UniMEProcessor.from_backbone(str(folder)), SimilarityDistillationLoss()
+    optimizer = adamw(causal.parameters())
+
+    def step(rows: list[int]) -> None:
+        texts = [corpus.texts[row] for row in rows]
+        teacher = torch.from_numpy(corpus.teacher.encode(texts))
+        inputs = processor(text=texts)
+        states = causal(**inputs, output_hidden_states=True).hidden_states[-1]  # (N, L, D)
+        student = normalise(pool_last_token(states, inputs["attention_mask"]))
+        loss_function(student, teacher).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def make_sentence_transformers(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> Step:
+    """The library's loss that is closest, fed as its trainer feeds it: one padded batch per column."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
+
+    saved = folder / "unime"
+    if not saved.exists():
+        for kind in (UniMEModel, UniMEProcessor):
+            kind.from_backbone(str(folder)).save_pretrained(saved)
+    model = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu").train()
+    unime = model[0].model
+    unime.requires_grad_(False)
+    unime.language_model.requires_grad_(True)
+    loss_function = DistillKLDivLoss(model, temperature=0.05)
+    optimizer = adamw(model.parameters())
+
+    def step(rows: list[int]) -> None:
+        columns = np.array(rows).reshape(WAYS_PER_ROW, -1)  # (4, N / 4)
+        vectors = corpus.vectors.take(np.array(corpus.vectors.rows([corpus.texts[row] for row in rows])))
+        vectors = torch.from_numpy(vectors).view(WAYS_PER_ROW, columns.shape[1], -1)
+        scores = (vectors[:1] * vectors[1:]).sum(-1).T  # (N / 4, 3)
+        features = [dict(model[0].processor(text=[corpus.texts[row] for row in column])) for column in columns]
+        loss_function(features, scores).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+MAKERS = {
+    "ours": make_ours,
+    "straightforward": make_straightforward,
+    "sentence_transformers": make_sentence_transformers,
+}
+
+
+def batches_of(corpus: Corpus, arguments: Stage1StepArguments, count: int) -> list[list[int]]:
+    """Random batches of text numbers."""
+    generator = np.random.default_rng(arguments.seed)
+    return [generator.permutation(len(corpus.texts))[: arguments.batch_size].tolist() for _ in range(count)]
+
+
+def measure_memory(arguments: Stage1StepArguments, way: str) -> int:
+    """Peak memory of the second step of one way; the first makes what is kept (gradients, optimizer state)."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Corpus(Path(folder), arguments)
+        step = MAKERS[way](Path(folder), corpus, arguments)
+        first, second = batches_of(corpus, arguments, 2)
+        step(first[: arguments.batch_size // 4])
+        return peak_extra_bytes(lambda: step(second), torch.device("cpu"))
+
+
+def run(arguments: Stage1StepArguments) -> dict:
+    """Everything measured, ready for JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Corpus(Path(folder), arguments)
+        steps = {way: maker(Path(folder), corpus, arguments) for way, maker in MAKERS.items()}
+        rounds = batches_of(corpus, arguments, arguments.rounds + 1)
+        turns = {way: iter(rounds) for way in WAYS}
+        seconds = interleaved_seconds(
+            {way: lambda way=way: steps[way](next(turns[way])) for way in WAYS}, arguments.rounds, torch.device("cpu")
+        )
+        parameters = corpus.parameters
+    memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage1_step", arguments, way) for way in WAYS}
+    return {
+        "settings": asdict(arguments),
+        **environment(torch.device("cpu")),
+        "parameters": parameters,
+        "median_seconds": {way: statistics.median(values) for way, values in seconds.items()},
+        "seconds": seconds,
+        "peak_extra_mib": {way: value / 2**20 for way, value in memory.items()},
+        "over_ours": {
+            way: {
+                "seconds": median_ratio(seconds[way], seconds["ours"]),
+                "memory": memory[way] / max(memory["ours"], 1),
+            }
+            for way in WAYS[1:]
+        },
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure; the last line printed is the file written."""
+    (arguments,) = parse_dataclasses(
+        (Stage1StepArguments,),
+        argv,
+        prog="python -m benchmarks.stage1_step",
+        description=__doc__.partition("\n")[0],
+    )
+    if arguments.memory_of:
+        print(measure_memory(arguments, arguments.memory_of))
+        return
+    result = run(arguments)
+    shown = ("parameters", "median_seconds", "peak_extra_mib", "over_ours")
+    print(json.dumps({name: result[name] for name in shown}, indent=2))
+    print(write_atomically(Path(arguments.output), to_json(result)))
+
+
+if __name__ == "__main__":
+    main()
