@@ -13,8 +13,8 @@ class EvaluationArguments:
 
     model: str = field(
         metadata={
-            "help": "Folder of a saved model (or its name on the Hub). 'sentence-transformers:FOLDER' evaluates any "
-            "SentenceTransformer instead, as a baseline."
+            "help": "Folder of a saved model (or its name on the Hub); a multimodal LLM of a supported family is taken "
+            "without its head. 'sentence-transformers:FOLDER' evaluates any SentenceTransformer instead, as a baseline."
         }
     )
     data: list[str] = field(

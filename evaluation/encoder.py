@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoProcessor, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-import modeling_unime  # noqa: F401  (registers its classes with AutoModel and AutoProcessor)
+from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.example import Example
+from modeling_unime.families import FAMILIES
 from modeling_unime.image_store import ImageStore
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -240,7 +241,8 @@ class Encoder(BaseEncoder):
         """Load model and processor from a saved folder.
 
         Args:
-            model: Folder with configuration, weights and processor files.
+            model: Folder with configuration, weights and processor files; a multimodal LLM of a supported family is
+                taken without its head, as the model that training starts from.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
             batch_size: See the class.
@@ -254,6 +256,9 @@ class Encoder(BaseEncoder):
         """
         where = pick_device(device)
         config, _ = PreTrainedConfig.get_config_dict(model)
+        if config.get("model_type") in FAMILIES:
+            loaded = UniMEModel.from_backbone(model, dtype=pick_dtype(dtype, where))
+            return cls(loaded, UniMEProcessor.from_backbone(model), batch_size, where, max_length, num_workers)
         known = config.get("model_type") in CONFIG_MAPPING
         options = {"trust_remote_code": trust_remote_code and not known}
         loaded = AutoModel.from_pretrained(model, dtype=pick_dtype(dtype, where), **options)

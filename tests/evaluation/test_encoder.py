@@ -137,3 +137,17 @@ def test_a_saved_model_is_loaded_and_gives_what_it_gives_directly(tiny_model, tm
             expected = model(**inputs).embeddings[0].numpy()
         np.testing.assert_allclose(embedding, expected, atol=2e-5)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_multimodal_llm_is_evaluated_without_its_head(backbones, tmp_path, write_image):
+    from modeling_unime import UniMEModel, UniMEProcessor
+
+    write_image("x.png", "red")
+    for kind in (UniMEModel, UniMEProcessor):
+        kind.from_backbone(backbones["llava_next"]).save_pretrained(tmp_path / "converted")
+    examples, store = [Example("a dog"), Example(None, "x.png")], ImageStore(tmp_path)
+    vectors = [
+        Encoder.from_pretrained(folder, device="cpu").encode(examples, store)
+        for folder in (backbones["llava_next"], tmp_path / "converted")
+    ]
+    np.testing.assert_array_equal(*vectors)
