@@ -64,9 +64,9 @@ def test_each_text_is_computed_once(tmp_path):
     assert store.ensure(TEXTS + TEXTS[:5], shard_size=16, progress=False) is store
     assert sorted(teacher.encoded) == sorted(TEXTS) and teacher.unloaded == 1
     assert len(store) == 50 and store.dimension == 6 and len(shards(store)) == 4
-    first_shard = teacher.encoded[:16]
-    assert [len(text) for text in first_shard] == sorted(map(len, first_shard), reverse=True)
-    assert set(first_shard) == set(TEXTS[:16])
+    first, second = teacher.encoded[:13], teacher.encoded[13:26]
+    assert [len(text) for text in first] == sorted(map(len, first), reverse=True)
+    assert abs(sum(map(len, first)) - sum(map(len, second))) <= max(map(len, TEXTS)), "shards take equally long"
 
     (store.folder / f"{TEMPORARY_PREFIX}x").write_bytes(shards(store)[0].read_bytes()[:100])  # killed while writing
     again = FakeTeacher()
@@ -83,7 +83,7 @@ def test_rows_and_take(tmp_path):
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, expected([TEXTS[3], TEXTS[40], TEXTS[3]]))
     assert store.take(rows[:0]).shape == (0, 6)
-    assert all(isinstance(shard, np.memmap) for shard in store._shards)  # nothing is read before it is asked for
+    assert all(isinstance(shard, np.memmap) for shard in store._maps)  # nothing is read before it is asked for
 
     store.ensure([*TEXTS, "later"], progress=False)
     np.testing.assert_array_equal(store.rows(TEXTS), rows)  # rows handed out stay right
@@ -149,7 +149,7 @@ def test_two_writers_at_once(tmp_path):
     first, second = (TeacherVectors.open(tmp_path, FakeTeacher()) for _ in range(2))
     first.ensure(TEXTS[:30], shard_size=10, progress=False)
     assert len(second) == 0
-    second._write_shard(TEXTS[25:35], bar=_NoBar())  # it had begun before it could know
+    second._write_shard(TEXTS[25:35], lambda count: None)  # it had begun before it could know
     second.ensure(TEXTS, shard_size=10, progress=False)
     assert len(second) == 55
     assert len(second._teacher.encoded) == 10 + 15
@@ -158,18 +158,13 @@ def test_two_writers_at_once(tmp_path):
         np.testing.assert_array_equal(store.vectors(TEXTS), expected(TEXTS))
 
 
-class _NoBar:
-    def update(self, count):
-        pass
-
-
 @pytest.mark.parametrize("value, fault", [(np.nan, "not finite"), (np.inf, "not finite"), (0.0, "all zeros")])
 def test_bad_vector_of_the_teacher_is_named_and_not_stored(tmp_path, value, fault):
     teacher = FakeTeacher(faults={TEXTS[17]: value})
     store = TeacherVectors.open(tmp_path, teacher)
     with pytest.raises(TeacherVectorsError, match=f"text 'text 17 .* is {fault}"):
         store.ensure(TEXTS, shard_size=10, progress=False)
-    assert len(shards(store)) == 1  # the shard before it
+    assert len(shards(store)) == teacher.encoded.index(TEXTS[17]) // 10  # the shards before it
     store = TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS, progress=False)
     np.testing.assert_array_equal(store.vectors(TEXTS), expected(TEXTS))
 
@@ -287,7 +282,6 @@ def test_killed_again_and_again(tmp_path):
         MANY_TEXTS, shard_size=10, progress=False
     )
     np.testing.assert_array_equal(store.vectors(MANY_TEXTS), unbroken.vectors(MANY_TEXTS))
-    assert [file.name for file in shards(store)] == [file.name for file in shards(unbroken)]
     # A run computes a shard that a kill took once more, and nothing else.
     counts = Counter([*log.read_text().splitlines(), *finisher.encoded])
     assert sum(counts.values()) - 200 <= 4 * 10
