@@ -1,51 +1,20 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """NV-Embed-v2 equals the published code, reads its names strictly, and pools what it should."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import make_tokenizer
+from tiny_teachers import make_nv_embed
 
 from trainers.teachers import NVEmbedModel, NVEmbedTeacher, SentenceTransformersTeacher, load_teacher
-
-CONFIG = {
-    "model_type": "nvembed",
-    "latent_attention_config": {
-        "num_latents_value": 5,
-        "num_cross_heads": 2,
-        "cross_dim_head": 8,
-        "hidden_dim": 16,
-        "latent_dim": 16,
-    },
-    "text_config": {
-        "model_type": "bidir_mistral",
-        "vocab_size": 300,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "max_position_embeddings": 512,
-    },
-}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A tiny NV-Embed-v2 with a tokenizer of one token per byte."""
-    torch.manual_seed(0)
-    model = NVEmbedModel(CONFIG)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    save_file(dict(model.named_parameters()), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    make_tokenizer([], bos=True).save_pretrained(tmp_path)
-    return tmp_path
+    return make_nv_embed(tmp_path)
 
 
 @pytest.mark.parametrize("case", ["passage", "query"])

@@ -4,6 +4,7 @@
 import hashlib
 import io
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -13,44 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_teachers import FakeTeacher, expected
 
 import trainers
 from evaluation.atomic import TEMPORARY_PREFIX
-from trainers.teachers.vector_store import TeacherVectors, TeacherVectorsError
+from trainers.teachers import TeacherVectors, TeacherVectorsError
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(50)]
 MANY_TEXTS = [f"{number} of many" for number in range(200)]
-
-
-class FakeTeacher:
-    """Vectors that follow from the text alone. Keeps what it was asked."""
-
-    def __init__(self, fingerprint="fake", dimension=6, faults=None):
-        self.fingerprint = fingerprint
-        self.dimension = dimension
-        self.faults = faults or {}
-        self.encoded = []
-        self.unloaded = 0
-
-    def encode(self, texts):
-        self.encoded += texts
-        vectors = np.stack([self.vector(text) for text in texts])
-        for row, text in enumerate(texts):
-            if text in self.faults:
-                vectors[row] = self.faults[text]
-        return vectors
-
-    def vector(self, text):
-        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-        vector = np.random.default_rng(seed).standard_normal(self.dimension).astype(np.float32)
-        return vector / np.linalg.norm(vector)
-
-    def unload(self):
-        self.unloaded += 1
-
-
-def expected(texts):
-    return np.stack([FakeTeacher().vector(text) for text in texts])
 
 
 def shards(store):
@@ -243,28 +214,27 @@ def test_progress_goes_on_where_it_stopped(tmp_path, capsys):
 
 RUN = """
 import sys, time
-sys.path.insert(0, sys.argv[3])
-import test_vector_store as t
-class Slow(t.FakeTeacher):
-    def encode(self, texts):
-        time.sleep(0.1)
-        with open(sys.argv[2], "a") as log:
-            log.writelines(text + "\\n" for text in texts)
-        time.sleep(0.1)
-        return super().encode(texts)
-t.TeacherVectors.open(sys.argv[1], Slow()).ensure(t.MANY_TEXTS, shard_size=10, progress=False)
+from tiny_teachers import FakeTeacher
+from trainers.teachers import TeacherVectors
+def on_encode(texts):
+    time.sleep(0.1)
+    with open(sys.argv[2], "a") as log:
+        log.writelines(text + "\\n" for text in texts)
+    time.sleep(0.1)
+texts = [f"{number} of many" for number in range(200)]
+TeacherVectors.open(sys.argv[1], FakeTeacher(on_encode=on_encode)).ensure(texts, shard_size=10, progress=False)
 """
 
 
 def test_killed_again_and_again(tmp_path):
     """SIGKILL at different moments: what is committed stays, is whole, and is not computed again."""
     cache, log = tmp_path / "cache", tmp_path / "encoded.log"
-    here, root = Path(__file__).parent, Path(trainers.__file__).parents[1]
-    command = [sys.executable, "-c", RUN, str(cache), str(log), str(here)]
+    root = Path(trainers.__file__).parents[1]
+    command = [sys.executable, "-c", RUN, str(cache), str(log)]
     committed: list[int] = []
     for wait in (0.05, 0.15, 0.25, 0.0):
         before = len(list(cache.glob("*/shard-*.npy")))
-        process = subprocess.Popen(command, env={"PYTHONPATH": str(root)})
+        process = subprocess.Popen(command, env={"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"})
         end = time.monotonic() + 60
         while len(list(cache.glob("*/shard-*.npy"))) == before and time.monotonic() < end:
             time.sleep(0.005)
