@@ -98,7 +98,7 @@ class VectorReader:
                     number = int(np.searchsorted(self._starts, row, side="right")) - 1
                     raise TeacherVectorsError(
                         f"{self._files[number]}: the vector of the text {shorten(text)}, row "
-                        f"{row - self._starts[number]} from 0, is {self._bad[int(row)]}. {self.bad_mend}"
+                        f"{row - self._starts[number]} counted from 0, is {self._bad[int(row)]}. {self.bad_mend}"
                     )
         return rows
 
