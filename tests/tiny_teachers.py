@@ -15,6 +15,7 @@ from trainers.teachers import NVEmbedModel
 
 NV_EMBED_CONFIG = {
     "model_type": "nvembed",
+    "auto_map": {"AutoConfig": "configuration_nvembed.NVEmbedConfig", "AutoModel": "modeling_nvembed.NVEmbedModel"},
     "latent_attention_config": {
         "num_latents_value": 5,
         "num_cross_heads": 2,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MistralConfig
 
 from trainers.teachers.folder_teacher import FolderTeacher
 from trainers.teachers.nv_embed_model import NVEmbedModel
@@ -46,7 +46,8 @@ class NVEmbedTeacher(FolderTeacher):
     def tokenizer(self):
         """The model's tokenizer, padding on the right with the end token."""
         if self._tokenizer is None:
-            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, padding_side="right")
+            # With a config of its own, the library does not ask whether to run the remote code that config.json names.
+            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, config=MistralConfig(), padding_side="right")
             self._tokenizer.pad_token = self._tokenizer.eos_token
         return self._tokenizer
 
