@@ -1,9 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Writing a file so that a reader sees either the whole of it or nothing, whenever the writer is killed."""
 
+import contextlib
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".unfinished-"
@@ -20,8 +22,32 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside a file, which becomes the file when the block ends without an error.
+
+    Args:
+        path: the file to make or replace; its folder is made if need be.
+
+    Yields:
+        The name to write to. What is there at the end is flushed to the disk, then renamed into place; after an error
+        it is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        yield temporary
+        with open(temporary, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview) -> Path:
-    """Write a file under a temporary name beside its goal, flush it to the disk, then rename it into place.
+    """Write a file so that it appears whole or not at all.
 
     Args:
         path: the file to make or replace; its folder is made if need be.
@@ -31,19 +57,9 @@ def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview)
         The path written.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return path
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
 
 
 def remove_unfinished(folder: str | os.PathLike, older_than: float = 3600.0) -> None:

@@ -13,12 +13,13 @@ import yaml
 from transformers import HfArgumentParser
 
 
-def yaml_to_options(path: Path, known: Sequence[str]) -> list[str]:
+def yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str] = ()) -> list[str]:
     """Turn a YAML file into command-line options, so that types and choices are checked in one place.
 
     Args:
         path: The file: a mapping of option names to values or lists of values; `null` and `[]` mean "not given".
         known: Names of the options.
+        ignored: Names that may stand in the file, too, and have no effect.
 
     Returns:
         `--name=value`, or `--name value value` for lists.
@@ -34,6 +35,8 @@ def yaml_to_options(path: Path, known: Sequence[str]) -> list[str]:
         raise ValueError(f"{path}: expected 'option: value' lines, got {type(content).__name__}")
     options: list[str] = []
     for name, value in content.items():
+        if name in ignored and name not in known:
+            continue
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see --help for the options"
@@ -47,10 +50,15 @@ def yaml_to_options(path: Path, known: Sequence[str]) -> list[str]:
     return options
 
 
+def _option_names(classes: Sequence[type]) -> list[str]:
+    return [entry.name for arguments_class in classes for entry in fields(arguments_class) if entry.init]
+
+
 def parse_dataclasses(
     classes: Sequence[type],
     argv: Sequence[str] | None = None,
     positional: Sequence[str] = (),
+    ignored: Sequence[type] = (),
     **parser_options: Any,
 ) -> tuple:
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
@@ -59,6 +67,7 @@ def parse_dataclasses(
         classes: The dataclasses; no two may have an option of one name.
         argv: Command line without the program. Default: that of this process.
         positional: Options that may be given first, without their names, instead of a YAML file.
+        ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
 
     Returns:
@@ -79,8 +88,7 @@ def parse_dataclasses(
             named = zip(positional, argv[:count], strict=False)
             argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
         elif argv and not argv[0].startswith("-"):
-            names = [entry.name for arguments_class in classes for entry in fields(arguments_class) if entry.init]
-            argv = yaml_to_options(Path(argv[0]), names) + argv[1:]
+            argv = yaml_to_options(Path(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
         namespace: argparse.Namespace = parser.parse_args(argv)
         return tuple(
             arguments_class(

@@ -54,11 +54,12 @@ def known_options(name: str, words: list[str]) -> set[str]:
     from trainers.distillation_config import DistillationConfig
     from trainers.hard_negative_config import HardNegativeConfig
     from trainers.run import ModelArguments
+    from trainers.teacher_arguments import TeacherArguments
     from trainers.train_stage1 import Stage1Arguments
     from trainers.train_stage2 import Stage2Arguments
 
     classes = {
-        "examples/train_stage1.sh": (ModelArguments, Stage1Arguments, DistillationConfig),
+        "examples/train_stage1.sh": (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
         "examples/train_stage2.sh": (ModelArguments, Stage2Arguments, HardNegativeConfig),
         "examples/evaluate.sh": (EvaluationArguments,),
         "unime convert": (ConvertArguments,),

@@ -1,13 +1,25 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Gathering from all ranks, with gradient, and the check that as many ranks run as were asked for."""
+"""Gathering from all ranks, with gradient, long waits, and the check that as many ranks run as were asked for."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
+LONGEST_WAIT = timedelta(days=30)
 
 
 def world_size() -> int:
     """Number of processes of this run; 1 when torch.distributed is not in use."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def largest(number: int, device: torch.device) -> int:
@@ -45,6 +57,43 @@ def gather_rows(local: torch.Tensor) -> torch.Tensor:
     rows = [part[: int(count)] for part, count in zip(gathered, counts, strict=True)]
     rows[dist.get_rank()] = local
     return torch.cat(rows)
+
+
+class PatientRanks:
+    """All ranks of this run, as a group for work that takes some of them hours longer than others.
+
+    In the group of the training a wait of more than `ddp_timeout` ends the run, and with NCCL it keeps the GPUs busy.
+    This one waits on the CPU, through gloo. A rank that dies still ends the others. Alone, nothing is set up.
+
+    Example:
+        >>> with PatientRanks() as ranks:  # every rank must come here
+        ...     plan = ranks.decided_by_first(lambda: "encode")
+        ...     ranks.wait()
+        >>> plan
+        'encode'
+    """
+
+    def __enter__(self) -> "PatientRanks":
+        self.size, self.rank = world_size(), rank()
+        self._group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if self.size > 1 else None
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._group is not None:
+            dist.destroy_process_group(self._group)
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self._group is not None:
+            dist.barrier(group=self._group)
+
+    def decided_by_first(self, decide: Callable[[], T]) -> T:
+        """What `decide` returns on rank 0, on every rank; the others do not call it."""
+        if self._group is None:
+            return decide()
+        decision = [decide() if self.rank == 0 else None]
+        dist.broadcast_object_list(decision, src=0, group=self._group)
+        return decision[0]
 
 
 def check_world_size(expected: int) -> None:

@@ -1,7 +1,9 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Start a training command in one process or many, by what the machine and the recipe say.
+"""Start a command in one process or many, by what the machine and the recipe say.
 
-    python -m trainers.launch train_stage1 RECIPE.yaml [--nproc_per_node N] [--nnodes M ...] [--option value ...]
+    python -m trainers.launch COMMAND RECIPE.yaml [--nproc_per_node N] [--nnodes M ...] [--option value ...]
+
+COMMAND is train_stage1, train_stage2 or encode_teacher.
 
 Processes on this node: `--nproc_per_node`, else the recipe's `expected_world_size` divided by the nodes, else one per
 GPU, else one. The command is told the number and refuses to run with another.
@@ -16,7 +18,7 @@ from pathlib import Path
 import torch
 import yaml
 
-COMMANDS = ("train_stage1", "train_stage2")
+COMMANDS = ("train_stage1", "train_stage2", "encode_teacher")
 
 
 def build_command(argv: Sequence[str], gpus: int) -> list[str]:

@@ -132,13 +132,14 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     return trained, processor
 
 
-def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments) -> bool:
+def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
     """The checks and the record that every training command starts with.
 
     Args:
         model_arguments: the model and how it is trained.
         arguments: the stage's data.
         config: the stage's training options.
+        more: further groups of options that the result depends on.
 
     Returns:
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
@@ -149,7 +150,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     """
     check_world_size(model_arguments.expected_world_size)
     check_sharding(config)
-    record_options(config.output_dir, [model_arguments, arguments, config], is_main=config.process_index == 0)
+    record_options(config.output_dir, [model_arguments, arguments, config, *more], is_main=config.process_index == 0)
     if Path(config.output_dir, RECORD_FILE).exists():
         print(f"already finished: {config.output_dir}")
         return False

@@ -17,12 +17,12 @@ from .data.texts import DEFAULT_COLUMNS, load_texts
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
-from .teachers import TeacherVectors, load_teacher
+from .teacher_arguments import TeacherArguments, teacher_vectors
 
 
 @dataclass
 class Stage1Arguments:
-    """The texts of stage 1 and its teacher."""
+    """The texts of stage 1."""
 
     texts: list[str] = field(
         metadata={
@@ -43,40 +43,17 @@ class Stage1Arguments:
             "choices": ["error", "skip"],
         },
     )
-    teacher: str = field(
-        default="all-MiniLM-L6-v2",
-        metadata={
-            "help": "Text-embedding teacher: folder or Hub name of NV-Embed-v2 or any sentence-transformers model."
-        },
-    )
-    teacher_prompt: str = field(default="", metadata={"help": "Text put before every text for the teacher."})
-    teacher_max_length: int | None = field(
-        default=None, metadata={"help": "Tokens the teacher reads of a text. Default: the teacher's own."}
-    )
-    teacher_cache: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder of the teacher's vectors; runs may share it. Default: teacher_vectors in output_dir."
-        },
-    )
-    teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})
-    teacher_dtype: str = field(
-        default="float32", metadata={"help": "Precision of the teacher: float32, float16 or bfloat16."}
-    )
-    teacher_device: str | None = field(
-        default=None, metadata={"help": "Device of the teacher. Default: an accelerator if there is one."}
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run stage 1; the last line printed is the path of the model it wrote."""
-    model_arguments, arguments, config = parse_dataclasses(
-        (ModelArguments, Stage1Arguments, DistillationConfig),
+    model_arguments, arguments, teacher_arguments, config = parse_dataclasses(
+        (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
         argv,
         prog="python -m trainers.train_stage1",
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
-    if not begin_run(model_arguments, arguments, config):
+    if not begin_run(model_arguments, arguments, config, teacher_arguments):
         return
     is_main = config.process_index == 0
 
@@ -86,18 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
     trained, processor = load_for_training(model_arguments, config)  # before the teacher: a bad model shows at once
 
-    teacher = load_teacher(
-        arguments.teacher,
-        prompt=arguments.teacher_prompt,
-        max_length=arguments.teacher_max_length,
-        device=arguments.teacher_device,
-        dtype=arguments.teacher_dtype,
-        batch_size=arguments.teacher_batch_size,
-    )
-    cache = arguments.teacher_cache or str(Path(config.output_dir, "teacher_vectors"))
-    with config.main_process_first(local=False, desc="encoding with the teacher"):
-        vectors = TeacherVectors.open(cache, teacher).ensure(texts)
-    teacher.unload()
+    cache = teacher_arguments.teacher_cache or Path(config.output_dir, "teacher_vectors")
+    vectors = teacher_vectors(texts, teacher_arguments, cache, str(config.device))
 
     trainer = DistillationTrainer(
         model=trained,
@@ -114,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "texts": len(texts),
             "skipped_rows": len(bad_rows),
-            "teacher": arguments.teacher,
+            "teacher": teacher_arguments.teacher,
             "model": model_arguments.model,
         },
     )

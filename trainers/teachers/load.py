@@ -14,7 +14,7 @@ def load_teacher(path_or_name: str, **options) -> Teacher:
 
     Args:
         path_or_name: An NV-Embed-v2 checkpoint, or any model of sentence-transformers.
-        options: `prompt`, `max_length`, `device`, `dtype`, `batch_size`; see the classes.
+        options: Those of `FolderTeacher`.
 
     Returns:
         The teacher; its weights are not loaded yet.

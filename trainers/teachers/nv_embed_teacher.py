@@ -3,30 +3,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MistralConfig
 
 from trainers.teachers.folder_teacher import FolderTeacher
 from trainers.teachers.nv_embed_model import NVEmbedModel
 
+logger = logging.getLogger(__name__)
+
 MODEL_TYPE = "nvembed"
-DEFAULT_LENGTH = 512
 
 
 class NVEmbedTeacher(FolderTeacher):
     """NV-Embed-v2. The weights are loaded at the first `encode`.
 
-    Args:
-        path_or_name: folder or name on the Hub.
-        prompt: put before every text and left out of the pooling, for example "Instruct: Retrieve semantically similar
-            text.\\nQuery: "; keep its last space. Empty: none, as NV-Embed embeds passages.
-        max_length: tokens kept of a text, prompt and end token included (default 512).
-        device: for example "cuda:1"; None: the accelerator if there is one.
-        dtype: precision of the weights: "float32", "float16" or "bfloat16".
-        batch_size: texts encoded at a time.
+    The options are those of `FolderTeacher`; a text keeps 512 tokens by default, prompt and end token included. The
+    prompt is left out of the pooling, for example "Instruct: Retrieve semantically similar text.\\nQuery: "; its last
+    space belongs to it. Without one, texts are embedded as NV-Embed embeds passages.
 
     Raises:
         ValueError: an option is out of range.
@@ -34,17 +31,23 @@ class NVEmbedTeacher(FolderTeacher):
 
     kind = "nv-embed"
     least_length = 2  # the end token is one of them
+    default_length = 512
 
-    def __init__(self, path_or_name: str, prompt: str = "", max_length: int | None = None, **options):
-        super().__init__(path_or_name, prompt, DEFAULT_LENGTH if max_length is None else max_length, **options)
-        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
         self._tokenizer = None
+        if self.prompt and not self.prompt.endswith(" "):
+            logger.warning(
+                f"The prompt {self.prompt!r} of the NV-Embed teacher does not end in a space: its last token is pooled, "
+                "as in the published code. End it with 'Query: ' to leave the whole of it out."
+            )
 
     @property
     def tokenizer(self):
         """The model's tokenizer, padding on the right with the end token."""
         if self._tokenizer is None:
-            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, padding_side="right")
+            # With a config of its own, the library does not ask whether to run the remote code that config.json names.
+            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, config=MistralConfig(), padding_side="right")
             self._tokenizer.pad_token = self._tokenizer.eos_token
         return self._tokenizer
 
@@ -71,11 +74,11 @@ class NVEmbedTeacher(FolderTeacher):
         padded = torch.tensor([row + [tokenizer.eos_token_id] * (length - len(row)) for row in ids])
         return {"input_ids": padded, "attention_mask": mask, "pool_mask": pool_mask}
 
+    def _load(self) -> NVEmbedModel:
+        return NVEmbedModel.from_pretrained(self.folder, getattr(torch, self.dtype), self.device)
+
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, (len(texts), D) float32, in the order of the texts."""
-        if self._model is None:
-            self._model = NVEmbedModel.from_pretrained(self.folder, getattr(torch, self.dtype), self.device)
+    def _encode(self, texts: list[str]) -> np.ndarray:
         vectors = []
         for start in range(0, len(texts), self.batch_size):
             inputs = self.tokenize(texts[start : start + self.batch_size])

@@ -16,30 +16,31 @@ import io
 import json
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from evaluation.atomic import remove_unfinished, write_atomically
+from trainers.distributed import PatientRanks
 from trainers.teachers.teacher import Teacher
+from trainers.teachers.vector_arrays import TeacherVectorsError, find_faults
+from trainers.teachers.vector_reader import KEY_BYTES, VectorReader, shorten
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-KEY_BYTES = 16
 STORED_DTYPES = ("float32", "float16")
 READ_BYTES = 1 << 24
-CHECK_ROWS = 1024
+SHARD_SIZE = 4096  # vectors per file
 ENCODE_TEXTS = 256  # given to the teacher at a time, so that the progress bar moves
+VISIBLE_SECONDS = 120.0  # within which a network file system shows what another machine has written
 
 
-class TeacherVectorsError(ValueError):
-    """A vector or a file of the store that cannot be used."""
-
-
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """A hash of a file's whole content, 32 hexadecimal digits."""
     total = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(READ_BYTES):
@@ -50,31 +51,16 @@ def _file_hash(path: Path) -> str:
 def _what_is_seen(file: Path) -> str:
     """What is visibly wrong with the vectors of a damaged file; "" when they cannot be read or look sound."""
     try:
-        faults = _faults(np.load(file, mmap_mode="r")["vector"])
+        faults = find_faults(np.load(file, mmap_mode="r")["vector"])
     except (EOFError, IndexError, OSError, ValueError):
         return ""
     return f": vector {min(faults)} is {faults[min(faults)]}" if faults else ""
 
 
-def _faults(vectors: np.ndarray) -> dict[int, str]:
-    """What is wrong with which rows of (N, D) vectors. Only a block is in memory at a time."""
-    faults = {}
-    for start in range(0, len(vectors), CHECK_ROWS):
-        block = np.asarray(vectors[start : start + CHECK_ROWS], dtype=np.float32)  # (rows of the block, D)
-        finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
-        for row in np.flatnonzero(~finite | zero):
-            faults[start + int(row)] = "all zeros" if zero[row] else "not finite (NaN or infinity)"
-    return faults
+class TeacherVectors(VectorReader):
+    """Vectors of one teacher, by text, computed where they are missing. Make it with `TeacherVectors.open`.
 
-
-def _shorten(text: str, length: int = 80) -> str:
-    return repr(text if len(text) <= length else f"{text[:length]}...")
-
-
-class TeacherVectors:
-    """Vectors of one teacher, by text. Make it with `TeacherVectors.open`.
-
-    Nothing is kept in memory but one key per vector. A copy sent to another process opens the files by itself.
+    Nothing is kept in memory but one key per vector.
 
     Example:
         >>> vectors = TeacherVectors.open("cache", teacher).ensure(texts)  # doctest: +SKIP
@@ -83,17 +69,14 @@ class TeacherVectors:
         (32, 4096)
     """
 
+    absent_mend = "Call ensure first."
+    bad_mend = "Delete this file; its vectors are computed again."
+
     def __init__(self, folder: Path, teacher: Teacher | None, fingerprint: str, stored_dtype: str):
+        super().__init__(folder, salt=hashlib.blake2b(fingerprint.encode("utf-8"), digest_size=32).digest())
         self.folder = folder
         self.stored_dtype = stored_dtype
         self._teacher = teacher
-        self._fingerprint = fingerprint
-        self._files: list[Path] = []
-        self._shards: list[np.ndarray] = []  # memory maps of records (key, vector)
-        self._starts = np.zeros(1, np.int64)  # first row of each shard, then the number of rows
-        self._keys = np.zeros(0, f"S{KEY_BYTES}")  # (rows,) sorted
-        self._order = np.zeros(0, np.int64)  # (rows,) row of each sorted key
-        self._bad: dict[int, str] = {}  # row -> what is wrong
 
     @classmethod
     def open(
@@ -127,19 +110,10 @@ class TeacherVectors:
         return store
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_shards": None, "_teacher": None}
+        return {**super().__getstate__(), "_teacher": None}
 
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._shards = [np.load(file, mmap_mode="r") for file in self._files]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @property
-    def dimension(self) -> int | None:
-        """Length of a vector; None while the store is empty."""
-        return self._shards[0]["vector"].shape[1] if self._shards else None
+    def _map(self, file: Path) -> np.ndarray:
+        return np.load(file, mmap_mode="r")["vector"]
 
     def refresh(self) -> None:
         """Take in shards that other processes have written. Rows known before keep their numbers.
@@ -147,99 +121,113 @@ class TeacherVectors:
         Raises:
             TeacherVectorsError: a file is damaged.
         """
-        for file in sorted(set(self.folder.glob("shard-*.npy")) - set(self._files)):
-            shard = self._open_shard(file)
-            self._bad.update({len(self) + row: fault for row, fault in _faults(shard["vector"]).items()})
-            self._files.append(file)
-            self._shards.append(shard)
-            self._starts = np.append(self._starts, len(self) + len(shard))
-        if self._shards:
-            keys = np.concatenate([shard["key"] for shard in self._shards])  # (rows,)
-            self._order = np.argsort(keys, kind="stable")
-            self._keys = keys[self._order]
+        new = sorted(set(self.folder.glob("shard-*.npy")) - set(self._files))
+        for file in new:
+            self._check(file)
+            self._add(file, self._map(file))
+        if new:
+            self._index(np.concatenate([np.load(file, mmap_mode="r")["key"] for file in self._files]))
 
-    def _open_shard(self, file: Path) -> np.ndarray:
-        mend = "Delete this file; its vectors are computed again."
-        if file.stem != f"shard-{_file_hash(file)}":
+    def _check(self, file: Path) -> None:
+        if file.stem != f"shard-{file_hash(file)}":
             raise TeacherVectorsError(
-                f"{file}: damaged, its content does not match its name{_what_is_seen(file)}. {mend}"
+                f"{file}: damaged, its content does not match its name{_what_is_seen(file)}. {self.bad_mend}"
             )
-        shard = np.load(file, mmap_mode="r")
-        dimension = shard["vector"].shape[1]
+        dimension = self._map(file).shape[1]
         if self.dimension not in (None, dimension):
             known = f"{self.dimension} in {self._files[0].name}"
-            raise TeacherVectorsError(f"{file}: vectors of length {dimension}, but {known}. {mend}")
-        return shard
+            raise TeacherVectorsError(f"{file}: vectors of length {dimension}, but {known}. {self.bad_mend}")
 
-    def _key_array(self, texts: Sequence[str]) -> np.ndarray:
-        if isinstance(texts, str):
-            raise TypeError("A list of texts is needed, not one text.")
-        salt = hashlib.blake2b(self._fingerprint.encode("utf-8"), digest_size=32).digest()
-        keys = (hashlib.blake2b(text.encode("utf-8"), digest_size=KEY_BYTES, key=salt).digest() for text in texts)
-        return np.frombuffer(b"".join(keys), dtype=f"S{KEY_BYTES}")  # (N,)
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The distinct texts that have no vector yet, in their order.
 
-    def _find(self, texts: Sequence[str]) -> np.ndarray:
-        """Rows of texts, (N,) int64; -1 for a text without a vector."""
-        keys = self._key_array(texts)
-        if not len(self):
-            return np.full(len(keys), -1, np.int64)
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
-        rows = np.where(self._keys[places] == keys, self._order[places], -1)  # (N,)
-        if self._bad:
-            for text, row in zip(texts, rows, strict=True):
-                if int(row) in self._bad:
-                    file = self._files[np.searchsorted(self._starts, row, side="right") - 1]
-                    raise TeacherVectorsError(
-                        f"{file}: the vector of the text {_shorten(text)} is {self._bad[int(row)]}. "
-                        "Delete this file; its vectors are computed again."
-                    )
-        return rows
+        Raises:
+            TeacherVectorsError: a text has a vector that is not finite or zero.
+        """
+        distinct = list(dict.fromkeys(texts))
+        return [text for text, row in zip(distinct, self._find(distinct), strict=True) if row < 0]
 
-    def ensure(self, texts: Sequence[str], shard_size: int = 4096, progress: bool = True) -> "TeacherVectors":
+    def ensure(self, texts: Sequence[str], shard_size: int = SHARD_SIZE, progress: bool = True) -> "TeacherVectors":
         """Compute the vectors that are missing, and store them shard by shard. The teacher is unloaded afterwards.
+
+        With several ranks every rank must call it, with the same texts. Each encodes its share with its own teacher:
+        the missing texts are dealt out by length, so that all have equally much to do, and one rank says which are
+        missing, so that the shares fit together whatever another run writes meanwhile.
 
         Args:
             texts: any texts, in any order; equal ones are computed once.
             shard_size: vectors per file: what a killed run loses at most. A process keeps a file handle per shard, so
                 raise it beyond some million texts.
-            progress: show a bar with throughput and time left.
+            progress: show a bar with throughput and time left, on rank 0.
 
         Returns:
             The store itself.
 
         Raises:
-            TeacherVectorsError: a vector is not finite or zero, in the store or new; the message names the text.
+            TeacherVectorsError: a vector is not finite or zero, in the store or new; the message names the text. Or
+                this rank does not see what another one wrote.
         """
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}. It must be at least 1.")
+        with PatientRanks() as ranks:
+            self.refresh()
+            missing = ranks.decided_by_first(lambda: self.missing(texts))
+            if not missing:
+                return self.see(texts)
+            if self._teacher is None:
+                raise TeacherVectorsError(
+                    f"{self.folder}: no vectors of {len(missing)} texts, the first {shorten(missing[0])}. "
+                    "Open the store with the teacher itself to compute them."
+                )
+            distinct = len(set(texts))
+            done = distinct - len(missing)
+            logger.info("Teacher vectors: %d of %d are stored, %d to compute.", done, distinct, len(missing))
+            share = sorted(missing, key=len, reverse=True)[ranks.rank :: ranks.size]
+            shards = -(-len(share) // shard_size)
+            shown = progress and ranks.rank == 0
+            with tqdm(total=distinct, initial=done, desc="Teacher", unit=" texts", disable=not shown) as bar:
+                for number in range(
+                    shards
+                ):  # of like lengths each, so that the time left is told right from the start
+                    self._write_shard(share[number::shards], lambda count: _advance(bar, count * ranks.size))
+            self._teacher.unload()
+            ranks.wait()
+        return self.see(texts)
+
+    def see(self, texts: Sequence[str]) -> "TeacherVectors":
+        """Take in what other processes have written, and wait a moment for a network file system to show it.
+
+        Raises:
+            TeacherVectorsError: the vectors of some texts do not appear.
+        """
+        end = time.monotonic() + VISIBLE_SECONDS
         self.refresh()
-        found = self._find(texts)
-        distinct = len(set(texts))
-        missing = list(dict.fromkeys(text for text, row in zip(texts, found, strict=True) if row < 0))
-        if not missing:
-            return self
-        if self._teacher is None:
-            raise TeacherVectorsError(
-                f"{self.folder}: no vectors of {len(missing)} texts, the first {_shorten(missing[0])}. "
-                "Open the store with the teacher itself to compute them."
-            )
-        done = distinct - len(missing)
-        logger.info("Teacher vectors: %d of %d are stored, %d to compute.", done, distinct, len(missing))
-        with tqdm(total=distinct, initial=done, desc="Teacher", unit=" texts", disable=not progress) as bar:
-            for start in range(0, len(missing), shard_size):
-                self._write_shard(missing[start : start + shard_size], bar)
-        self._teacher.unload()
-        self.refresh()
+        while missing := self.missing(texts):
+            if time.monotonic() > end:
+                raise TeacherVectorsError(
+                    f"{self.folder}: the vectors of {len(missing)} texts that another process has written do not "
+                    f"appear here, the first {shorten(missing[0])}. Put the folder on a file system that all machines "
+                    "share, and give every process the same texts."
+                )
+            time.sleep(1)
+            self.refresh()
         return self
 
-    def _write_shard(self, texts: list[str], bar: tqdm) -> None:
+    def _write_shard(self, texts: list[str], advance: Callable[[int], object]) -> None:
         texts = sorted(texts, key=len, reverse=True)  # texts of a length together need little padding
         parts = []
         for start in range(0, len(texts), ENCODE_TEXTS):
-            part = texts[start : start + ENCODE_TEXTS]
-            parts.append(self._encode(part))
-            bar.update(len(part))
-        vectors = np.concatenate(parts)  # (N, D)
+            parts.append(self._encode(texts[start : start + ENCODE_TEXTS]))
+            advance(len(parts[-1]))
+        self.write(texts, np.concatenate(parts))
+
+    def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+        """Store the vectors of texts as one shard; `refresh` makes them known.
+
+        Args:
+            texts: N distinct texts.
+            vectors: (N, D), unit length.
+        """
         records = np.empty(len(texts), [("key", f"S{KEY_BYTES}"), ("vector", self.stored_dtype, vectors.shape[1:])])
         records["key"], records["vector"] = self._key_array(texts), vectors
         buffer = io.BytesIO()
@@ -255,53 +243,14 @@ class TeacherVectors:
             raise TeacherVectorsError(
                 f"The teacher gives vectors of length {vectors.shape[1]}, but {self.folder} has {self.dimension}."
             )
-        for row, fault in _faults(vectors).items():
+        for row, fault in find_faults(vectors).items():
             raise TeacherVectorsError(
-                f"The teacher's vector of the text {_shorten(texts[row])} is {fault}; {self.folder} stays without it. "
+                f"The teacher's vector of the text {shorten(texts[row])} is {fault}; {self.folder} stays without it. "
                 "Remove the text, or run the teacher in float32."
             )
         return vectors
 
-    def rows(self, texts: Sequence[str]) -> np.ndarray:
-        """Where the vectors of texts are.
 
-        Args:
-            texts: any texts of the store.
-
-        Returns:
-            Row numbers for `take`, (len(texts),) int64. They hold for this object, not for a later opening.
-
-        Raises:
-            TeacherVectorsError: a text has no vector, or one that is not finite or zero.
-        """
-        rows = self._find(texts)
-        if (rows < 0).any():
-            text = texts[int(np.flatnonzero(rows < 0)[0])]
-            raise TeacherVectorsError(f"{self.folder}: no vector of the text {_shorten(text)}. Call ensure first.")
-        return rows
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Read vectors.
-
-        Args:
-            rows: (N,) row numbers given by `rows`.
-
-        Returns:
-            (N, D) float32.
-
-        Raises:
-            IndexError: a row is out of range.
-        """
-        rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
-            raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked for, but {self.folder} has {len(self)}.")
-        shards = np.searchsorted(self._starts, rows, side="right") - 1  # (N,)
-        vectors = np.empty((len(rows), self.dimension or 0), np.float32)  # (N, D)
-        for shard in np.unique(shards):
-            here = shards == shard
-            vectors[here] = self._shards[shard]["vector"][rows[here] - self._starts[shard]]
-        return vectors
-
-    def vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of texts, (len(texts), D) float32: `rows` and `take` in one step."""
-        return self.take(self.rows(texts))
+def _advance(bar: tqdm, count: int) -> None:
+    """Move a bar on, not beyond its end: the other ranks' part is an estimate."""
+    bar.update(min(count, bar.total - bar.n))

@@ -1,51 +1,22 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """NV-Embed-v2 equals the published code, reads its names strictly, and pools what it should."""
 
-import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import make_tokenizer
+from tiny_teachers import make_nv_embed
+from transformers import LlamaTokenizer
 
-from trainers.teachers import NVEmbedModel, NVEmbedTeacher, SentenceTransformersTeacher, load_teacher
-
-CONFIG = {
-    "model_type": "nvembed",
-    "latent_attention_config": {
-        "num_latents_value": 5,
-        "num_cross_heads": 2,
-        "cross_dim_head": 8,
-        "hidden_dim": 16,
-        "latent_dim": 16,
-    },
-    "text_config": {
-        "model_type": "bidir_mistral",
-        "vocab_size": 300,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "max_position_embeddings": 512,
-    },
-}
+from trainers.teachers import NVEmbedModel, NVEmbedTeacher, SentenceTransformersTeacher, load_teacher, nv_embed_model
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A tiny NV-Embed-v2 with a tokenizer of one token per byte."""
-    torch.manual_seed(0)
-    model = NVEmbedModel(CONFIG)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    save_file(dict(model.named_parameters()), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    make_tokenizer([], bos=True).save_pretrained(tmp_path)
-    return tmp_path
+    return make_nv_embed(tmp_path)
 
 
 @pytest.mark.parametrize("case", ["passage", "query"])
@@ -111,6 +82,90 @@ def test_teacher_appends_the_end_and_masks_the_prompt(folder):
     assert inputs["pool_mask"][0].tolist() == [0] * 4 + [1] * 4 + [0]
     with pytest.raises(ValueError, match="leaves nothing"):
         NVEmbedTeacher(str(folder), prompt="Do: ", max_length=6).tokenize(["a"])
+
+
+@pytest.fixture
+def sentencepiece_folder(folder):
+    """The same with a tokenizer as Mistral has it: spaces are pieces of words, and one at the end stands alone."""
+    letters = sorted(set("Instruct:Do this.\nQuery") - {" "})
+    pieces = ["<unk>", "<s>", "</s>", "▁", *letters, "w", "▁w", "▁wh", "▁wha", "▁what", "a"]
+    merges = [("▁", "w"), ("▁w", "h"), ("▁wh", "a"), ("▁wha", "t")]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    LlamaTokenizer(vocab=vocabulary, merges=merges, add_bos_token=True).save_pretrained(folder)
+    return folder
+
+
+def test_prompt_is_left_out_of_the_pooling_to_its_last_token(sentencepiece_folder, caplog):
+    teacher = NVEmbedTeacher(str(sentencepiece_folder), prompt="Instruct: Do this.\nQuery: ", device="cpu")
+    assert not caplog.text
+    inputs = teacher.tokenize(["what", "what is"])
+
+    def pieces(row, mask):
+        return teacher.tokenizer.convert_ids_to_tokens(inputs["input_ids"][row][inputs[mask][row].bool()])
+
+    assert pieces(0, "attention_mask")[:3] == ["<s>", "▁", "I"] and pieces(0, "attention_mask")[-3] == ":"
+    assert pieces(0, "pool_mask") == ["▁what", "</s>"]
+    assert pieces(1, "pool_mask") == ["▁what", "▁", "i", "s", "</s>"]
+
+    states = {}
+    model = NVEmbedModel.from_pretrained(sentencepiece_folder)
+    model.latent_attention_model.register_forward_hook(lambda _, __, output: states.update(last=output))
+    with torch.no_grad():
+        model(inputs["input_ids"][:1], inputs["attention_mask"][:1])
+    end = int(inputs["attention_mask"][0].sum())
+    pooled = torch.nn.functional.normalize(states["last"][0, end - 2 : end].mean(0), dim=0)
+    np.testing.assert_allclose(teacher.encode(["what"])[0], pooled.numpy(), atol=1e-6)
+
+    teacher = NVEmbedTeacher(str(sentencepiece_folder), prompt="Instruct: Do this.\nQuery:")
+    inputs = teacher.tokenize(["what"])
+    assert pieces(0, "pool_mask")[0] == ":", "as the published code does without the last space"
+    assert "does not end in a space" in caplog.text
+
+
+def test_nobody_is_asked_to_run_the_published_code(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "n")
+    NVEmbedTeacher(str(folder), device="cpu").encode(["a"])
+    assert "auto_map" in (folder / "config.json").read_text() and not asked
+
+
+def test_eager_and_sdpa_attention_agree(folder):
+    inputs = NVEmbedTeacher(str(folder), prompt="Do: ").tokenize(["short", "a much longer text than the other"])
+    model = NVEmbedModel.from_pretrained(folder)
+    vectors = []
+    with torch.no_grad():
+        for implementation in ("sdpa", "eager"):
+            model.embedding_model.set_attn_implementation(implementation)
+            assert model.embedding_model.config._attn_implementation == implementation
+            vectors.append(model(**inputs).embeddings.numpy())
+            vectors.append(model(**{name: row[:1, :9] for name, row in inputs.items()}).embeddings.numpy())  # unpadded
+    np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-6)
+    np.testing.assert_allclose(vectors[1], vectors[3], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float16", 2e-3), ("bfloat16", 2e-2)])
+def test_half_precision_on_the_cpu(folder, dtype, tolerance):
+    texts = ["one", "a rather long text", "x"]
+    whole, half = (NVEmbedTeacher(str(folder), device="cpu", dtype=name).encode(texts) for name in ("float32", dtype))
+    assert 0 < np.abs(whole - half).max() < tolerance
+
+
+def test_loading_holds_no_second_copy(folder, monkeypatch):
+    """A stored weight is let go as soon as it has its final type."""
+    alive: list[int] = []
+
+    def watched(path, device):
+        seen = []
+        for name, tensor in read_weights(path, device):
+            seen.append(weakref.ref(tensor))
+            yield name, tensor
+            del tensor
+            alive.append(sum(reference() is not None for reference in seen))
+
+    read_weights = nv_embed_model.read_weights
+    monkeypatch.setattr(nv_embed_model, "read_weights", watched)
+    model = NVEmbedModel.from_pretrained(folder, torch.bfloat16)
+    assert len(alive) == len(list(model.parameters())) > 10 and max(alive) <= 1
 
 
 def test_teacher_vectors_do_not_depend_on_the_batch(folder):

@@ -1,0 +1,136 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Several ranks encode side by side: each text once, evenly dealt, and a killed rank loses its running shard at most.
+
+The ranks are forked from the test's process, which has imported everything: a round takes a fraction of a second.
+"""
+
+import multiprocessing
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+from tiny_teachers import FakeTeacher, expected
+
+from trainers.teachers import TeacherVectors, TeacherVectorsError
+from trainers.teachers import vector_store as module
+
+SHARD = 8
+TEXTS = [f"{number} {'word ' * (number * 7 % 31)}" for number in range(900)]
+
+
+def run_rank(rank: int, size: int, folder: Path, seconds: float, faults: dict, first_sees: int) -> None:
+    """One rank: encode, noting the texts in a file of its own; then check that it reads the vectors of all."""
+
+    def on_encode(texts):
+        time.sleep(seconds)
+        with open(folder / f"rank-{rank}.log", "a") as log:
+            log.writelines(f"{text}\n" for text in texts)
+
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size)
+    if rank > 0 and first_sees:  # this rank opens the store before the first rank sees shards of yet another run
+        store = TeacherVectors.open(folder / "cache", FakeTeacher(on_encode=on_encode))
+        dist.barrier()
+    elif first_sees:
+        dist.barrier()
+        TeacherVectors.open(folder / "cache", FakeTeacher()).write(TEXTS[:first_sees], expected(TEXTS[:first_sees]))
+        store = TeacherVectors.open(folder / "cache", FakeTeacher(on_encode=on_encode))
+    else:
+        store = TeacherVectors.open(folder / "cache", FakeTeacher(on_encode=on_encode, faults=faults))
+    store.ensure(TEXTS, shard_size=SHARD, progress=False)
+    np.testing.assert_array_equal(store.vectors(TEXTS), expected(TEXTS))
+    dist.destroy_process_group()
+
+
+def start_ranks(size: int, folder: Path, seconds: float = 0.0, faults: dict | None = None, first_sees: int = 0):
+    (folder / "meeting").unlink(missing_ok=True)
+    context = multiprocessing.get_context("fork")
+    ranks = [
+        context.Process(target=run_rank, args=(rank, size, folder, seconds, faults or {}, first_sees))
+        for rank in range(size)
+    ]
+    for process in ranks:
+        process.start()
+    return ranks
+
+
+def wait(ranks, seconds: float = 60) -> list[int]:
+    """Exit codes."""
+    end = time.monotonic() + seconds
+    for process in ranks:
+        process.join(max(0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in ranks]
+
+
+def encoded(folder: Path) -> list[list[str]]:
+    return [file.read_text().splitlines() for file in sorted(folder.glob("rank-*.log"))]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_share_the_work_evenly(tmp_path, size):
+    assert wait(start_ranks(size, tmp_path)) == [0] * size
+    shares = encoded(tmp_path)
+    assert len(shares) == size and sorted(sum(shares, [])) == sorted(TEXTS), "each text once"
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    letters = [sum(map(len, share)) for share in shares]
+    assert max(letters) - min(letters) <= max(map(len, TEXTS)), "as much to read, not only as many texts"
+    one = TeacherVectors.open(tmp_path / "one", FakeTeacher()).ensure(TEXTS, progress=False)
+    many = TeacherVectors.open(tmp_path / "cache", "fake")
+    np.testing.assert_array_equal(many.vectors(TEXTS), one.vectors(TEXTS))
+
+
+def test_shares_fit_together_although_ranks_see_different_shards(tmp_path):
+    """Had each rank dealt what it misses itself, texts would be left out or encoded twice."""
+    assert wait(start_ranks(2, tmp_path, first_sees=101)) == [0, 0]
+    assert sorted(sum(encoded(tmp_path), [])) == sorted(TEXTS[101:])
+
+
+def test_a_rank_that_fails_ends_the_others(tmp_path):
+    started = time.monotonic()
+    codes = wait(start_ranks(2, tmp_path, faults={max(TEXTS, key=len): np.nan}), seconds=30)
+    assert codes == [1, 1] and time.monotonic() - started < 25, "nobody waits for ever"
+
+
+def test_killed_again_and_again(tmp_path):
+    def stored() -> set[str]:
+        return {file.name for file in (tmp_path / "cache").glob("*/shard-*.npy")}
+
+    rng = random.Random(0)
+    known = stored()
+    progress, killed = [0], Counter()
+    for number, victims in enumerate([(0,), (1,), (0, 1)] * 2):
+        ranks = start_ranks(2, tmp_path, seconds=0.05)
+        end = time.monotonic() + 60
+        while number % 3 and stored() == known and time.monotonic() < end:  # but twice perhaps before anything is done
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3))
+        for victim in victims:
+            ranks[victim].kill()
+        time.sleep(rng.uniform(0, 0.05))
+        for process in ranks:
+            process.terminate()  # as torchrun ends the others
+        killed.update(wait(ranks))
+        assert known <= stored(), "what was stored stays"
+        known = stored()
+        progress.append(len(TeacherVectors.open(tmp_path / "cache", FakeTeacher())))  # no half-written file is read
+    assert killed[-signal.SIGKILL] == 8 and killed[0] == 0, "no run may have ended by itself"
+    assert progress == sorted(progress) and len(set(progress)) > 4 and progress[-1] < len(TEXTS)
+
+    assert wait(start_ranks(2, tmp_path)) == [0, 0]
+    shares = encoded(tmp_path)
+    assert set(sum(shares, [])) == set(TEXTS)
+    assert len(sum(shares, [])) - len(TEXTS) <= 6 * 2 * SHARD, "a kill costs each rank one shard at most"
+
+
+def test_a_rank_that_does_not_see_the_others_files_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "VISIBLE_SECONDS", 0.0)
+    store = TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS[:5], progress=False)
+    with pytest.raises(TeacherVectorsError, match="vectors of 2 texts .* do not appear here, the first '7 .* share"):
+        store.see([*TEXTS[:5], *TEXTS[7:9]])
