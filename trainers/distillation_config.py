@@ -4,6 +4,8 @@
 from dataclasses import dataclass, field
 
 from .embedding_config import EmbeddingTrainingConfig
+from .losses.blocks import check_temperature
+from .losses.similarity_distillation import DIRECTIONS
 
 
 @dataclass
@@ -16,6 +18,10 @@ class DistillationConfig(EmbeddingTrainingConfig):
             "help": "Temperature of the similarity distributions of teacher and student. Not given in the paper."
         },
     )
+    teacher_temperature: float | None = field(
+        default=None,
+        metadata={"help": "Temperature of the teacher's distributions. Default: the same as the student's."},
+    )
     include_self: bool = field(
         default=False,
         metadata={
@@ -27,7 +33,14 @@ class DistillationConfig(EmbeddingTrainingConfig):
         default="teacher_to_student",
         metadata={
             "help": "teacher_to_student: KL(teacher || student). student_to_teacher: KL(student || teacher), the order "
-            "of arguments in Eq. 2.",
-            "choices": ["teacher_to_student", "student_to_teacher"],
+            "of arguments in Eq. 2. symmetric: the mean of both.",
+            "choices": list(DIRECTIONS),
         },
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        # Before the teacher encodes a million texts, not after.
+        check_temperature(self.temperature)
+        if self.teacher_temperature is not None:
+            check_temperature(self.teacher_temperature, "teacher_temperature")

@@ -1,11 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2, Eq. 2)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
 
@@ -14,6 +16,8 @@ from .distillation_config import DistillationConfig
 from .distributed import gather_rows
 from .embedding_trainer import EmbeddingTrainer
 from .losses import SimilarityDistillationLoss
+
+logger = logging.get_logger(__name__)
 
 
 class TextDataset(Dataset):
@@ -76,10 +80,13 @@ class DistillationTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: DistillationConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
+        self._told_of_rounding = False
         self.loss = SimilarityDistillationLoss(
             temperature=args.temperature,
             include_self=args.include_self,
             direction=args.direction,
+            teacher_temperature=args.teacher_temperature,
+            states=self._states_dtype(),
             block_size=args.loss_block_size,
         )
 
@@ -88,3 +95,23 @@ class DistillationTrainer(EmbeddingTrainer):
         teacher = gather_rows(batch["teacher"])  # (N, D_teacher)
         loss = self.loss(student, teacher)
         return loss, {**self.loss.statistics, "effective_batch": torch.tensor(len(student))}
+
+    def _states_dtype(self) -> torch.dtype:
+        """The coarsest type in which the student's states are computed."""
+        mixed = torch.float16 if self.args.fp16 else torch.bfloat16 if self.args.bf16 else torch.float32
+        dtypes = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
+        return max(dtypes | {mixed}, key=lambda dtype: torch.finfo(dtype).eps)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and say once when the loss is so small that rounding is all there is to see in it."""
+        super().log(logs, start_time)
+        seen = not logs.get("loss", math.inf) < logs.get("resolution", -math.inf)
+        if seen or self._told_of_rounding or not self.is_world_process_zero():
+            return
+        self._told_of_rounding = True
+        advice = "leave out the diagonal (include_self: false) or " if self.args.include_self else ""
+        logger.warning(
+            f"the distillation loss is {logs['loss']:.1e}; below {logs['resolution']:.1e} nothing but rounding is seen in "
+            f"it, and it cannot tell whether the student learns. To see a difference, {advice}raise the temperature "
+            f"({self.args.temperature}). (Said once.)"
+        )
