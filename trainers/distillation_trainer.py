@@ -12,6 +12,7 @@ from transformers.utils import logging
 from modeling_unime import UniMEProcessor
 
 from .chunks import make_chunks
+from .data.tokens import TokenizedTexts
 from .distillation_config import DistillationConfig
 from .distributed import gather_rows
 from .embedding_trainer import EmbeddingTrainer
@@ -21,47 +22,41 @@ logger = logging.get_logger(__name__)
 
 
 class TextDataset(Dataset):
-    """Texts, each with the row of its vector among the teacher's.
+    """Token ids of texts, each with the row of its vector among the teacher's.
 
     Args:
-        texts: N texts.
+        tokens: the ids of N texts.
         teacher_rows: (N,) row of each text's vector, for `teacher_vectors.take` (default: 0 .. N-1).
     """
 
-    def __init__(self, texts: Sequence[str], teacher_rows: Sequence[int] | None = None):
-        self.texts = texts
-        self.teacher_rows = range(len(texts)) if teacher_rows is None else teacher_rows
+    def __init__(self, tokens: TokenizedTexts, teacher_rows: Sequence[int] | None = None):
+        self.tokens = tokens
+        self.teacher_rows = range(len(tokens)) if teacher_rows is None else teacher_rows
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.tokens)
 
-    def __getitem__(self, index: int) -> tuple[int, str]:
-        return int(self.teacher_rows[index]), self.texts[index]
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        return int(self.teacher_rows[index]), self.tokens[index]
 
 
 class DistillationCollator:
-    """Texts to model inputs in chunks, with the teacher's vectors in the same order.
+    """Token ids to model inputs in chunks, with the teacher's vectors in the same order.
 
     Args:
-        processor: makes the model inputs, with the paper's "Summary above sentence in one word:" prompt.
+        processor: pads.
         teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
         chunk_size: texts per chunk.
-        max_length: tokens a text may have, prompt included (default: the processor's).
     """
 
-    def __init__(self, processor: UniMEProcessor, teacher_vectors, chunk_size: int, max_length: int | None = None):
+    def __init__(self, processor: UniMEProcessor, teacher_vectors, chunk_size: int):
         self.processor = processor
         self.teacher_vectors = teacher_vectors
         self.chunk_size = chunk_size
-        self.max_length = max_length
 
-    def __call__(self, items: list[tuple[int, str]]) -> dict:
+    def __call__(self, items: list[tuple[int, np.ndarray]]) -> dict:
         items = sorted(items, key=lambda item: (len(item[1]), item[0]))  # neighbours in length share padding
-        chunks = make_chunks(
-            items,
-            self.chunk_size,
-            lambda part: self.processor(text=[text for _, text in part], max_length=self.max_length),
-        )
+        chunks = make_chunks([ids for _, ids in items], self.chunk_size, self.processor.pad)
         teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (n, D_teacher)
         return {"chunks": chunks, "teacher": teacher}
 

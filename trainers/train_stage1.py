@@ -14,6 +14,7 @@ from evaluation.command_line import parse_dataclasses
 
 from .data.bad_rows import BadRows
 from .data.texts import DEFAULT_COLUMNS, load_texts
+from .data.tokens import TokenizedTexts
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
@@ -84,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     if is_main and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    trained, processor = load_for_training(model_arguments, config)  # before the teacher: a bad model shows at once
+    # Before the teacher: a bad model, or a text that cannot be tokenised, shows at once.
+    trained, processor = load_for_training(model_arguments, config)
+    tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=is_main)
 
     teacher = load_teacher(
         arguments.teacher,
@@ -102,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     trainer = DistillationTrainer(
         model=trained,
         args=config,
-        train_dataset=TextDataset(texts, vectors.rows(texts)),
-        data_collator=DistillationCollator(processor, vectors, config.chunk_size, config.max_length),
+        train_dataset=TextDataset(tokens, vectors.rows(texts)),
+        data_collator=DistillationCollator(processor, vectors, config.chunk_size),
     )
     train_and_save(
         trainer,

@@ -16,6 +16,7 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 
 import trainers.train_stage1
 import trainers.train_stage2
+from modeling_unime import UniMEProcessor
 from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.run import check_sharding
 
@@ -69,6 +70,14 @@ def test_gradient_accumulation_averages(backbones, folder):
     assert [entry["effective_batch"] for entry in entries] == [8, 8], "accumulation does not enlarge the matrix"
     plain = build("stage1", str(backbones["llava_next"]), folder, 8, 0, 2, gradient_accumulation_steps=2)
     assert_same_history(entries, history_of(plain))
+
+
+def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
+    trainer = build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3, dataloader_num_workers=2)
+    monkeypatch.setattr(UniMEProcessor, "_tokenize", None)  # any use of the tokenizer is an error from here on
+    entries = history_of(trainer)
+    monkeypatch.undo()
+    assert_same_history(history_of(build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3)), entries)
 
 
 @pytest.mark.parametrize("stage, engine", [("stage1", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")])

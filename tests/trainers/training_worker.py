@@ -14,6 +14,7 @@ from tiny_models import write_pairs
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.data.mmeb import load_mmeb_train
+from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from trainers.hard_negative_config import HardNegativeConfig
@@ -59,9 +60,9 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
     model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
     if stage == "stage1":
         config = DistillationConfig(**common)
-        texts = make_texts(64)
+        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
         collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size)
-        return DistillationTrainer(model=model, args=config, train_dataset=TextDataset(texts), data_collator=collator)
+        return DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
     collator = PairCollator(processor, dataset, config.chunk_size)
