@@ -1,16 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3, Eq. 4)."""
 
-import torch
 from transformers import TrainerCallback
 
 from modeling_unime import UniMEProcessor
 from modeling_unime.example import Example
 
-from .chunks import make_chunks
+from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
 from .data.pairs import Pair, PairDataset
-from .distributed import gather_rows
-from .embedding_trainer import EmbeddingTrainer
 from .hard_negative_config import HardNegativeConfig
 from .losses import HardNegativeInfoNCELoss, InfoNCELoss
 
@@ -41,31 +38,20 @@ class PairCollator:
         self.max_length = max_length
 
     def __call__(self, pairs: list[Pair]) -> dict:
-        """Batch with `chunks` of U distinct inputs, and where each query, positive and negative stands among them."""
-        queries = [(pair, pair.query) for pair in pairs]
-        positives = [(pair, pair.positive) for pair in pairs]
-        negatives = [(pair, example) for pair in pairs for example in pair.negatives] if self.use_row_negatives else []
-        groups = [pair.group for pair in pairs]
-        if self.use_row_negatives:
-            groups += [group for pair in pairs for group in pair.negative_groups]
-
-        owners: dict[tuple, tuple[Pair, Example]] = {}
-        for pair, example in queries + positives + negatives:
-            owners.setdefault((pair.store, example), (pair, example))
-        ordered = sorted(owners.items(), key=lambda item: _cost(item[1][1]))
-        position = {key: index for index, (key, _) in enumerate(ordered)}
-
-        def positions(entries: list[tuple[Pair, Example]]) -> torch.Tensor:
-            return torch.tensor([position[pair.store, example] for pair, example in entries], dtype=torch.long)
-
-        return {
-            "chunks": make_chunks([owner for _, owner in ordered], self.chunk_size, self._process),
-            "query_positions": positions(queries),  # (n,)
-            "positive_positions": positions(positives),  # (n,)
-            "negative_positions": positions(negatives),  # (e,)
-            "positive_groups": torch.tensor(groups[: len(pairs)], dtype=torch.long),  # (n,)
-            "negative_groups": torch.tensor(groups[len(pairs) :], dtype=torch.long),  # (e,)
-        }
+        """See `contrastive_batch`."""
+        negatives = [(pair, example) for pair in pairs for example in pair.negatives]
+        negative_groups = [group for pair in pairs for group in pair.negative_groups]
+        return contrastive_batch(
+            [(pair, pair.query) for pair in pairs],
+            [(pair, pair.positive) for pair in pairs],
+            negatives if self.use_row_negatives else [],
+            [pair.group for pair in pairs],
+            negative_groups if self.use_row_negatives else [],
+            key=_identity,
+            cost=_cost,
+            process=self._process,
+            chunk_size=self.chunk_size,
+        )
 
     def _process(self, part: list[tuple[Pair, Example]]) -> dict:
         return self.processor(
@@ -76,8 +62,15 @@ class PairCollator:
         )
 
 
-def _cost(example: Example) -> tuple[bool, int]:
+def _identity(owner: tuple[Pair, Example]) -> tuple[int, Example]:
+    """Paths of images mean the same in one store only."""
+    pair, example = owner
+    return pair.store, example
+
+
+def _cost(owner: tuple[Pair, Example]) -> tuple[bool, int]:
     """Inputs of like cost stand together, so that a chunk holds little padding."""
+    _, example = owner
     return example.image is not None, len(example.text or "")
 
 
@@ -94,11 +87,10 @@ class EpochOfPairs(TrainerCallback):
         self.dataset.set_epoch(int(state.epoch))
 
 
-class HardNegativeTrainer(EmbeddingTrainer):
+class HardNegativeTrainer(ContrastiveTrainer):
     """Contrastive training on query-candidate pairs.
 
-    Candidates of a query are the positives and row negatives of the whole batch of all ranks. Candidates identical in
-    content to the query's positive are never its negatives.
+    Candidates of a query are the positives and row negatives of the whole batch of all ranks.
 
     Args:
         args: a [`HardNegativeConfig`].
@@ -119,15 +111,3 @@ class HardNegativeTrainer(EmbeddingTrainer):
                 short_rows=args.short_rows,
                 block_size=args.loss_block_size,
             )
-
-    def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        queries = gather_rows(embeddings[batch["query_positions"]])  # (N, D)
-        positives = gather_rows(embeddings[batch["positive_positions"]])  # (N, D)
-        negatives = gather_rows(embeddings[batch["negative_positions"]])  # (E, D)
-        groups = torch.cat([gather_rows(batch["positive_groups"]), gather_rows(batch["negative_groups"])])  # (N + E,)
-        loss = self.loss(queries, torch.cat([positives, negatives]), group_ids=groups)
-        return loss, {
-            **self.loss.statistics,
-            "effective_batch": torch.tensor(len(queries)),
-            "candidates": torch.tensor(len(groups)),
-        }

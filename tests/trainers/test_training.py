@@ -46,7 +46,7 @@ def assert_same_history(first: list[dict], second: list[dict], tolerance: float 
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["stage1", "e5v", "stage2"])
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
 def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
     plain = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4))
@@ -80,7 +80,9 @@ def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbone
     assert_same_history(history_of(build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3)), entries)
 
 
-@pytest.mark.parametrize("stage, engine", [("stage1", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")])
+@pytest.mark.parametrize(
+    "stage, engine", [("stage1", "ddp"), ("e5v", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")]
+)
 def test_two_ranks_equal_one_process(stage, engine, backbones, folder):
     """Chunks differ in number between the ranks of stage 2, which every engine must bear."""
     root = Path(__file__).resolve().parents[2]

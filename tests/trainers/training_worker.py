@@ -20,6 +20,7 @@ from trainers.distillation_trainer import DistillationCollator, DistillationTrai
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
 from trainers.lora import prepare_for_training
+from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
 
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large".split()
 
@@ -63,6 +64,13 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
         dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
         collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_size)
         return DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    if stage == "e5v":
+        config = DistillationConfig(loss_type="contrastive", **common)
+        # Positives that several rows share, also across ranks, and rows without a hard negative.
+        rows = np.array([[row, 40 + row % 10, 50 + row % 14 if row % 3 else -1] for row in range(40)])
+        dataset = TripletDataset(TokenizedTexts.of(processor, make_texts(64)), rows)
+        collator = TripletCollator(processor, config.chunk_size)
+        return TripletTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
     collator = PairCollator(processor, dataset, config.chunk_size)
