@@ -168,6 +168,19 @@ def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, fo
         trainers.train_stage2.main([*arguments, "--learning_rate", "0.5"])
 
 
+def test_bidirectional_attention_is_trained_and_saved(tmp_path, folder, backbones):
+    losses = {}
+    for attention in ("causal", "bidirectional"):
+        arguments = stage_command("stage2", backbones["llava_next"], folder, tmp_path / attention)
+        trainers.train_stage2.main([*arguments, "--attention", attention])
+        assert json.loads((tmp_path / attention / "config.json").read_text())["attention"] == attention
+        losses[attention] = json.loads((tmp_path / attention / "training_record.json").read_text())["final_loss"]
+    assert losses["causal"] != losses["bidirectional"]
+    arguments = stage_command("stage2", tmp_path / "bidirectional", folder, tmp_path / "next")
+    with pytest.raises(ValueError, match="keeps it; leave attention='causal' out"):
+        trainers.train_stage2.main([*arguments, "--attention", "causal"])
+
+
 def test_half_written_checkpoint_is_not_used(tmp_path):
     for step, state in ((4, '{"global_step": 4}'), (8, '{"global_st')):
         checkpoint = tmp_path / f"checkpoint-{step}"
