@@ -34,6 +34,7 @@ from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
 from trainers.data.texts import load_texts
+from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from trainers.lora import prepare_for_training
@@ -85,8 +86,9 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
         disable_tqdm=True,
     )
     model = prepare_for_training(UniMEModel.from_backbone(str(folder)), rank=0)
-    dataset = TextDataset(corpus.texts, corpus.vectors.rows(corpus.texts))
-    collator = DistillationCollator(UniMEProcessor.from_backbone(str(folder)), corpus.vectors, config.chunk_limits)
+    processor = UniMEProcessor.from_backbone(str(folder))
+    dataset = TextDataset(TokenizedTexts.of(processor, corpus.texts), corpus.vectors.rows(corpus.texts))
+    collator = DistillationCollator(processor, corpus.vectors, config.chunk_limits)
     trainer = DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
     trainer.current_gradient_accumulation_steps = 1
     optimizer = adamw(model.parameters())

@@ -203,22 +203,27 @@ class UniMEModel(PreTrainedModel):
         return output if return_dict is None or return_dict else output.to_tuple()
 
     @classmethod
-    def from_backbone(cls, path_or_repo: str, attention: str = "causal", **kwargs) -> "UniMEModel":
+    def from_backbone(cls, path_or_repo: str, attention: str | None = None, **kwargs) -> "UniMEModel":
         """Make a UniME model from a multimodal LLM; its LM head is dropped.
 
         Args:
             path_or_repo: folder or Hub id of a checkpoint of a supported family.
-            attention: "causal" or "bidirectional", see [`UniMEConfig`]; a UniME folder keeps its own.
+            attention: "causal" or "bidirectional", see [`UniMEConfig`] (default: causal, or what a UniME folder has).
             kwargs: passed to `AutoModel.from_pretrained`: `dtype` (default: as stored), `attn_implementation`,
                 `device_map`, `revision`, ...
 
         Raises:
-            ValueError: for a family that is not supported.
+            ValueError: for a family that is not supported, or a UniME folder of the other attention.
             WeightsMismatchError: when a weight is missing or unexpected.
         """
         hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
         backbone_config = AutoConfig.from_pretrained(path_or_repo, **hub)
         if backbone_config.model_type == cls.config_class.model_type:
+            if attention not in (None, backbone_config.attention):
+                raise ValueError(
+                    f"{path_or_repo} was made with {backbone_config.attention} attention and keeps it; leave "
+                    f"attention={attention!r} out, or begin from the multimodal LLM"
+                )
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(backbone_config.model_type)
         with _no_loading_report():
@@ -229,7 +234,7 @@ class UniMEModel(PreTrainedModel):
         info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not dropped.search(key)]
         check_loading(path_or_repo, info)
         with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
-            model = cls(UniMEConfig(backbone=backbone.config, attention=attention))
+            model = cls(UniMEConfig(backbone=backbone.config, attention=attention or "causal"))
         model.model = backbone
         model._set_attention()
         model.config.dtype = backbone.dtype

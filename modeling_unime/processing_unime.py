@@ -189,21 +189,55 @@ class UniMEProcessor(ProcessorMixin):
             ValueError: names the row when it is empty or does not fit `max_length`, or when lengths disagree.
         """
         texts, pictures, instructions = self._align(text, images, instruction)
-        rows = [
-            self._build_prompt(*example, row)
-            for row, example in enumerate(zip(texts, pictures, instructions, strict=True))
-        ]
+        rows = self._build_prompts(texts, pictures, instructions)
         image_inputs, image_counts = self._process_images([picture for row in pictures for picture in row])
         counts = iter(image_counts)
         row_counts = [[next(counts) for _ in row] for row in pictures]
 
-        limit = max_length or self.max_length or self.tokenizer.model_max_length
-        token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
-        for row, (ids, row_count) in enumerate(zip(token_ids, row_counts, strict=True)):
-            excess = len(ids) + sum(row_count) - len(row_count) - limit
-            if excess > 0:
-                ids = self._shorten(rows[row], excess, limit, row)
-            token_ids[row] = self._expand(ids, row_count)
+        token_ids = self._encode(rows, row_counts, max_length)
+        padded = self.pad(token_ids, padding_side, pad_to_multiple_of, return_tensors)
+        return BatchFeature({**padded, **image_inputs}, tensor_type=return_tensors)
+
+    def token_ids(
+        self,
+        text: str | Sequence[str],
+        instruction: str | Sequence[str | None] | None = None,
+        max_length: int | None = None,
+    ) -> list[list[int]]:
+        """Token ids of texts without padding: those of `__call__`, for who tokenises once and pads often.
+
+        Args:
+            text: B texts.
+            instruction: see `__call__`.
+            max_length: see `__call__`.
+
+        Returns:
+            B lists of ids, prompt included, for `pad`.
+
+        Raises:
+            ValueError: see `__call__`.
+        """
+        rows = self._build_prompts(*self._align(text, None, instruction))
+        return self._encode(rows, [[]] * len(rows), max_length)
+
+    def pad(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Rows of token ids to model inputs.
+
+        Args:
+            token_ids: B rows of ids, from `token_ids`.
+            padding_side: see `__call__`.
+            pad_to_multiple_of: see `__call__`.
+            return_tensors: "pt".
+
+        Returns:
+            `input_ids` and `attention_mask` (B, L).
+        """
         padded = self.tokenizer.pad(
             {"input_ids": token_ids},
             padding_side=padding_side,
@@ -211,7 +245,7 @@ class UniMEProcessor(ProcessorMixin):
             return_attention_mask=True,
             return_tensors=return_tensors,
         )
-        return BatchFeature({**padded, **image_inputs}, tensor_type=return_tensors)
+        return BatchFeature(dict(padded))
 
     def apply_chat_template(self, conversation, chat_template=None, tokenize: bool = False, **kwargs):
         """Chat messages to model inputs, through the same prompts as `__call__`.
@@ -235,7 +269,7 @@ class UniMEProcessor(ProcessorMixin):
         examples = [_read_conversation(messages) for messages in (conversation if batched else [conversation])]
         texts, pictures, instructions = (list(column) for column in zip(*examples, strict=True))
         if not tokenize:
-            prompts = [self._build_prompt(*example, row)[0] for row, example in enumerate(examples)]
+            prompts = [prompt for prompt, _, _ in self._build_prompts(texts, pictures, instructions)]
             return prompts if batched else prompts[0]
         nested = kwargs.get("processor_kwargs") or {}
         options = {**nested.get("text_kwargs", {}), **nested.get("common_kwargs", {})}
@@ -261,6 +295,11 @@ class UniMEProcessor(ProcessorMixin):
         texts = [None] * size if text is None else [value or None for value in text]
         pictures = [[]] * size if images is None else [_as_list(value) for value in images]
         return texts, pictures, instructions
+
+    def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[tuple[str, int, int]]:
+        """`_build_prompt` of every example of a batch."""
+        examples = zip(texts, pictures, instructions, strict=True)
+        return [self._build_prompt(*example, row) for row, example in enumerate(examples)]
 
     def _build_prompt(self, text: str | None, images: list, instruction: str | None, row: int) -> tuple[str, int, int]:
         """The prompt of one example, and where the user's text begins and ends in it (in characters)."""
@@ -311,6 +350,19 @@ class UniMEProcessor(ProcessorMixin):
         if key not in self._image_tokens:
             _, (self._image_tokens[key],) = self._process_images([Image.new("RGB", key)])
         return self._image_tokens[key]
+
+    def _encode(
+        self, rows: list[tuple[str, int, int]], row_counts: list[list[int]], max_length: int | None
+    ) -> list[list[int]]:
+        """Token ids of built prompts, cut to length, with as many placeholders as their images have tokens."""
+        limit = max_length or self.max_length or self.tokenizer.model_max_length
+        token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
+        for row, (ids, row_count) in enumerate(zip(token_ids, row_counts, strict=True)):
+            excess = len(ids) + sum(row_count) - len(row_count) - limit
+            if excess > 0:
+                ids = self._shorten(rows[row], excess, limit, row)
+            token_ids[row] = self._expand(ids, row_count)
+        return token_ids
 
     def _tokenize(self, prompts: list[str], with_spans: bool = False) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Token ids of prompts, one placeholder for an image, and where each token stands in the prompt."""

@@ -1,20 +1,38 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Options of stage 1, textual discriminative knowledge distillation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from .embedding_config import EmbeddingTrainingConfig
+from .losses.blocks import check_temperature
+from .losses.similarity_distillation import DIRECTIONS
+
+LOSS_TYPES = ("distillation", "contrastive")
+DISTILLATION_ONLY = ("teacher_temperature", "include_self", "direction")
 
 
 @dataclass
 class DistillationConfig(EmbeddingTrainingConfig):
-    """Options of [`DistillationTrainer`] (UniME, arXiv 2504.17432, section 3.2 and Eq. 2)."""
+    """Options of [`DistillationTrainer`] (UniME, arXiv 2504.17432, section 3.2 and Eq. 2), or of its baseline."""
 
+    loss_type: str = field(
+        default="distillation",
+        metadata={
+            "help": "distillation: UniME's stage 1. contrastive: InfoNCE on text triplets without a teacher, the E5-V "
+            "recipe; per_device_train_batch_size then counts triplets.",
+            "choices": list(LOSS_TYPES),
+        },
+    )
     temperature: float = field(
         default=0.05,
         metadata={
-            "help": "Temperature of the similarity distributions of teacher and student. Not given in the paper."
+            "help": "Temperature of the similarity distributions of teacher and student (not given in the paper), or of "
+            "the similarities with loss_type contrastive (E5-V: 0.05)."
         },
+    )
+    teacher_temperature: float | None = field(
+        default=None,
+        metadata={"help": "Temperature of the teacher's distributions. Default: the same as the student's."},
     )
     include_self: bool = field(
         default=False,
@@ -27,7 +45,21 @@ class DistillationConfig(EmbeddingTrainingConfig):
         default="teacher_to_student",
         metadata={
             "help": "teacher_to_student: KL(teacher || student). student_to_teacher: KL(student || teacher), the order "
-            "of arguments in Eq. 2.",
-            "choices": ["teacher_to_student", "student_to_teacher"],
+            "of arguments in Eq. 2. symmetric: the mean of both.",
+            "choices": list(DIRECTIONS),
         },
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        # Before the teacher encodes a million texts, not after.
+        check_temperature(self.temperature)
+        if self.teacher_temperature is not None:
+            check_temperature(self.teacher_temperature, "teacher_temperature")
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(f"loss_type must be one of {LOSS_TYPES}, got {self.loss_type!r}")
+        if self.loss_type == "contrastive":
+            defaults = {entry.name: entry.default for entry in fields(DistillationConfig)}
+            for name in DISTILLATION_ONLY:
+                if getattr(self, name) != defaults[name]:
+                    raise ValueError(f"{name} is an option of loss_type distillation; leave it out with contrastive")

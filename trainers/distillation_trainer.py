@@ -1,83 +1,68 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2, Eq. 2)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
 
-from .chunks import ChunkLimits, cut_chunks
+from .chunks import ChunkLimits
+from .data.tokens import TokenizedTexts
 from .distillation_config import DistillationConfig
 from .embedding_trainer import EmbeddingTrainer
 from .losses import SimilarityDistillationLoss
-from .shares import places_after_gathering, share_of
+from .shares import WHOLE_BATCH, Share, chunks_of_share
+
+logger = logging.get_logger(__name__)
 
 
 class TextDataset(Dataset):
-    """Texts, each with the row of its vector among the teacher's.
+    """Token ids of texts, each with the row of its vector among the teacher's.
 
     Args:
-        texts: N texts.
+        tokens: the ids of N texts.
         teacher_rows: (N,) row of each text's vector, for `teacher_vectors.take` (default: 0 .. N-1).
     """
 
-    def __init__(self, texts: Sequence[str], teacher_rows: Sequence[int] | None = None):
-        self.texts = texts
-        self.teacher_rows = range(len(texts)) if teacher_rows is None else teacher_rows
+    def __init__(self, tokens: TokenizedTexts, teacher_rows: Sequence[int] | None = None):
+        self.tokens = tokens
+        self.teacher_rows = range(len(tokens)) if teacher_rows is None else teacher_rows
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.tokens)
 
-    def __getitem__(self, index: int) -> tuple[int, str]:
-        return int(self.teacher_rows[index]), self.texts[index]
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        return int(self.teacher_rows[index]), self.tokens[index]
 
 
 class DistillationCollator:
-    """Texts to model inputs in chunks, with the teacher's vectors in the same order.
+    """Token ids of a global batch to model inputs in chunks, with the teacher's vectors in the same order.
 
     Args:
-        processor: makes the model inputs, with the paper's "Summary above sentence in one word:" prompt.
+        processor: pads.
         teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
         limits: how large a chunk may be.
-        max_length: tokens a text may have, prompt included (default: the processor's).
-        rank: which share of the texts to make (default 0).
-        world_size: number of shares (default 1).
+        share: which of the texts this rank embeds (default: all).
     """
 
-    def __init__(
-        self,
-        processor: UniMEProcessor,
-        teacher_vectors,
-        limits: ChunkLimits,
-        max_length: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
+    def __init__(self, processor: UniMEProcessor, teacher_vectors, limits: ChunkLimits, share: Share = WHOLE_BATCH):
         self.processor = processor
         self.teacher_vectors = teacher_vectors
         self.limits = limits
-        self.max_length = max_length
-        self.rank = rank
-        self.world_size = world_size
+        self.share = share
 
-    def __call__(self, items: list[tuple[int, str]]) -> dict:
-        items = sorted(items, key=lambda item: (len(item[1]), item[0]))  # neighbours in length share padding
-        own = [text for _, text in share_of(items, self.rank, self.world_size)]
-        lengths = [len(self.processor.tokenizer(text)["input_ids"]) for text in own]
-        chunks = list(cut_chunks(lengths, self.limits))
+    def __call__(self, items: list[tuple[int, np.ndarray]]) -> dict:
+        items = sorted(items, key=lambda item: (len(item[1]), item[0]))
         teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (N, D_teacher)
-        return {
-            "chunks": [
-                dict(self.processor(text=[own[index] for index in chunk], max_length=self.max_length))
-                for chunk in chunks
-            ],
-            "own_places": torch.argsort(torch.tensor([index for chunk in chunks for index in chunk])),  # (n,)
-            "places": places_after_gathering(len(items), self.world_size),  # (N,)
-            "teacher": teacher,
-        }
+        chunks = chunks_of_share(
+            items, self.share, self.limits, prepare=lambda item: item[1], length=len, process=self.processor.pad
+        )
+        return {**chunks, "teacher": teacher}
 
 
 class DistillationTrainer(EmbeddingTrainer):
@@ -94,13 +79,36 @@ class DistillationTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: DistillationConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
+        self._told_of_rounding = False
         self.loss = SimilarityDistillationLoss(
             temperature=args.temperature,
             include_self=args.include_self,
             direction=args.direction,
+            teacher_temperature=args.teacher_temperature,
+            states=self._states_dtype(),
             block_size=args.loss_block_size,
         )
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = self.loss(embeddings, batch["teacher"])
         return loss, {**self.loss.statistics, "effective_batch": torch.tensor(len(embeddings))}
+
+    def _states_dtype(self) -> torch.dtype:
+        """The coarsest type in which the student's states are computed."""
+        mixed = torch.float16 if self.args.fp16 else torch.bfloat16 if self.args.bf16 else torch.float32
+        dtypes = {parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point()}
+        return max(dtypes | {mixed}, key=lambda dtype: torch.finfo(dtype).eps)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and say once when the loss is so small that rounding is all there is to see in it."""
+        super().log(logs, start_time)
+        seen = not logs.get("loss", math.inf) < logs.get("resolution", -math.inf)
+        if seen or self._told_of_rounding or not self.is_world_process_zero():
+            return
+        self._told_of_rounding = True
+        advice = "leave out the diagonal (include_self: false) or " if self.args.include_self else ""
+        logger.warning(
+            f"the distillation loss is {logs['loss']:.1e}; below {logs['resolution']:.1e} nothing but rounding is seen in "
+            f"it, and it cannot tell whether the student learns. To see a difference, {advice}raise the temperature "
+            f"({self.args.temperature}). (Said once.)"
+        )

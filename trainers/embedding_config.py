@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from .chunks import ChunkLimits
+from .shares import Share
 
 
 @dataclass
@@ -72,6 +73,11 @@ class EmbeddingTrainingConfig(TrainingArguments):
         if self.gradient_cache_chunk_tokens:
             return ChunkLimits(self.gradient_cache_chunk_size or None, self.gradient_cache_chunk_tokens)
         return ChunkLimits(self.gradient_cache_chunk_size or self.length_bucket_size)
+
+    @property
+    def share(self) -> Share:
+        """Which part of each global batch this process embeds."""
+        return Share(self.process_index, self.world_size)
 
     def __post_init__(self):
         super().__post_init__()

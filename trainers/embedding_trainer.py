@@ -52,10 +52,11 @@ class EmbeddingTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.data_collator.world_size != world_size():
+        if self.data_collator.share != self.args.share:
             raise ValueError(
-                f"the collator makes shares for {self.data_collator.world_size} process(es), but {world_size()} run; "
-                "give it rank=args.process_index and world_size=args.world_size"
+                f"the collator makes the share of process {self.data_collator.share.rank} of "
+                f"{self.data_collator.share.world_size}, but this is {self.args.share.rank} of "
+                f"{self.args.share.world_size}; give it share=args.share"
             )
         self.model_accepts_loss_kwargs = False
         self.batch_sampler: GlobalBatchSampler | None = None

@@ -18,6 +18,11 @@ from modeling_unime import UniMEModel
 from .run import OPTIONS_FILE, RECORD_FILE
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_card.md"
+HOW = {  # by the record's stage
+    "stage1": "textual discriminative knowledge distillation (stage 1)",
+    "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
+    "stage2": "hard negative enhanced instruction tuning (stage 2)",
+}
 LEFT_BEHIND = {OPTIONS_FILE, RECORD_FILE, "training_args.bin", "bad_rows.json"}
 
 
@@ -53,7 +58,9 @@ def describe_training(record: dict | None, options: dict) -> str:
     ]
     for name in ("hardware", "versions"):
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in record[name].items()))
-    names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "teacher", "learning_rate")
+    if "teacher" in record:
+        lines.append(f"- teacher: {record['teacher']}")
+    names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate")
     names += ("per_device_train_batch_size", "lora_rank")
     lines += [f"- {name}: {options[name]}" for name in names if name in options]
     return "\n".join(lines)
@@ -88,9 +95,7 @@ def export(arguments: ExportArguments) -> Path:
         "base_model": arguments.base_model or model.config.family,
         "license": arguments.license,
         "dimension": str(model.config.hidden_size),
-        "how": {"stage1": "textual discriminative knowledge distillation (stage 1)"}.get(
-            record["stage"] if record else "", "hard negative enhanced instruction tuning (stage 2)"
-        ),
+        "how": HOW.get(record["stage"] if record else "", HOW["stage2"]),
         "training": describe_training(record, read.get(OPTIONS_FILE, {})),
         "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
         "limits": arguments.limits,

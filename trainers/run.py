@@ -41,6 +41,14 @@ class ModelArguments:
     attn_implementation: str | None = field(
         default=None, metadata={"help": "eager, sdpa, flash_attention_2, ... Default: the library's choice."}
     )
+    attention: str | None = field(
+        default=None,
+        metadata={
+            "help": "What a token of the LLM sees: those before it (causal) or all (bidirectional, as LLM2Vec, arXiv "
+            "2404.05961). Default: causal, or what a UniME model was made with, which cannot be changed.",
+            "choices": ["causal", "bidirectional"],
+        },
+    )
     image_resolution: int | None = field(
         default=None,
         metadata={
@@ -123,7 +131,7 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     processor = UniMEProcessor.from_backbone(arguments.model)
     if arguments.image_resolution is not None:
         processor.image_resolution = arguments.image_resolution
-    model = UniMEModel.from_backbone(arguments.model, dtype=arguments.dtype, **options)
+    model = UniMEModel.from_backbone(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
     torch.manual_seed(config.seed)  # LoRA starts from random numbers
     trained = prepare_for_training(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
     count = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)

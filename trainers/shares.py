@@ -1,39 +1,86 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""How the distinct inputs of a global batch are divided among the ranks.
+"""How the distinct inputs of a global batch are divided among the ranks, and each rank's into chunks.
 
 An input that occurs many times in a batch (a class name, "Yes") is embedded once by one rank, and its gradient is the
 sum over its places. Inputs are dealt in turn from a list that is sorted by cost, so that all ranks have equally many and
-nearly equal work, and inputs of like length are padded together.
+nearly equal work.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 
-T = TypeVar("T")
+from .chunks import ChunkLimits, cut_chunks
+
+T, P = TypeVar("T"), TypeVar("P")
 
 
-def share_of(items: Sequence[T], rank: int, world_size: int) -> Sequence[T]:
-    """The inputs that one rank embeds, in their order.
+class Share(NamedTuple):
+    """Which part of a global batch this process embeds.
 
     Args:
-        items: the distinct inputs of the global batch, sorted by cost; the same on every rank.
         rank: from 0.
         world_size: number of ranks.
-
-    Raises:
-        ValueError: some rank would have nothing to embed.
     """
-    if len(items) < world_size:
-        raise ValueError(
-            f"a batch of {len(items)} distinct inputs cannot be shared by {world_size} processes; "
-            "raise per_device_train_batch_size"
-        )
-    return items[rank::world_size]
+
+    rank: int = 0
+    world_size: int = 1
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """The inputs of this rank, in their order.
+
+        Args:
+            items: the distinct inputs of the global batch, sorted by cost; the same on every rank.
+
+        Raises:
+            ValueError: some rank would have nothing to embed.
+        """
+        if len(items) < self.world_size:
+            raise ValueError(
+                f"a batch of {len(items)} distinct inputs cannot be shared by {self.world_size} processes; "
+                "raise per_device_train_batch_size"
+            )
+        return items[self.rank :: self.world_size]
+
+    def places(self, count: int) -> torch.Tensor:
+        """Where each of `count` inputs stands when the ranks' shares are put one behind the other, (count,) int64."""
+        gathered = torch.cat(
+            [torch.arange(rank, count, self.world_size) for rank in range(self.world_size)]
+        )  # (count,)
+        return torch.argsort(gathered)
 
 
-def places_after_gathering(count: int, world_size: int) -> torch.Tensor:
-    """Where each of the `count` inputs stands when the ranks' shares are put one behind the other, (count,) int64."""
-    gathered = torch.cat([torch.arange(rank, count, world_size) for rank in range(world_size)])  # (count,)
-    return torch.argsort(gathered)
+WHOLE_BATCH = Share()  # of a run of one process
+
+
+def chunks_of_share(
+    inputs: Sequence[T],
+    share: Share,
+    limits: ChunkLimits,
+    *,
+    prepare: Callable[[T], P],
+    length: Callable[[P], int],
+    process: Callable[[list[P]], dict],
+) -> dict:
+    """This rank's part of a batch as [`EmbeddingTrainer`] takes it.
+
+    Args:
+        inputs: U distinct inputs of the global batch, sorted by cost; the same on every rank.
+        share: this rank's.
+        limits: how large a chunk may be.
+        prepare: input -> what the next two take; only called for this rank's inputs.
+        length: prepared input -> its tokens.
+        process: prepared inputs of a chunk -> model inputs.
+
+    Returns:
+        `chunks`, model inputs; `own_places`, (n,) where each input of the share stands in them; `places`, (U,) where each
+        input of the batch stands in the gathered shares.
+    """
+    own = [prepare(entry) for entry in share.of(inputs)]
+    chunks = list(cut_chunks([length(entry) for entry in own], limits))
+    return {
+        "chunks": [process([own[index] for index in chunk]) for chunk in chunks],
+        "own_places": torch.argsort(torch.tensor([index for chunk in chunks for index in chunk])),
+        "places": share.places(len(inputs)),
+    }

@@ -3,6 +3,8 @@
 
     python -m trainers.train_stage1 examples/recipes/tiny-cpu/stage1.yaml --model MODEL --texts nli.csv --output_dir OUT
 
+With `loss_type: contrastive` it trains the baseline E5-V instead, on the same texts as triplets and without a teacher.
+
 Started again with the same command after it was stopped, it continues.
 """
 
@@ -11,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.command_line import parse_dataclasses
+from modeling_unime import UniMEProcessor
 
 from .data.bad_rows import BadRows
 from .data.texts import DEFAULT_COLUMNS, load_texts
+from .data.tokens import TokenizedTexts
+from .data.triplets import load_triplets
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
 from .teacher_arguments import TeacherArguments, teacher_vectors
+from .triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
 
 
 @dataclass
@@ -32,7 +38,10 @@ class Stage1Arguments:
     )
     columns: list[str] = field(
         default_factory=lambda: list(DEFAULT_COLUMNS),
-        metadata={"help": "Columns with texts, or with lists of texts, of the sources that name none."},
+        metadata={
+            "help": "Columns with texts, or with lists of texts, of the sources that name none. With loss_type contrastive: "
+            "query, positive and, if there is one, hard negative."
+        },
     )
     max_rows_per_source: int | None = field(default=None, metadata={"help": "Rows read of each file. Default: all."})
     on_bad_row: str = field(
@@ -45,6 +54,53 @@ class Stage1Arguments:
     )
 
 
+def write_bad_rows(bad_rows: BadRows, config: DistillationConfig) -> None:
+    """List the rows that were left out, before anything long begins."""
+    if config.process_index == 0 and len(bad_rows):
+        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+
+
+def distillation_trainer(
+    model_arguments: ModelArguments,
+    arguments: Stage1Arguments,
+    teacher_arguments: TeacherArguments,
+    config: DistillationConfig,
+    bad_rows: BadRows,
+) -> tuple[DistillationTrainer, UniMEProcessor, dict]:
+    """The trainer of UniME's stage 1, its processor, and what the record says of the data."""
+    texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
+    write_bad_rows(bad_rows, config)
+    # Before the teacher: a bad model, or a text that cannot be tokenised, shows at once.
+    trained, processor = load_for_training(model_arguments, config)
+    tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
+    cache = teacher_arguments.teacher_cache or Path(config.output_dir, "teacher_vectors")
+    vectors = teacher_vectors(texts, teacher_arguments, cache, str(config.device))
+    trainer = DistillationTrainer(
+        model=trained,
+        args=config,
+        train_dataset=TextDataset(tokens, vectors.rows(texts)),
+        data_collator=DistillationCollator(processor, vectors, config.chunk_limits, config.share),
+    )
+    return trainer, processor, {"texts": len(texts), "teacher": teacher_arguments.teacher}
+
+
+def triplet_trainer(
+    model_arguments: ModelArguments, arguments: Stage1Arguments, config: DistillationConfig, bad_rows: BadRows
+) -> tuple[TripletTrainer, UniMEProcessor, dict]:
+    """The same for the baseline E5-V."""
+    texts, rows = load_triplets(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
+    write_bad_rows(bad_rows, config)
+    trained, processor = load_for_training(model_arguments, config)
+    tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
+    trainer = TripletTrainer(
+        model=trained,
+        args=config,
+        train_dataset=TripletDataset(tokens, rows),
+        data_collator=TripletCollator(processor, config.chunk_limits, config.share),
+    )
+    return trainer, processor, {"texts": len(texts), "triplets": len(rows)}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run stage 1; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, teacher_arguments, config = parse_dataclasses(
@@ -55,37 +111,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if not begin_run(model_arguments, arguments, config, teacher_arguments):
         return
-    is_main = config.process_index == 0
-
     bad_rows = BadRows(arguments.on_bad_row)
-    texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
-    if is_main and len(bad_rows):
-        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    trained, processor = load_for_training(model_arguments, config)  # before the teacher: a bad model shows at once
-
-    cache = teacher_arguments.teacher_cache or Path(config.output_dir, "teacher_vectors")
-    vectors = teacher_vectors(texts, teacher_arguments, cache, str(config.device))
-
-    trainer = DistillationTrainer(
-        model=trained,
-        args=config,
-        train_dataset=TextDataset(texts, vectors.rows(texts)),
-        data_collator=DistillationCollator(
-            processor, vectors, config.chunk_limits, config.max_length, config.process_index, config.world_size
-        ),
-    )
+    if config.loss_type == "distillation":
+        stage = "stage1"
+        trainer, processor, record = distillation_trainer(
+            model_arguments, arguments, teacher_arguments, config, bad_rows
+        )
+    else:
+        stage = "stage1 (E5-V)"
+        trainer, processor, record = triplet_trainer(model_arguments, arguments, config, bad_rows)
     train_and_save(
-        trainer,
-        processor,
-        "stage1",
-        {
-            "texts": len(texts),
-            "skipped_rows": len(bad_rows),
-            "teacher": teacher_arguments.teacher,
-            "model": model_arguments.model,
-        },
+        trainer, processor, stage, {**record, "skipped_rows": len(bad_rows), "model": model_arguments.model}
     )
-    if is_main:
+    if config.process_index == 0:
         print(config.output_dir)
 
 

@@ -107,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             config.chunk_limits,
             config.use_row_negatives,
             config.max_length,
-            config.process_index,
-            config.world_size,
+            config.share,
         ),
     )
     train_and_save(

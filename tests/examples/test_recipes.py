@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Every recipe holds options that exist, with values of the right kind."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,22 +25,31 @@ CLASSES = {
 
 
 @pytest.mark.parametrize(
-    "path", sorted(RECIPES.glob("*/stage?.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path", sorted(RECIPES.glob("*/*stage?*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_recipe_is_read(path, tmp_path):
     content = yaml.safe_load(path.read_text())
-    required = ["--texts", "t.csv"] if path.stem == "stage1" else ["--data", "d.jsonl"]
+    stage = re.search(r"stage\d", path.stem)[0]
+    required = ["--texts", "t.csv"] if stage == "stage1" else ["--data", "d.jsonl"]
     if "model" not in content:
         required += ["--model", "m"]
     # What this machine lacks is switched off; names and types are checked all the same.
     off = ["--deepspeed=", "--bf16=False", "--fp16=False", "--use_cpu=True", f"--output_dir={tmp_path}"]
-    arguments = parse_dataclasses(CLASSES[path.stem], [str(path), *required, *off])
+    arguments = parse_dataclasses(CLASSES[stage], [str(path), *required, *off])
     values = {entry.name: getattr(group, entry.name) for group in arguments for entry in fields(group)}
     for name, value in content.items():
         if name not in ("deepspeed", "bf16", "fp16", "report_to"):
             assert values[name] == value, name
     if "deepspeed" in content:
         assert (RECIPES.parents[1] / content["deepspeed"]).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*-*/e5v_stage1.yaml")), ids=lambda path: path.parent.name)
+def test_baseline_sees_as_many_rows_as_e5v(path):
+    content = yaml.safe_load(path.read_text())
+    assert content["loss_type"] == "contrastive" and content["temperature"] == 0.05
+    if content.get("expected_world_size"):
+        assert content["expected_world_size"] * content["per_device_train_batch_size"] == 768
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*-*/stage2.yaml")), ids=lambda path: path.parent.name)

@@ -228,6 +228,16 @@ def test_unknown_attention_is_named(backbones):
         UniMEModel.from_backbone(backbones["llava_next"], attention="both")
 
 
+def test_attention_of_a_saved_model_cannot_be_changed(backbones, tmp_path):
+    UniMEModel.from_backbone(backbones["llava_next"], attention="bidirectional").save_pretrained(tmp_path)
+    for attention in (None, "bidirectional"):
+        assert UniMEModel.from_backbone(tmp_path, attention).config.attention == "bidirectional"
+    with pytest.raises(
+        ValueError, match="was made with bidirectional attention and keeps it; leave attention='causal'"
+    ):
+        UniMEModel.from_backbone(tmp_path, "causal")
+
+
 @torch.no_grad()
 def test_truncated_embeddings_are_unit_length_again(backbones):
     model, processor = (cls.from_backbone(backbones["llava_next"]) for cls in (UniMEModel, UniMEProcessor))

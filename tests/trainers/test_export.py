@@ -36,6 +36,23 @@ def test_export(trained, tmp_path):
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
+def test_card_of_the_baseline_does_not_speak_of_a_teacher(trained, tmp_path):
+    file = trained / "training_record.json"
+    for stage, extra, words in (
+        ("stage1", {"teacher": "all-MiniLM-L6-v2"}, "textual discriminative knowledge distillation"),
+        ("stage1 (E5-V)", {}, "contrastive training on text alone"),
+    ):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "stage": stage, **extra}))
+        card = (
+            export(ExportArguments(model=str(trained), output=str(tmp_path / stage), check=False)) / "README.md"
+        ).read_text()
+        assert words in card
+        file.write_text(
+            json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "teacher"})
+        )
+        assert ("- teacher: all-MiniLM-L6-v2" in card) == bool(extra)
+
+
 def test_incomplete_folder_is_refused(trained, tmp_path):
     (trained / "processor_config.json").unlink()
     with pytest.raises(FileNotFoundError, match="no processor_config.json"):

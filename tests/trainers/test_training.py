@@ -16,9 +16,11 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 
 import trainers.train_stage1
 import trainers.train_stage2
+from modeling_unime import UniMEProcessor
 from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.run import check_sharding
+from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import build, make_texts  # noqa: E402
@@ -46,7 +48,7 @@ def assert_same_history(first: list[dict], second: list[dict], tolerance: float 
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["stage1", "e5v", "stage2"])
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
 def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
     plain = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4))
@@ -74,7 +76,17 @@ def test_gradient_accumulation_averages(backbones, folder):
     assert_same_history(entries, history_of(plain))
 
 
-@pytest.mark.parametrize("stage, engine", [("stage1", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")])
+def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
+    trainer = build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3, dataloader_num_workers=2)
+    monkeypatch.setattr(UniMEProcessor, "_tokenize", None)  # any use of the tokenizer is an error from here on
+    entries = history_of(trainer)
+    monkeypatch.undo()
+    assert_same_history(history_of(build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3)), entries)
+
+
+@pytest.mark.parametrize(
+    "stage, engine", [("stage1", "ddp"), ("e5v", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")]
+)
 def test_two_ranks_equal_one_process(stage, engine, backbones, folder):
     """Chunks differ in number between the ranks of stage 2, which every engine must bear."""
     root = Path(__file__).resolve().parents[2]
@@ -188,14 +200,27 @@ def test_workers_do_not_change_the_order(folder, backbones):
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
     trainer = build("stage2", str(backbones["llava_next"]), folder, 8, 6, 1)
-    trainer.data_collator.world_size = 2
-    with pytest.raises(ValueError, match="shares for 2 process"):
+    trainer.data_collator.share = Share(0, 2)
+    with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(
             model=trainer.model,
             args=trainer.args,
             train_dataset=trainer.train_dataset,
             data_collator=trainer.data_collator,
         )
+
+
+def test_bidirectional_attention_is_trained_and_saved(tmp_path, folder, backbones):
+    losses = {}
+    for attention in ("causal", "bidirectional"):
+        arguments = stage_command("stage2", backbones["llava_next"], folder, tmp_path / attention)
+        trainers.train_stage2.main([*arguments, "--attention", attention])
+        assert json.loads((tmp_path / attention / "config.json").read_text())["attention"] == attention
+        losses[attention] = json.loads((tmp_path / attention / "training_record.json").read_text())["final_loss"]
+    assert losses["causal"] != losses["bidirectional"]
+    arguments = stage_command("stage2", tmp_path / "bidirectional", folder, tmp_path / "next")
+    with pytest.raises(ValueError, match="keeps it; leave attention='causal' out"):
+        trainers.train_stage2.main([*arguments, "--attention", "causal"])
 
 
 def test_half_written_checkpoint_is_not_used(tmp_path):

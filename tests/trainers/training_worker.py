@@ -14,11 +14,13 @@ from tiny_models import write_pairs
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.data.mmeb import load_mmeb_train
+from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
 from trainers.lora import prepare_for_training
+from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
 
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large".split()
 
@@ -59,14 +61,19 @@ def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps
     model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
     if stage == "stage1":
         config = DistillationConfig(**common)
-        share = {"rank": config.process_index, "world_size": config.world_size}
-        texts = make_texts(64)
-        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, **share)
-        return DistillationTrainer(model=model, args=config, train_dataset=TextDataset(texts), data_collator=collator)
+        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
+        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, config.share)
+        return DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    if stage == "e5v":
+        config = DistillationConfig(loss_type="contrastive", **common)
+        # Positives that several rows share, also across ranks, and rows without a hard negative.
+        rows = np.array([[row, 40 + row % 10, 50 + row % 14 if row % 3 else -1] for row in range(40)])
+        dataset = TripletDataset(TokenizedTexts.of(processor, make_texts(64)), rows)
+        collator = TripletCollator(processor, config.chunk_limits, config.share)
+        return TripletTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
     config = HardNegativeConfig(num_hard_negatives=3, **common)
-    share = {"rank": config.process_index, "world_size": config.world_size}
     dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
-    collator = PairCollator(processor, dataset, config.chunk_limits, **share)
+    collator = PairCollator(processor, dataset, config.chunk_limits, share=config.share)
     return HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
 
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from trainers.data.bad_rows import BadRows, as_bad_rows
 from trainers.data.columns import COLUMN_MARK, text_fault
-from trainers.data.files import expand_source, read_rows
+from trainers.data.files import Row, expand_source, read_rows
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_COLUMNS = ("sent0", "sent1", "hard_neg")
 
 
-class _TextFault(ValueError):
-    """Why a column of one row gives no texts."""
+class TextFault(ValueError):
+    """Why a column of one row gives no text."""
 
 
 def split_columns(source: str, default: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -39,18 +39,51 @@ def split_columns(source: str, default: Sequence[str]) -> tuple[str, tuple[str, 
     return path, columns
 
 
+def clean_text(column: str, value: object, member: bool = False) -> str:
+    """A text of a row without surrounding white space, which is no part of it.
+
+    Args:
+        column: its column, for the message.
+        value: what should be a text.
+        member: whether it stands in a list, for the message.
+
+    Raises:
+        TextFault: it is none, or empty.
+    """
+    fault = text_fault(value)
+    if fault is None and not value.strip():
+        fault = "is empty"
+    if fault:
+        raise TextFault(f"{'a member of ' if member else ''}column {column!r} {fault}")
+    return value.strip()
+
+
 def _texts_of(column: str, value: object) -> Iterator[str]:
-    """The texts of one column: itself, or the members of a list. Surrounding white space is not part of a text."""
-    members = value if isinstance(value, list) else [value]
-    if not members:
-        raise _TextFault(f"column {column!r} is an empty list")
-    for member in members:
-        fault = text_fault(member)
-        if fault is None and not member.strip():
-            fault = "is empty"
-        if fault:
-            raise _TextFault(f"{'a member of ' if isinstance(value, list) else ''}column {column!r} {fault}")
-        yield member.strip()
+    """The texts of one column: itself, or the members of a list."""
+    if not isinstance(value, list):
+        yield clean_text(column, value)
+    elif not value:
+        raise TextFault(f"column {column!r} is an empty list")
+    else:
+        yield from (clean_text(column, member, member=True) for member in value)
+
+
+def read_text_rows(
+    sources: str | Sequence[str], columns: Sequence[str], bad_rows: BadRows, max_rows: int | None
+) -> Iterator[tuple[Row, tuple[str, ...]]]:
+    """Rows of sources, each with the columns to read of it.
+
+    Args:
+        sources: see `load_texts`.
+        columns: those of sources that name none.
+        bad_rows: told of lines that are no rows.
+        max_rows: of each file; None reads all.
+    """
+    for source in [sources] if isinstance(sources, str) else sources:
+        pattern, wanted = split_columns(source, columns)
+        for file in expand_source(pattern):
+            for row in read_rows(file, bad_rows, wanted, max_rows):
+                yield row, wanted
 
 
 def load_texts(
@@ -88,14 +121,11 @@ def load_texts(
     bad_rows = as_bad_rows(on_bad_row)
     already_bad = len(bad_rows)
     texts: list[str] = []
-    for source in sources:
-        pattern, wanted = split_columns(source, columns)
-        for file in expand_source(pattern):
-            for row in read_rows(file, bad_rows, wanted, max_rows):
-                try:
-                    texts += [text for column in wanted for text in _texts_of(column, row.values[column])]
-                except _TextFault as fault:
-                    bad_rows.add(row.place, str(fault), "Fill or remove the row.")
+    for row, wanted in read_text_rows(sources, columns, bad_rows, max_rows):
+        try:
+            texts += [text for column in wanted for text in _texts_of(column, row.values[column])]
+        except TextFault as fault:
+            bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     if len(bad_rows) > already_bad:
         logger.warning(bad_rows.report(max_rows=20))
     if not texts:

@@ -24,11 +24,12 @@ from torch.utils.checkpoint import checkpoint
 DEFAULT_BLOCK_SIZE = 1024
 
 
-def check_temperature(temperature: float) -> float:
+def check_temperature(temperature: float, name: str = "temperature") -> float:
     """Refuses temperatures that give infinite, negative or NaN logits.
 
     Args:
         temperature: divisor of a cosine, without unit.
+        name: the option's name, for the message.
 
     Returns:
         The temperature as a float.
@@ -37,7 +38,7 @@ def check_temperature(temperature: float) -> float:
         ValueError: not a finite number greater than 0.
     """
     if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number greater than 0 (e.g. 0.02), got {temperature!r}")
+        raise ValueError(f"{name} must be a finite number greater than 0 (e.g. 0.02), got {temperature!r}")
     return float(temperature)
 
 

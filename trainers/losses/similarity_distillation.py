@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -21,7 +22,7 @@ from trainers.losses.blocks import (
     unit_pair,
 )
 
-DIRECTIONS = ("teacher_to_student", "student_to_teacher")
+DIRECTIONS = ("teacher_to_student", "student_to_teacher", "symmetric")
 
 
 def _row_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -72,14 +73,21 @@ class SimilarityDistillationLoss(nn.Module):
     numerator (here: the whole row, as the paper's figure has it), sums over i (here: the mean, so that the learning
     rate does not depend on N), and gives no temperature.
 
+    There is no option for a softmax over columns: the matrix of a batch with itself is symmetric, so the columns'
+    distributions are the rows', and the loss is the same number. (It would differ between two unlike sets of texts.)
+
     Why the diagonal is left out by default: cos(s_i, s_i) = 1 in both spaces, whatever the weights. At a small
     temperature this one term takes nearly all the mass of both distributions, and the loss goes flat.
 
     Args:
-        temperature: divisor of the cosines, the same for both sides. Default: 0.05.
+        temperature: divisor of the student's cosines. Default: 0.05.
         include_self: whether a text's similarity with itself takes part. Default: False.
         direction: "teacher_to_student" is KL(P_teacher || P_student), "student_to_teacher" is
-            KL(P_student || P_teacher). Default: "teacher_to_student".
+            KL(P_student || P_teacher), "symmetric" is the mean of the two. Default: "teacher_to_student".
+        teacher_temperature: divisor of the teacher's cosines; with another than the student's, equal cosines are no
+            longer the optimum. Default: None, the same as ``temperature``.
+        states: type in which the student computes its hidden states, though its embeddings come in float32; for the
+            statistic ``resolution`` only. Default: float32.
         block_size: rows whose similarities are held at a time; changes memory (block_size x N), not values.
             Default: 1024.
 
@@ -106,10 +114,16 @@ class SimilarityDistillationLoss(nn.Module):
         temperature: float = 0.05,
         include_self: bool = False,
         direction: str = "teacher_to_student",
+        teacher_temperature: float | None = None,
+        states: torch.dtype = torch.float32,
         block_size: int = DEFAULT_BLOCK_SIZE,
     ) -> None:
         super().__init__()
         self.temperature = check_temperature(temperature)
+        self.teacher_temperature = self.temperature
+        if teacher_temperature is not None:
+            self.teacher_temperature = check_temperature(teacher_temperature, "teacher_temperature")
+        self.states = states
         if include_self not in (True, False):
             raise ValueError(f"include_self must be True or False, got {include_self!r}")
         self.include_self = include_self
@@ -164,26 +178,44 @@ class SimilarityDistillationLoss(nn.Module):
         student_similarities = student @ all_student.T  # (B, N)
         teacher_similarities = teacher @ all_teacher.T  # (B, N)
         others = other_candidates(rows, len(all_student), group_ids, duplicates=None)  # (B, N)
-        log_student = self._log_distribution(student_similarities, others)  # (B, N)
-        log_teacher = self._log_distribution(teacher_similarities, others)  # (B, N)
+        log_student = self._log_distribution(student_similarities / self.temperature, others)  # (B, N)
+        log_teacher = self._log_distribution(teacher_similarities / self.teacher_temperature, others)  # (B, N)
         if self.direction == "teacher_to_student":
             losses = _row_kl(log_teacher, log_student)  # (B,)
-        else:
+        elif self.direction == "student_to_teacher":
             losses = _row_kl(log_student, log_teacher)  # (B,)
+        else:
+            losses = (_row_kl(log_teacher, log_student) + _row_kl(log_student, log_teacher)) / 2  # (B,)
         with torch.no_grad():
             statistics = _row_similarity_statistics(student_similarities, teacher_similarities, others)
             statistics["student_entropy"] = _row_entropy(log_student)
             statistics["teacher_entropy"] = _row_entropy(log_teacher)
+            statistics["resolution"] = self._row_resolution(log_teacher, student.shape[1])
         return losses, statistics
 
-    def _log_distribution(self, similarities: Tensor, others: Tensor) -> Tensor:
+    def _log_distribution(self, logits: Tensor, others: Tensor) -> Tensor:
         """Log-softmax of each row over the texts that take part, (B, N)."""
-        logits = similarities / self.temperature  # (B, N)
         if not self.include_self:
             # The lowest finite number has probability 0, as -inf would, but 0 * (low - low) is 0 where
             # 0 * (-inf + inf) is NaN; and a row with nothing left becomes uniform on both sides: a divergence of 0.
             logits = logits.masked_fill(~others, torch.finfo(logits.dtype).min)
         return F.log_softmax(logits, dim=1)
+
+    def _row_resolution(self, log_p: Tensor, dimension: int) -> Tensor:
+        """What rounding adds to the divergence of each row at the optimum, (B,), of a log-distribution, (B, N).
+
+        1. A log-probability has a relative error of eps / 2, and the logarithm of a sum near 1 an absolute one of
+           eps / 2. Weighted by the row and added up for both sides: eps * (entropy + 1).
+        2. A component of a state has a relative error of up to u = eps / 2 of the states' type. Independent errors of D
+           components move a cosine by about u / sqrt(D), a logit by d = u / (temperature * sqrt(D)). Both rows are
+           still distributions, so the first order of their divergence vanishes; the second is half the variance of d
+           over the row, d^2 * (1 - sum of p^2) / 2. Layers that round one after another add to it, so this is little.
+
+        Near the optimum the two sides are one, and both directions have the same second order.
+        """
+        rounding = torch.finfo(log_p.dtype).eps * (_row_entropy(log_p) + 1)  # (B,)
+        logit_error = torch.finfo(self.states).eps / 2 / (self.temperature * math.sqrt(dimension))
+        return rounding + logit_error**2 / 2 * (1 - log_p.exp().square().sum(dim=1))
 
     def _summarise(
         self,
@@ -194,6 +226,7 @@ class SimilarityDistillationLoss(nn.Module):
         varies: Tensor,
         student_entropy: Tensor,
         teacher_entropy: Tensor,
+        resolution: Tensor,
     ) -> dict[str, Tensor]:
         """Turns row statistics, each (N,), into scalars."""
         has_others = num_others > 0  # (N,)
@@ -201,6 +234,7 @@ class SimilarityDistillationLoss(nn.Module):
         return {
             "teacher_entropy": mean_where(teacher_entropy, has_distribution),
             "student_entropy": mean_where(student_entropy, has_distribution),
+            "resolution": mean_where(resolution, has_distribution),
             "teacher_similarity": mean_where(teacher_mean, has_others),
             "student_similarity": mean_where(student_mean, has_others),
             "similarity_correlation": mean_where(correlation, varies),

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from trainers.losses import SimilarityDistillationLoss
+from trainers.losses.similarity_distillation import DIRECTIONS
 
 
 def loss_and_gradient(loss, student, teacher, **options):
@@ -81,6 +82,86 @@ def test_value_a_reader_can_compute():
     assert reverse(student, teacher).item() == pytest.approx(expected)
 
 
+def test_symmetric_is_the_mean_of_both_directions(embed):
+    pair = embed(9, 4, seed=0), embed(9, 6, seed=1)
+    groups = torch.arange(9) % 7
+    forward, backward, symmetric = (
+        loss_and_gradient(SimilarityDistillationLoss(direction=direction), *pair, group_ids=groups)
+        for direction in DIRECTIONS
+    )
+    for one, other, both in zip(forward, backward, symmetric, strict=True):
+        assert not torch.allclose(one, other, rtol=0.01)
+        torch.testing.assert_close(both, (one + other) / 2)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_teacher_temperature_divides_the_teachers_cosines_only(embed, direction):
+    """Half the temperature of a side whose cosines are half as large is the same distribution."""
+    student, teacher = embed(8, 4, seed=0), embed(8, 6, seed=1).detach()
+    cosines = [F.normalize(x, dim=1) @ F.normalize(x, dim=1).T for x in (student, teacher)]
+    logits = [cosine / temperature for cosine, temperature in zip(cosines, (0.3, 0.1), strict=True)]
+    diagonal = torch.eye(8, dtype=torch.bool)
+    log_s, log_t = (x[~diagonal].view(8, 7).log_softmax(dim=1) for x in logits)
+    both = [(log_t.exp() * (log_t - log_s)).sum() / 8, (log_s.exp() * (log_s - log_t)).sum() / 8]
+    expected = dict(zip(DIRECTIONS, [*both, sum(both) / 2], strict=True))[direction]
+    value = SimilarityDistillationLoss(0.3, direction=direction, teacher_temperature=0.1)(student, teacher)
+    torch.testing.assert_close(value, expected)
+    assert value.item() != pytest.approx(SimilarityDistillationLoss(0.3, direction=direction)(student, teacher).item())
+    same = SimilarityDistillationLoss(0.3, direction=direction, teacher_temperature=0.3)(student, teacher)
+    assert same == SimilarityDistillationLoss(0.3, direction=direction)(student, teacher)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_softmax_over_columns_is_the_same_loss(embed, include_self, direction):
+    """Why there is no option for it: the matrix of a batch with itself is symmetric."""
+    student, teacher = embed(9, 4, seed=0), embed(9, 6, seed=1)
+    groups = torch.arange(9) % 7
+    kept = torch.ones(9, 9, dtype=torch.bool) if include_self else groups.unsqueeze(0) != groups.unsqueeze(1)
+    log_s, log_t = (
+        ((F.normalize(x, dim=1) @ F.normalize(x, dim=1).T) / 0.2).masked_fill(~kept, -1e30).log_softmax(dim=0)
+        for x in (student, teacher)
+    )
+    columns = [(log_t.exp() * (log_t - log_s)).sum(dim=0).mean(), (log_s.exp() * (log_s - log_t)).sum(dim=0).mean()]
+    expected = dict(zip(DIRECTIONS, [*columns, sum(columns) / 2], strict=True))[direction]
+    loss = SimilarityDistillationLoss(0.2, include_self, direction)
+    value, gradient = loss_and_gradient(loss, student, teacher, group_ids=groups)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, student)[0])
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.05, 0.2])
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("states", [torch.float32, torch.bfloat16, torch.float16])
+def test_resolution_is_what_rounding_adds(embed, temperature, include_self, states):
+    """A student equal to the teacher but for rounding stays below the resolution; a difference is seen above it."""
+    teacher = embed(64, 16, seed=0).detach()
+    loss = SimilarityDistillationLoss(temperature, include_self, states=states)
+    value = abs(loss(teacher.to(states).float(), teacher.float()))
+    resolution = loss.statistics["resolution"]
+    assert value < resolution
+    if states != torch.float32 and not include_self:
+        assert value > resolution / 30, "a resolution far above what rounding adds would cry wolf"
+    for step in torch.logspace(-6, 0, 13, dtype=torch.float64):
+        student = teacher + step * embed(64, 16, seed=1).detach()
+        exact = loss(student, teacher).item()
+        if exact > 10 * resolution:
+            rounded = loss(student.to(states).float(), teacher.float()).item()
+            assert rounded == pytest.approx(exact, rel=0.3)
+    hidden = include_self and temperature == 0.02
+    assert (exact > 10 * resolution) != hidden, "the last step doubles the vectors' length with noise"
+
+
+@pytest.mark.parametrize("states", [torch.float32, torch.bfloat16])
+def test_diagonal_at_a_small_temperature_is_below_the_resolution(embed, states):
+    """A student that has learnt nothing at all, and float32 cannot tell it from a perfect one."""
+    student, teacher = embed(16, 64, seed=0).float(), embed(16, 64, seed=1).float()
+    loss = SimilarityDistillationLoss(temperature=0.02, include_self=True, states=states)
+    assert abs(loss(student, teacher)) < loss.statistics["resolution"]
+    loss = SimilarityDistillationLoss(states=states)
+    assert loss(student, teacher) > 1e3 * loss.statistics["resolution"]
+
+
 def test_defaults_are_those_of_the_contract(embed):
     student, teacher = embed(6, 4, seed=0), embed(6, 9, seed=1)
     explicit = SimilarityDistillationLoss(temperature=0.05, include_self=False, direction="teacher_to_student")
@@ -120,7 +201,7 @@ def test_gradient_descent_learns_the_teachers_similarities(embed):
     assert first_correlation < 0.5 and loss.statistics["similarity_correlation"] > 0.95
 
 
-@pytest.mark.parametrize("direction", ["teacher_to_student", "student_to_teacher"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_teacher_gets_no_gradient(embed, direction):
     student, teacher = embed(5, 4, seed=0), embed(5, 3, seed=1)
     SimilarityDistillationLoss(direction=direction, block_size=2)(student, teacher).backward()
@@ -149,7 +230,7 @@ def test_copies_are_left_out_like_the_diagonal(embed, direction):
     torch.testing.assert_close(with_self(student, teacher, group_ids=groups), with_self(student, teacher))
 
 
-@pytest.mark.parametrize("direction", ["teacher_to_student", "student_to_teacher"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("block_size", [2, 64])
 def test_row_with_no_other_text_adds_zero(embed, direction, block_size):
     student, teacher = embed(3, 4, seed=0), embed(3, 6, seed=1)
@@ -175,7 +256,7 @@ def test_one_row_without_others_among_rows_with_others(embed):
 
 
 @pytest.mark.parametrize("include_self", [True, False])
-@pytest.mark.parametrize("direction", ["teacher_to_student", "student_to_teacher"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("block_size", [1, 3, 4, 11])
 def test_blocked_equals_plain(embed, include_self, direction, block_size):
     student, teacher = embed(11, 5, seed=0), embed(11, 8, seed=1)
@@ -260,18 +341,20 @@ def test_autocast_does_not_round_the_cosines(embed, block_size):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("direction", ["teacher_to_student", "student_to_teacher"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("include_self", [True, False])
 @pytest.mark.parametrize("block_size", [2, 64])
 def test_gradcheck(embed, direction, include_self, block_size):
     student, teacher = embed(5, 3, seed=0), embed(5, 4, seed=1).detach()
-    loss = SimilarityDistillationLoss(0.3, include_self, direction, block_size=block_size)
+    loss = SimilarityDistillationLoss(0.3, include_self, direction, 0.2, block_size=block_size)
     assert torch.autograd.gradcheck(loss, (student, teacher))
 
 
 def test_bad_options_and_shapes_are_refused():
     with pytest.raises(ValueError, match="direction must be one of"):
         SimilarityDistillationLoss(direction="both")
+    with pytest.raises(ValueError, match="teacher_temperature must be a finite number"):
+        SimilarityDistillationLoss(teacher_temperature=0.0)
     with pytest.raises(ValueError, match="include_self must be True or False"):
         SimilarityDistillationLoss(include_self="no")
     with pytest.raises(ValueError, match="same texts, row by row; got 4 and 5"):
