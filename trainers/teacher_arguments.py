@@ -45,7 +45,8 @@ class TeacherArguments:
         default=None,
         metadata={
             "help": "Folder of the teacher's vectors; runs may share it, and all machines of a run must. Default: "
-            "teacher_vectors in output_dir. A .npy or .safetensors file is read where it lies and not copied there."
+            "teacher_vectors in output_dir. What is needed of .parquet files is copied there once; a .npy or "
+            ".safetensors file is read where it lies."
         },
     )
     teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})

@@ -97,8 +97,8 @@ def _copy(
     if wanted:
         first = next(text for text in texts if text in wanted)
         raise TeacherVectorsError(
-            f"{files[0]}{' and others' if len(files) > 1 else ''}: no vector of the text {shorten(first)} (and "
-            f"{len(wanted) - 1} more). Add it to the file, or leave the text out."
+            f"{files[0]}{' and others' if len(files) > 1 else ''}: no vectors of {len(wanted)} texts of the run, the "
+            f"first {shorten(first)}. Add them to the file, or leave the texts out."
         )
 
 

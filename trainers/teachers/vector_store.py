@@ -186,9 +186,7 @@ class TeacherVectors(VectorReader):
             shards = -(-len(share) // shard_size)
             shown = progress and ranks.rank == 0
             with tqdm(total=distinct, initial=done, desc="Teacher", unit=" texts", disable=not shown) as bar:
-                for number in range(
-                    shards
-                ):  # of like lengths each, so that the time left is told right from the start
+                for number in range(shards):  # each with texts of all lengths: the time left is right from the start
                     self._write_shard(share[number::shards], lambda count: _advance(bar, count * ranks.size))
             self._teacher.unload()
             ranks.wait()

@@ -1,27 +1,21 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Teacher vectors survive what happens to long runs: kills, second writers, failing disks, bad numbers."""
+"""Teacher vectors survive what happens to long runs: second writers, failing disks, bad numbers. For kills
+see test_encoding_in_ranks.py.
+"""
 
 import hashlib
 import io
 import multiprocessing
-import os
 import pickle
-import subprocess
-import sys
-import time
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_teachers import FakeTeacher, expected
 
-import trainers
 from evaluation.atomic import TEMPORARY_PREFIX
 from trainers.teachers import TeacherVectors, TeacherVectorsError
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(50)]
-MANY_TEXTS = [f"{number} of many" for number in range(200)]
 
 
 def shards(store):
@@ -210,50 +204,3 @@ def test_progress_goes_on_where_it_stopped(tmp_path, capsys):
     assert "40/50" in shown and "50/50" in shown and "texts/s" in shown
     with pytest.raises(ValueError, match="shard_size is 0"):
         TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS, shard_size=0)
-
-
-RUN = """
-import sys, time
-from tiny_teachers import FakeTeacher
-from trainers.teachers import TeacherVectors
-def on_encode(texts):
-    time.sleep(0.1)
-    with open(sys.argv[2], "a") as log:
-        log.writelines(text + "\\n" for text in texts)
-    time.sleep(0.1)
-texts = [f"{number} of many" for number in range(200)]
-TeacherVectors.open(sys.argv[1], FakeTeacher(on_encode=on_encode)).ensure(texts, shard_size=10, progress=False)
-"""
-
-
-def test_killed_again_and_again(tmp_path):
-    """SIGKILL at different moments: what is committed stays, is whole, and is not computed again."""
-    cache, log = tmp_path / "cache", tmp_path / "encoded.log"
-    root = Path(trainers.__file__).parents[1]
-    command = [sys.executable, "-c", RUN, str(cache), str(log)]
-    committed: list[int] = []
-    for wait in (0.05, 0.15, 0.25, 0.0):
-        before = len(list(cache.glob("*/shard-*.npy")))
-        process = subprocess.Popen(command, env={"PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"})
-        end = time.monotonic() + 60
-        while len(list(cache.glob("*/shard-*.npy"))) == before and time.monotonic() < end:
-            time.sleep(0.005)
-        time.sleep(wait)
-        process.kill()
-        assert process.wait() == -9, "the run must not have ended by itself"
-        store = TeacherVectors.open(cache, FakeTeacher())  # no half-written file is read
-        committed.append(len(store))
-    assert committed == sorted(committed) and 0 < committed[0] and committed[-1] < 200
-
-    finisher = FakeTeacher()
-    store = TeacherVectors.open(cache, finisher).ensure(MANY_TEXTS, shard_size=10, progress=False)
-    assert len(finisher.encoded) == 200 - committed[-1]
-    unbroken = TeacherVectors.open(tmp_path / "unbroken", FakeTeacher()).ensure(
-        MANY_TEXTS, shard_size=10, progress=False
-    )
-    np.testing.assert_array_equal(store.vectors(MANY_TEXTS), unbroken.vectors(MANY_TEXTS))
-    # A run computes a shard that a kill took once more, and nothing else.
-    counts = Counter([*log.read_text().splitlines(), *finisher.encoded])
-    assert sum(counts.values()) - 200 <= 4 * 10
-    leftovers = list(store.folder.glob(f"{TEMPORARY_PREFIX}*"))
-    assert len(leftovers) <= 4
