@@ -24,19 +24,24 @@ class ChunkLimits(NamedTuple):
         )
 
 
-def cut_chunks(lengths: Sequence[int], limits: ChunkLimits) -> Iterator[list[int]]:
+def cut_chunks(
+    lengths: Sequence[int], limits: ChunkLimits, has_image: Sequence[bool] | None = None
+) -> Iterator[list[int]]:
     """Inputs of like length put together, as many as a chunk may hold.
 
     Args:
         lengths: tokens of each input.
         limits: of a chunk.
+        has_image: of each input, whether it has one (default: none has). A chunk holds only such or only other inputs.
 
     Yields:
-        Numbers of the inputs of each chunk, shortest inputs first; every input is in one chunk.
+        Numbers of the inputs of each chunk: those without images first, the shortest first. Every input is in one chunk.
     """
+    has_image = [False] * len(lengths) if has_image is None else has_image
     chunk: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if chunk and not limits.allow(len(chunk) + 1, lengths[index]):
+    for index in sorted(range(len(lengths)), key=lambda index: (has_image[index], lengths[index], index)):
+        same_kind = chunk and has_image[index] == has_image[chunk[0]]
+        if chunk and not (same_kind and limits.allow(len(chunk) + 1, lengths[index])):
             yield chunk
             chunk = []
         chunk.append(index)

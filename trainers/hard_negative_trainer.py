@@ -80,6 +80,7 @@ class PairCollator:
             prepare=self._open,
             length=lambda opened: opened.tokens,
             process=self._process,
+            has_image=lambda opened: opened.image is not None,
         )
 
     def _open(self, owner: tuple[Pair, Example]) -> OpenedExample:

@@ -62,6 +62,7 @@ def chunks_of_share(
     prepare: Callable[[T], P],
     length: Callable[[P], int],
     process: Callable[[list[P]], dict],
+    has_image: Callable[[P], bool] = lambda entry: False,
 ) -> dict:
     """This rank's part of a batch as [`EmbeddingTrainer`] takes it.
 
@@ -72,13 +73,14 @@ def chunks_of_share(
         prepare: input -> what the next two take; only called for this rank's inputs.
         length: prepared input -> its tokens.
         process: prepared inputs of a chunk -> model inputs.
+        has_image: prepared input -> whether it has an image (default: none has).
 
     Returns:
         `chunks`, model inputs; `own_places`, (n,) where each input of the share stands in them; `places`, (U,) where each
         input of the batch stands in the gathered shares.
     """
     own = [prepare(entry) for entry in share.of(inputs)]
-    chunks = list(cut_chunks([length(entry) for entry in own], limits))
+    chunks = list(cut_chunks([length(entry) for entry in own], limits, [has_image(entry) for entry in own]))
     return {
         "chunks": [process([own[index] for index in chunk]) for chunk in chunks],
         "own_places": torch.argsort(torch.tensor([index for chunk in chunks for index in chunk])),

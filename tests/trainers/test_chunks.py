@@ -24,6 +24,11 @@ def test_chunks(limits):
         assert len(chunks[0]) > 10 > len(chunks[-1]), "many labels or one picture"
 
 
+def test_inputs_with_and_without_images_are_apart():
+    has_image = [False, True, False, True, False]
+    assert list(cut_chunks([9, 3, 1, 2, 5], ChunkLimits(2), has_image)) == [[2, 4], [0], [3, 1]]
+
+
 def test_an_input_over_the_limit_stands_alone():
     assert list(cut_chunks([10, 2, 2], ChunkLimits(tokens=4))) == [[1, 2], [0]]
     assert list(cut_chunks([], ChunkLimits(2))) == []
