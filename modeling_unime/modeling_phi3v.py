@@ -6,6 +6,8 @@ the crops are put together to one picture, each row of it ends with a learned se
 the crops' picture and the whole view. A two-layer MLP brings all of that to the width of the LLM.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import CLIPVisionModel, Phi3Model, PreTrainedModel
@@ -66,24 +68,29 @@ class Phi3VImageProjection(nn.Module):
         separators = self.row_separator[0].expand(picture.shape[0], 1, -1)
         return torch.cat((picture, separators), dim=1).flatten(0, 1)
 
-    def forward(self, views: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """Tokens of one image.
-
-        Args:
-            views: (1 + rows * columns, S, S, C), the whole image first, then its crops row by row.
-            grid: (rows, columns) of crops.
-
-        Returns:
-            (tokens, D): crops, separator, whole image.
-        """
+    def _merge(self, views: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Views (1 + rows * columns, S, S, C) of one image, the whole first, then its crops row by row -> (tokens, 4 C)."""
         rows, columns = grid
         count, side, _, channels = views.shape
         half = side // 2
         merged = views.view(count, half, 2, half, 2, channels).permute(0, 1, 3, 2, 4, 5).flatten(3)  # (n, h, h, 4 C)
         crops = merged[1:].view(rows, columns, half, half, -1).permute(0, 2, 1, 3, 4)
         crops = crops.reshape(rows * half, columns * half, -1)
-        tokens = torch.cat((self._rows(crops), self.view_separator[0], self._rows(merged[0])))
-        return self.linear_2(nn.functional.gelu(self.linear_1(tokens)))
+        return torch.cat((self._rows(crops), self.view_separator[0], self._rows(merged[0])))
+
+    def forward(self, views: Sequence[torch.Tensor], grids: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """Tokens of images. The MLP runs once however many there are, so that ranks that split it stay in step.
+
+        Args:
+            views: For each image (1 + rows * columns, S, S, C), the whole image first, then its crops row by row.
+            grids: For each image (rows, columns) of crops.
+
+        Returns:
+            For each image (tokens, D): crops, separator, whole image.
+        """
+        images = [self._merge(*image) for image in zip(views, grids, strict=True)]  # each (tokens, 4 C)
+        tokens = self.linear_2(nn.functional.gelu(self.linear_1(torch.cat(images))))
+        return list(tokens.split([len(image) for image in images]))
 
 
 class Phi3VPreTrainedModel(PreTrainedModel):
@@ -144,7 +151,7 @@ class Phi3VModel(Phi3VPreTrainedModel):
         features = states[self.config.vision_feature_layer][:, 1:]  # (views, patches, C) without the class token
         side = vision.image_size // vision.patch_size
         features = features.unflatten(1, (side, side)).split(counts)
-        return [self.image_projection(views, grid) for views, grid in zip(features, grids, strict=True)]
+        return self.image_projection(features, grids)
 
     def _embed(self, input_ids, pixel_values, image_sizes) -> torch.Tensor:
         """Token embeddings (B, L, D) with the image tokens in place, images in row order."""

@@ -23,7 +23,7 @@ from .configuration_unime import UniMEConfig
 from .families import get_family
 from .modeling_phi3v import Phi3VModel
 from .sentence_transformers_files import write_sentence_transformers_files
-from .weights_digest import write_digest
+from .weights_digest import digest_weights, write_digests
 
 # Backbones of our own. As remote code they are found by model type: the library puts the files that a config needs and
 # those that a model needs into two folders, so that the config's class is not the one this file imports.
@@ -260,10 +260,13 @@ class UniMEModel(PreTrainedModel):
         those back, but a resuming Trainer reads the file directly and would silently keep the LLM it had.
         """
         kwargs.setdefault("save_original_format", False)
+        is_main = kwargs.get("is_main_process", True)
+        # Before the weights are written: that empties `state_dict`, and a model split over ranks has only parts itself.
+        digests = digest_weights(kwargs.get("state_dict") or self.state_dict()) if is_main else {}
         super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
+        if is_main:
             write_sentence_transformers_files(save_directory)
-            write_digest(save_directory, kwargs.get("state_dict") or self.state_dict())
+            write_digests(save_directory, digests)
 
 
 UniMEModel.register_for_auto_class("AutoModel")

@@ -27,10 +27,14 @@ def digest_weight(tensor: torch.Tensor) -> str:
     return hashlib.blake2b(head + bytes(data), digest_size=8).hexdigest()
 
 
-def write_digest(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write the digests of all weights beside them."""
-    content = {name: digest_weight(tensor) for name, tensor in sorted(weights.items())}
-    Path(folder, DIGEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def digest_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The digests of all weights, by name."""
+    return {name: digest_weight(tensor) for name, tensor in sorted(weights.items())}
+
+
+def write_digests(folder: str | Path, digests: Mapping[str, str]) -> None:
+    """Write the digests beside the weights."""
+    Path(folder, DIGEST_FILE).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
 
 
 def read_digest(folder: str | Path) -> dict[str, str] | None:

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Gathering from all ranks, with gradient, long waits, and the check that as many ranks run as were asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -22,13 +22,13 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def largest(number: int, device: torch.device) -> int:
-    """The largest of the ranks' numbers."""
+def largest(numbers: Sequence[int], device: torch.device) -> list[int]:
+    """The largest of the ranks' numbers, one by one."""
     if world_size() == 1:
-        return number
-    value = torch.tensor(number, device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return int(value)
+        return list(numbers)
+    values = torch.tensor(numbers, device=device)
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values.tolist()
 
 
 def gather_rows(local: torch.Tensor) -> torch.Tensor:

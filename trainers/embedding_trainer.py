@@ -7,14 +7,19 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from modeling_unime import UniMEModel
+
+from .aligned_chunks import align_chunks
 from .batch_sampler import GlobalBatchSampler
-from .distributed import gather_rows, largest, world_size
+from .distributed import gather_rows, world_size
 from .gradient_cache import gradient_cached_step
+from .split_weights import set_up_fsdp2
 
 
 class LogAtCheckpoints(TrainerCallback):
@@ -58,11 +63,26 @@ class EmbeddingTrainer(Trainer):
                 f"{self.data_collator.share.world_size}, but this is {self.args.share.rank} of "
                 f"{self.args.share.world_size}; give it share=args.share"
             )
+        if self.args.fsdp and not self.accelerator.is_fsdp2:
+            raise ValueError("fsdp is asked for, but accelerate would not run it: FSDP2 needs several processes")
+        if self.is_fsdp_enabled:
+            set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
         self.model_accepts_loss_kwargs = False
         self.batch_sampler: GlobalBatchSampler | None = None
         self.add_callback(LogAtCheckpoints())
         self.add_callback(TellEpoch(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the library does, and with FSDP2 on a CPU too.
+
+        accelerate takes FSDP for accelerators only and would run DDP on a CPU, without a word. Its state is told of
+        another kind of device until it has chosen; torch itself splits weights over gloo as well.
+        """
+        state = PartialState()
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            state._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+        super().create_accelerator_and_postprocess()
 
     def make_batch_sampler(self) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
@@ -115,6 +135,9 @@ class EmbeddingTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
+        is_filler = [False] * len(chunks)
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            chunks, is_filler = align_chunks(chunks, self._make_filler, self.args.device)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
             own = embeddings[batch["own_places"]]  # (n, D) in the order of the share
@@ -134,10 +157,12 @@ class EmbeddingTrainer(Trainer):
             scale=world_size() / self.current_gradient_accumulation_steps,
             device=self.args.device,
             keep_graph=not self.args.uses_gradient_cache,
-            # DeepSpeed exchanges gradients in every backward call, so all ranks must make equally many.
-            backward_calls=largest(len(chunks), self.args.device) if self.is_deepspeed_enabled else 0,
+            is_filler=is_filler,
         )
         return loss / self.current_gradient_accumulation_steps
+
+    def _make_filler(self, with_image: bool) -> dict:
+        return self._prepare_inputs(self.data_collator.make_filler(with_image))
 
     def _backward(self, loss: torch.Tensor) -> None:
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
@@ -158,6 +183,14 @@ class EmbeddingTrainer(Trainer):
             yield
         finally:
             state._set_sync_gradients(before)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""
+        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
+            wrapped = type(self.model)
+            _, own = wrapped.__bases__
+            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+        super()._save(output_dir, state_dict)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""

@@ -43,7 +43,7 @@ def gradient_cached_step(
     scale: float = 1.0,
     device: torch.device = torch.device("cpu"),
     keep_graph: bool = False,
-    backward_calls: int = 0,
+    is_filler: Sequence[bool] | None = None,
 ) -> torch.Tensor:
     """Back-propagate `scale` x loss of a batch that comes in chunks.
 
@@ -59,36 +59,44 @@ def gradient_cached_step(
         device: where the chunks are embedded; its random state is replayed besides the CPU's.
         keep_graph: hold the graphs of all chunks, for speed, instead of embedding each chunk twice, for memory. A
             single chunk is never embedded twice.
-        backward_calls: call `backward` at least so often, with gradients of zero, for engines in which every call is
-            collective and ranks have different numbers of chunks (default 0: once per chunk). Not with `keep_graph`.
+        is_filler: of each chunk, whether it is only there to keep the ranks in step (see aligned_chunks.py): it is
+            embedded like the others, but its rows do not reach the loss and its gradient is 0 (default: none is).
 
     Returns:
         The loss, detached, not scaled.
 
     Raises:
-        ValueError: when there is no chunk.
+        ValueError: when there is no chunk but fillers.
     """
-    if not chunks:
+    is_filler = [False] * len(chunks) if is_filler is None else list(is_filler)
+    if all(is_filler):
         raise ValueError("the batch has no chunk")
-    if keep_graph or (len(chunks) == 1 and backward_calls <= 1):
-        loss = loss_function(torch.cat([embed(chunk) for chunk in chunks]))
-        backward(loss * scale)
+
+    def embed_next(chunk: dict, filler: bool) -> torch.Tensor:
+        # A filler must not use up random numbers: what follows draws the same ones as without it.
+        with RandomState(device).replay() if filler else contextlib.nullcontext():
+            return embed(chunk)  # (n, D)
+
+    if keep_graph or len(chunks) == 1:
+        embedded = [embed_next(*entry) for entry in zip(chunks, is_filler, strict=True)]
+        loss = loss_function(torch.cat([part for part, filler in zip(embedded, is_filler, strict=True) if not filler]))
+        nothing = sum(part.sum() * 0 for part, filler in zip(embedded, is_filler, strict=True) if filler)
+        backward(loss * scale + nothing)
         return loss.detach()
 
     states, embedded = [], []
     with torch.no_grad():
-        for chunk in chunks:
+        for chunk, filler in zip(chunks, is_filler, strict=True):
             states.append(RandomState(device))
-            embedded.append(embed(chunk))  # (n, D)
-    sizes = [len(part) for part in embedded]
-    embeddings = torch.cat(embedded).requires_grad_()  # (N, D)
+            embedded.append(embed_next(chunk, filler))  # (n, D)
+    kept = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
+    embeddings = torch.cat(kept).requires_grad_()  # (N, D)
     loss = loss_function(embeddings)
     (gradient,) = torch.autograd.grad(loss, embeddings)  # (N, D)
+    parts = iter((gradient * scale).split([len(part) for part in kept]))
 
-    for _ in range(backward_calls - len(chunks)):
-        with states[0].replay(), defer_synchronisation():
-            backward((embed(chunks[0]) * 0).sum())
-    for index, (chunk, state, part) in enumerate(zip(chunks, states, (gradient * scale).split(sizes), strict=True)):
+    for index, (chunk, state, filler) in enumerate(zip(chunks, states, is_filler, strict=True)):
+        part = 0 if filler else next(parts)
         is_last = index == len(chunks) - 1
         with state.replay(), contextlib.nullcontext() if is_last else defer_synchronisation():
             backward((embed(chunk) * part).sum())

@@ -72,6 +72,10 @@ class PairCollator:
             make_chunks=self._make_chunks,
         )
 
+    def make_filler(self, with_image: bool) -> dict:
+        """A chunk of one input, to keep ranks in step; see aligned_chunks.py."""
+        return dict(self.processor(text=["a"], images=[Image.new("RGB", (64, 64)) if with_image else None]))
+
     def _make_chunks(self, owners: list[tuple[Pair, Example]]) -> dict:
         return chunks_of_share(
             owners,

@@ -2,7 +2,9 @@
 """Which weights are trained: the LLM's, whole or through LoRA. Vision tower and projector stay frozen."""
 
 import re
+from collections.abc import Mapping
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
@@ -48,6 +50,27 @@ def prepare_for_training(
     return get_peft_model(model, config)
 
 
-def merge_lora(model: UniMEModel | PeftModel) -> UniMEModel:
-    """The plain model, with LoRA weights added to the weights they adapt."""
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+def put_trained(
+    model: UniMEModel, trained: Mapping[str, torch.Tensor], rank: int, alpha: int | None = None
+) -> UniMEModel:
+    """The model with trained weights in place of its own, or with LoRA added to the weights it adapts.
+
+    Args:
+        model: the model that training started from, whole; changed in place.
+        trained: the trained weights, by their names in what `prepare_for_training` returned.
+        rank: LoRA rank, as for `prepare_for_training`.
+        alpha: LoRA alpha, as for `prepare_for_training`.
+
+    Raises:
+        ValueError: when a trained weight is missing, unknown or of another shape; names them.
+    """
+    prepared = prepare_for_training(model, rank, alpha)
+    places = {name: parameter for name, parameter in prepared.named_parameters() if parameter.requires_grad}
+    wrong = sorted(places.keys() ^ trained.keys())
+    wrong += [name for name in places.keys() & trained.keys() if places[name].shape != trained[name].shape]
+    if wrong:
+        raise ValueError(f"the trained weights are not those of the model: {', '.join(wrong[:20])}")
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(trained[name])
+    return prepared.merge_and_unload() if isinstance(prepared, PeftModel) else prepared

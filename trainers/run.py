@@ -16,7 +16,9 @@ from modeling_unime import UniMEModel, UniMEProcessor
 
 from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
-from .lora import merge_lora, prepare_for_training
+from .engines import check_setup, engine_of, setup_of
+from .lora import prepare_for_training, put_trained
+from .split_weights import gather_trained, split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
 
@@ -111,32 +113,26 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
         write_atomically(file, to_json(options))
 
 
-def check_sharding(config: TrainingArguments) -> None:
-    """Refuse what splits the weights over ranks: merging LoRA and the strict final save need them whole.
-
-    Raises:
-        ValueError: for FSDP and DeepSpeed ZeRO-3.
-    """
-    plugin = config.deepspeed_plugin
-    if config.fsdp or (plugin is not None and plugin.zero_stage == 3):
-        raise ValueError(
-            "FSDP and DeepSpeed ZeRO-3 are not supported yet. Use DDP (no option) or DeepSpeed ZeRO-2 "
-            "(deepspeed: examples/recipes/deepspeed_zero2.json), with LoRA and the gradient cache for memory."
-        )
+def load_model(arguments: ModelArguments) -> UniMEModel:
+    """The model to train, whole, on the CPU; its weights are loaded strictly."""
+    options = {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
+    return UniMEModel.from_backbone(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
 
 
 def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     """(model ready to train, processor); the model's weights are loaded strictly."""
-    options = {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
     processor = UniMEProcessor.from_backbone(arguments.model)
     if arguments.image_resolution is not None:
         processor.image_resolution = arguments.image_resolution
-    model = UniMEModel.from_backbone(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
-    torch.manual_seed(config.seed)  # LoRA starts from random numbers
-    trained = prepare_for_training(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
+    with whole_weights(config):
+        model = load_model(arguments)
+        torch.manual_seed(config.seed)  # LoRA starts from random numbers
+        trained = prepare_for_training(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
     count = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in trained.parameters())
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
+    if engine_of(config) == "zero3":
+        split_for_zero3(trained, config)
     return trained, processor
 
 
@@ -157,7 +153,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         ValueError: for options that are not supported, or differ from those of the run in the folder.
     """
     check_world_size(model_arguments.expected_world_size)
-    check_sharding(config)
+    check_setup(setup_of(config, model_arguments.lora_rank), on_gpu=config.device.type == "cuda")
     record_options(config.output_dir, [model_arguments, arguments, config, *more], is_main=config.process_index == 0)
     if Path(config.output_dir, RECORD_FILE).exists():
         print(f"already finished: {config.output_dir}")
@@ -165,12 +161,18 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     return True
 
 
-def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: str, extra: dict) -> None:
+def train_and_save(
+    trainer: EmbeddingTrainer, processor: UniMEProcessor, arguments: ModelArguments, stage: str, extra: dict
+) -> None:
     """Train, from the last complete checkpoint if there is one, and write the finished model folder.
+
+    However the weights were held while training, the finished model is the one that was loaded, read again on the CPU of
+    the main process, with the trained weights put in.
 
     Args:
         trainer: ready to train.
         processor: saved beside the model.
+        arguments: the model that is trained, and how.
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
     """
@@ -179,9 +181,12 @@ def train_and_save(trainer: EmbeddingTrainer, processor: UniMEProcessor, stage: 
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
     trainer.train(resume_from_checkpoint=checkpoint)
+    trained = gather_trained(trainer.model, trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return
-    merge_lora(trainer.model).save_pretrained(output_dir)
+    with whole_weights(trainer.args):
+        model = put_trained(load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha)
+        model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record = {

@@ -121,7 +121,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         stage = "stage1 (E5-V)"
         trainer, processor, record = triplet_trainer(model_arguments, arguments, config, bad_rows)
     train_and_save(
-        trainer, processor, stage, {**record, "skipped_rows": len(bad_rows), "model": model_arguments.model}
+        trainer,
+        processor,
+        model_arguments,
+        stage,
+        {**record, "skipped_rows": len(bad_rows), "model": model_arguments.model},
     )
     if config.process_index == 0:
         print(config.output_dir)

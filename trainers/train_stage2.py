@@ -113,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train_and_save(
         trainer,
         processor,
+        model_arguments,
         "stage2",
         {
             "rows": {source.name: source.rows for source in dataset.sources},

@@ -13,7 +13,7 @@ from trainers.frozen_vision import FrozenVision, modules_outside_the_llm
 from trainers.lora import prepare_for_training
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_worker import build  # noqa: E402
+from training_worker import Run, build  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 def gradients_and_runs(model, folder, **options):
     """Gradients of one step, with dropout in the LLM, and how often the vision tower ran in it."""
-    trainer = build("stage2", str(model), folder, 16, 5, 1, **options)
+    trainer, _, _ = build(Run("stage2", str(model), str(folder), batch=16, chunk=5, steps=1, options=options))
     counts = {"computed": 0, "asked": 0}
 
     def counted(name, function):

@@ -7,7 +7,7 @@ from tiny_models import BACKBONES
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import get_family
-from trainers.lora import lora_pattern, merge_lora, prepare_for_training
+from trainers.lora import lora_pattern, prepare_for_training, put_trained
 
 
 @pytest.mark.parametrize("family", sorted(BACKBONES))
@@ -45,7 +45,21 @@ def test_merged_model_gives_the_same_embeddings(backbones, tmp_path):
                 parameter.normal_(std=0.1)
     model.eval()
     adapted = model(**inputs).embeddings
-    merge_lora(model).save_pretrained(tmp_path)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    put_trained(UniMEModel.from_backbone(folder), trained, 4).save_pretrained(tmp_path)
     merged = UniMEModel.from_pretrained(tmp_path)(**inputs).embeddings
     torch.testing.assert_close(merged, adapted, atol=1e-6, rtol=0)
     assert (adapted - untrained).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_trained_weights_must_be_those_of_the_model(rank, backbones):
+    model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), rank)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    name = next(iter(trained))
+    for wrong in ({**trained, "more": trained[name]}, {**trained, name: trained[name][:1]}):
+        with pytest.raises(ValueError, match="not those of the model: (more|.*layers|.*embed)"):
+            put_trained(UniMEModel.from_backbone(backbones["llava_next"]), wrong, rank)
+    del trained[name]
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        put_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, rank)

@@ -1,14 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Both trainers: chunked, de-duplicated and two-rank runs equal a plain one; resumption after a kill is exact."""
+"""The trainers: chunked and de-duplicated runs equal a plain one; resumption after a kill is exact."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +18,10 @@ import trainers.train_stage2
 from modeling_unime import UniMEProcessor
 from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.run import check_sharding
 from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training_worker import build, make_texts  # noqa: E402
-
-WORKER = Path(__file__).with_name("training_worker.py")
+from training_worker import Run, build, history_of, make_texts  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +31,10 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def history_of(trainer) -> list[dict]:
+def train(run: Run) -> list[dict]:
+    trainer, _, _ = build(run)
     trainer.train()
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    return history_of(trainer)
 
 
 def assert_same_history(first: list[dict], second: list[dict], tolerance: float = 1e-5) -> None:
@@ -51,67 +48,36 @@ def assert_same_history(first: list[dict], second: list[dict], tolerance: float 
 @pytest.mark.parametrize("stage", ["stage1", "e5v", "stage2"])
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
 def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
-    plain = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4))
-    chunked = history_of(build(stage, str(backbones[family]), folder, 16, 7, 4))
-    assert_same_history(plain, chunked)
-    by_tokens = history_of(build(stage, str(backbones[family]), folder, 16, 0, 4, gradient_cache_chunk_tokens=150))
-    assert_same_history(plain, by_tokens)
+    run = Run(stage, str(backbones[family]), str(folder), batch=16, steps=4)
+    plain = train(run)
+    assert_same_history(plain, train(replace(run, chunk=7)))
+    assert_same_history(plain, train(replace(run, options={"gradient_cache_chunk_tokens": 150})))
     assert all(entry["grad_norm"] > 1e-3 for entry in plain), "a run that does not learn proves nothing"
     assert plain[0]["effective_batch"] == 16
 
 
 def test_statistics_are_logged(backbones, folder):
-    entry = history_of(build("stage2", str(backbones["llava_next"]), folder, 16, 0, 1))[0]
+    entry = train(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))[0]
     names = {"share_filtered", "short_rows", "positive_similarity", "hardest_negative_similarity", "candidates"}
     assert names <= set(entry)
-    entry = history_of(build("stage1", str(backbones["llava_next"]), folder, 16, 0, 1))[0]
+    entry = train(Run("stage1", str(backbones["llava_next"]), str(folder), steps=1))[0]
     assert {"teacher_similarity", "student_similarity", "effective_batch"} <= set(entry)
 
 
 def test_gradient_accumulation_averages(backbones, folder):
-    trainer = build("stage1", str(backbones["llava_next"]), folder, 8, 3, 2, gradient_accumulation_steps=2)
-    entries = history_of(trainer)
+    run = Run("stage1", str(backbones["llava_next"]), str(folder), chunk=3, options={"gradient_accumulation_steps": 2})
+    entries = train(run)
     assert [entry["effective_batch"] for entry in entries] == [8, 8], "accumulation does not enlarge the matrix"
-    plain = build("stage1", str(backbones["llava_next"]), folder, 8, 0, 2, gradient_accumulation_steps=2)
-    assert_same_history(entries, history_of(plain))
+    assert_same_history(entries, train(replace(run, chunk=0)))
 
 
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
-    trainer = build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3, dataloader_num_workers=2)
+    run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
+    trainer, _, _ = build(replace(run, options={"dataloader_num_workers": 2}))
     monkeypatch.setattr(UniMEProcessor, "_tokenize", None)  # any use of the tokenizer is an error from here on
-    entries = history_of(trainer)
+    trainer.train()
     monkeypatch.undo()
-    assert_same_history(history_of(build("stage1", str(backbones["llava_next"]), folder, 16, 0, 3)), entries)
-
-
-@pytest.mark.parametrize(
-    "stage, engine", [("stage1", "ddp"), ("e5v", "ddp"), ("stage2", "ddp"), ("stage2", "deepspeed")]
-)
-def test_two_ranks_equal_one_process(stage, engine, backbones, folder):
-    """Chunks differ in number between the ranks of stage 2, which every engine must bear."""
-    root = Path(__file__).resolve().parents[2]
-    options = [f"out={stage}-{engine}.json"]
-    if engine == "deepspeed":
-        pytest.importorskip("deepspeed", reason="deepspeed is an optional extra")
-        options.append(f"deepspeed={root / 'examples/recipes/deepspeed_zero2.json'}")
-    one = history_of(build(stage, str(backbones["llava_next"]), folder, 16, 7, 4))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", str(WORKER), stage]
-    command += [str(backbones["llava_next"]), str(folder), "8", "5", "4", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
-    subprocess.run(command, check=True, env=environment, timeout=300, cwd=root)
-    result = json.loads((folder / f"{stage}-{engine}.json").read_text())
-    assert result["world_size"] == 2, "a launcher that starts one process would make this test say nothing"
-    assert_same_history(one, result["history"])
-    assert result["history"][0]["effective_batch"] == 16
-
-
-@pytest.mark.parametrize("fsdp, stage", [("full_shard", None), ("", 3)])
-def test_split_weights_are_refused(fsdp, stage):
-    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
-    with pytest.raises(ValueError, match="not supported yet. Use DDP"):
-        check_sharding(SimpleNamespace(fsdp=fsdp, deepspeed_plugin=plugin))
-    check_sharding(SimpleNamespace(fsdp="", deepspeed_plugin=SimpleNamespace(zero_stage=2)))
+    assert_same_history(train(run), history_of(trainer))
 
 
 def stage_command(stage: str, model: Path, folder: Path, output: Path) -> list[str]:
@@ -174,32 +140,27 @@ def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, fo
 
 def test_resumption_in_the_middle_of_an_epoch(tmp_path, folder, backbones):
     """The second epoch begins before the checkpoint and ends behind it; its order must not begin anew."""
-    options = {"save_strategy": "steps", "save_steps": 7, "data_seed": 11}
 
-    def build_here(output, **more):
-        named = {**options, "output_dir": str(output), **more}
-        return build("stage2", str(backbones["llava_next"]), folder, 8, 6, 10, **named)
+    def run_to(output, seed=11):
+        options = {"save_strategy": "steps", "save_steps": 7, "data_seed": seed, "output_dir": str(output)}
+        return Run("stage2", str(backbones["llava_next"]), str(folder), chunk=6, steps=10, options=options)
 
-    unbroken = history_of(build_here(tmp_path / "run"))
-    assert (tmp_path / "run" / "checkpoint-7").is_dir()
-    resumed = build_here(tmp_path / "run")
-    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-7"))
-    entries = [entry for entry in resumed.state.log_history if "loss" in entry]
-    assert [entry["loss"] for entry in entries] == [entry["loss"] for entry in unbroken]
-    other = history_of(build_here(tmp_path / "other", data_seed=12))
+    unbroken = train(run_to(tmp_path / "run"))
+    trainer, _, _ = build(run_to(tmp_path / "run"))
+    trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-7"))
+    assert [entry["loss"] for entry in history_of(trainer)] == [entry["loss"] for entry in unbroken]
+    other = train(run_to(tmp_path / "other", seed=12))
     assert [entry["loss"] for entry in other] != [entry["loss"] for entry in unbroken]
 
 
 def test_workers_do_not_change_the_order(folder, backbones):
-    runs = [
-        history_of(build("stage2", str(backbones["llava_next"]), folder, 8, 6, 6, dataloader_num_workers=workers))
-        for workers in (0, 2)
-    ]
+    run = Run("stage2", str(backbones["llava_next"]), str(folder), chunk=6, steps=6)
+    runs = [train(replace(run, options={"dataloader_num_workers": workers})) for workers in (0, 2)]
     assert [entry["loss"] for entry in runs[0]] == [entry["loss"] for entry in runs[1]]
 
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
-    trainer = build("stage2", str(backbones["llava_next"]), folder, 8, 6, 1)
+    trainer, _, _ = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
     trainer.data_collator.share = Share(0, 2)
     with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(

@@ -1,28 +1,62 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Run by test_training.py, alone or under torchrun: train a few steps and write the losses.
+"""Short runs of both stages, for the tests. Under torchrun it does a list of them (see test_engines.py):
 
-training_worker.py STAGE BACKBONE FOLDER BATCH CHUNK STEPS [key=value ...]
+training_worker.py RUNS.json RESULTS.json
 """
 
 import json
+import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_models import write_pairs
+from accelerate.state import AcceleratorState, PartialState
 
-from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
+from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
-from trainers.lora import prepare_for_training
+from trainers.run import ModelArguments, load_for_training, train_and_save
 from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
 
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large".split()
+
+
+KIND_OPTIONS = {"stage1": {}, "e5v": {"loss_type": "contrastive"}, "stage2": {"num_hard_negatives": 3}}
+
+
+@dataclass
+class Run:
+    """One short run.
+
+    Attributes:
+        stage: "stage1", "e5v" or "stage2".
+        backbone: folder of the model.
+        folder: where the pairs are.
+        batch: rows of all processes together.
+        chunk: size of the gradient cache's chunks; 0 for none.
+        steps: optimizer steps.
+        lora_rank: 0 trains the LLM.
+        pairs: file of the pairs in `folder`.
+        finish: folder of a run that is also stopped in the middle, continued, and finished with a model folder.
+        options: more training options.
+    """
+
+    stage: str
+    backbone: str
+    folder: str
+    batch: int = 8
+    chunk: int = 0
+    steps: int = 2
+    lora_rank: int = 0
+    pairs: str = "train_pairs.jsonl"
+    finish: str | None = None
+    options: dict = field(default_factory=dict)
 
 
 class RandomTeacher:
@@ -40,55 +74,90 @@ def make_texts(count: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, size=rng.integers(2, 9))) + f" {index}" for index in range(count)]
 
 
-def build(stage: str, backbone: str, folder: Path, batch: int, chunk: int, steps: int, **options):
-    """A trainer of the stage on the tiny backbone."""
+def build(run: Run, processes: int = 1) -> tuple[EmbeddingTrainer, object, ModelArguments]:
+    """Trainer, processor and model options of a run."""
     common = {
-        "output_dir": str(folder / "run"),
-        "per_device_train_batch_size": batch,
-        "gradient_cache_chunk_size": chunk,
-        "max_steps": steps,
+        "output_dir": str(Path(run.folder, "run")),
+        "per_device_train_batch_size": run.batch // processes,
+        "gradient_cache_chunk_size": run.chunk,
+        "max_steps": run.steps,
         "learning_rate": 1e-3,
+        "warmup_steps": 0,
         "logging_steps": 1,
         "save_strategy": "no",
         "use_cpu": True,
         "optim": "adamw_torch",
         "disable_tqdm": True,
+        "report_to": "none",
         "seed": 5,
-        **options,
+        **run.options,
     }
-    processor = UniMEProcessor.from_backbone(backbone)
-    torch.manual_seed(0)
-    model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
-    if stage == "stage1":
-        config = DistillationConfig(**common)
+    arguments = ModelArguments(model=run.backbone, lora_rank=run.lora_rank)
+    kind = HardNegativeConfig if run.stage == "stage2" else DistillationConfig
+    config = kind(**KIND_OPTIONS[run.stage], **common)
+    model, processor = load_for_training(arguments, config)
+    if run.stage == "stage1":
         dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
         collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, config.share)
-        return DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
-    if stage == "e5v":
-        config = DistillationConfig(loss_type="contrastive", **common)
+        make = DistillationTrainer
+    elif run.stage == "e5v":
         # Positives that several rows share, also across ranks, and rows without a hard negative.
         rows = np.array([[row, 40 + row % 10, 50 + row % 14 if row % 3 else -1] for row in range(40)])
         dataset = TripletDataset(TokenizedTexts.of(processor, make_texts(64)), rows)
         collator = TripletCollator(processor, config.chunk_limits, config.share)
-        return TripletTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
-    config = HardNegativeConfig(num_hard_negatives=3, **common)
-    dataset = load_mmeb_train([str(folder / "train_pairs.jsonl")], progress=False)
-    collator = PairCollator(processor, dataset, config.chunk_limits, share=config.share)
-    return HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+        make = TripletTrainer
+    else:
+        dataset = load_mmeb_train([str(Path(run.folder, run.pairs))], progress=False)
+        collator = PairCollator(processor, dataset, config.chunk_limits, share=config.share)
+        make = HardNegativeTrainer
+    trainer = make(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    return trainer, processor, arguments
+
+
+def history_of(trainer: EmbeddingTrainer) -> list[dict]:
+    """What was logged at each step."""
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def do(run: Run, processes: int) -> dict:
+    """Train, and say what was logged and what kind of engine it was."""
+    AcceleratorState._reset_state()
+    trainer, _, _ = build(run, processes)
+    fillers = []
+    if run.stage == "stage2":
+        make_filler = trainer.data_collator.make_filler
+        trainer.data_collator.make_filler = lambda with_image: fillers.append(with_image) or make_filler(with_image)
+    trainer.train()
+    kind = type(trainer.model_wrapped).__name__ + (
+        f" {trainer.deepspeed.zero_optimization_stage()}" if trainer.deepspeed else ""
+    )
+    gathered = [None] * processes
+    torch.distributed.all_gather_object(gathered, fillers) if processes > 1 else None
+    return {"history": history_of(trainer), "engine": kind, "fillers": gathered}
+
+
+def stop_and_continue(run: Run, processes: int) -> dict:
+    """The same, and the log of a run that continues from the middle and ends with the finished model."""
+    run.options = {**run.options, "save_strategy": "steps", "save_steps": run.steps // 2, "output_dir": run.finish}
+    result = do(run, processes)
+    if PartialState().is_main_process:
+        Path(run.finish, f"checkpoint-{run.steps}", "trainer_state.json").unlink()  # as if killed while writing it
+    PartialState().wait_for_everyone()
+    AcceleratorState._reset_state()
+    trainer, processor, arguments = build(run, processes)
+    train_and_save(trainer, processor, arguments, run.stage, {})
+    return {**result, "continued": history_of(trainer)}
 
 
 def main() -> None:
-    stage, backbone, folder, batch, chunk, steps, *options = sys.argv[1:]
-    folder = Path(folder)
-    named = dict(option.split("=", 1) for option in options)
-    out = folder / named.pop("out", "losses.json")
-    if named.pop("write", None):
-        write_pairs(folder)
-    trainer = build(stage, backbone, folder, int(batch), int(chunk), int(steps), **named)
-    trainer.train()
-    if trainer.is_world_process_zero():
-        history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        out.write_text(json.dumps({"world_size": trainer.args.world_size, "history": history}))
+    runs, results = map(Path, sys.argv[1:])
+    processes = int(os.environ["WORLD_SIZE"])
+    done = []
+    for options in json.loads(runs.read_text()):
+        run = Run(**options)
+        done.append(stop_and_continue(run, processes) if run.finish else do(run, processes))
+    if PartialState().is_main_process:
+        results.write_text(json.dumps({"processes": processes, "results": done}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Every engine, on two processes: the losses of one process, an exact continuation, the same finished model.
+
+All runs of an engine share one pair of processes. What a combination of options is compared with is the run of one
+process with the batch of both.
+"""
+
+import copy
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import write_pairs
+
+from modeling_unime import UniMEModel
+from trainers.engines import (
+    ENGINES,
+    PRECISIONS,
+    Setup,
+    is_tested,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from training_worker import Run, do, stop_and_continue  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("stage1", "stage2")
+CHUNKS = {"stage1": 3, "stage2": 7}  # several chunks for each of the two processes, the last one smaller
+TOLERANCE = {"float32": 1e-5, "bf16": 0.05}  # of a loss, relative to it; DeepSpeed and FSDP2 have all weights in bf16
+
+
+def zero_config(stage: int) -> dict:
+    """The shipped file. ZeRO-3 keeps weights as small as those of a tiny model whole, unless it is told not to."""
+    config = json.loads((ROOT / f"examples/recipes/deepspeed_zero{stage}.json").read_text())
+    if stage == 3:
+        names = ("stage3_param_persistence_threshold", "stage3_max_live_parameters", "stage3_max_reuse_distance")
+        config["zero_optimization"] |= dict.fromkeys(names, 0)
+    return config
+
+
+OPTIONS = {"ddp": {}, "zero2": {"deepspeed": zero_config(2)}, "zero3": {"deepspeed": zero_config(3)}}
+OPTIONS["fsdp2"] = {"fsdp": True}
+CLASSES = {
+    "ddp": "DistributedDataParallel",
+    "zero2": "DeepSpeedEngine 2",
+    "zero3": "DeepSpeedEngine 3",
+    "fsdp2": "FSDP",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("engines")
+    lines = write_pairs(path).read_text().splitlines(keepends=True)
+    texts = [line for line in lines if "images/" not in line]
+    (path / "few_images.jsonl").write_text("".join([*texts[:7], lines[0], *texts[7:10], lines[1]]))
+    return path
+
+
+def cell_runs(folder: Path, backbone: str) -> dict[tuple, Run]:
+    """By (stage, LoRA, gradient cache, precision), a run of every combination."""
+    runs = {}
+    for stage, lora, cache, precision in itertools.product(STAGES, (False, True), (False, True), PRECISIONS):
+        if precision != "fp16":
+            options = {"bf16": True} if precision == "bf16" else {}
+            chunk = CHUNKS[stage] if cache else 0
+            runs[stage, lora, cache, precision] = Run(
+                stage, backbone, str(folder), chunk=chunk, lora_rank=4 * lora, options=options
+            )
+    return runs
+
+
+def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
+    """Runs beyond the table: what else could bring ranks out of step."""
+    stage1, stage2 = (Run(stage, backbone, str(folder), chunk=CHUNKS[stage]) for stage in STAGES)
+    return {
+        "accumulation": replace(stage1, options={"gradient_accumulation_steps": 2}),
+        "checkpointing": replace(stage2, lora_rank=4, options={"gradient_checkpointing": True}),
+        "few_images": replace(stage2, pairs="few_images.jsonl", chunk=2, steps=3),
+        "finish1": replace(stage1, lora_rank=4, steps=4, finish=str(folder / "finish1")),
+        "finish2": replace(stage2, chunk=0, steps=4, finish=str(folder / "finish2")),
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(folder, backbones) -> dict:
+    """Results of one process. The gradient cache changes nothing (test_training.py), so it is left out."""
+    backbone = str(backbones["llava_next"])
+    results = {}
+    for key, run in cell_runs(folder, backbone).items():
+        if not key[2]:
+            results[key] = do(run, 1)["history"]
+    for name, run in special_runs(folder, backbone).items():
+        results[name] = (stop_and_continue if run.finish else do)(run, 1)["history"]
+    return results
+
+
+def run_two(engine: str, runs: list[Run], folder: Path) -> list[dict]:
+    """The results of runs on two processes."""
+    runs = copy.deepcopy(runs)
+    for run in runs:
+        run.options |= OPTIONS[engine]
+        run.finish = run.finish and f"{run.finish}-{engine}"
+    plan, results = folder / f"{engine}-runs.json", folder / f"{engine}-results.json"
+    plan.write_text(json.dumps([asdict(run) for run in runs]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    command += ["--rdzv_endpoint", "localhost:0", str(ROOT / "tests/trainers/training_worker.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [*command, str(plan), str(results)], env=environment, timeout=900, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    content = json.loads(results.read_text())
+    assert content["processes"] == 2, "a launcher that starts one process would make these tests say nothing"
+    return content["results"]
+
+
+def assert_same(first: list[dict], second: list[dict], precision: str = "float32") -> None:
+    """In bf16 the first step only: after it, which negatives are the hardest is a matter of rounding."""
+    tolerance = TOLERANCE[precision]
+    assert [entry["step"] for entry in first] == [entry["step"] for entry in second]
+    if precision == "bf16":
+        first, second = first[:1], second[:1]
+    for a, b in zip(first, second, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=tolerance)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=max(tolerance, 1e-4))
+        assert b["effective_batch"] == a["effective_batch"]
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_two_processes_equal_one(engine, folder, backbones, alone):
+    if engine.startswith("zero"):
+        pytest.importorskip("deepspeed", reason="deepspeed is an optional extra")
+    backbone = str(backbones["llava_next"])
+    cells = {key: run for key, run in cell_runs(folder, backbone).items() if is_tested(Setup(engine, *key[1:]))}
+    assert len(cells) == 16
+    special = special_runs(folder, backbone)
+    *results, accumulation, checkpointing, few_images, finish1, finish2 = run_two(
+        engine, [*cells.values(), *special.values()], folder
+    )
+    for (stage, lora, _, precision), result in zip(cells, results, strict=True):
+        assert result["engine"].startswith(CLASSES[engine]), "another engine than the one that is asked for"
+        expected = alone[stage, lora, False, precision]
+        assert_same(expected, result["history"], precision)
+        exact = alone[stage, lora, False, "float32"]
+        assert (precision == "bf16") == (abs(result["history"][0]["loss"] - exact[0]["loss"]) > 1e-5)
+    assert_same(alone["accumulation"], accumulation["history"])
+    assert_same(alone["checkpointing"], checkpointing["history"])
+    assert_same(alone["few_images"], few_images["history"])
+    if engine != "ddp":
+        assert True in sum(few_images["fillers"], []), "no rank was without an image, so the run proves nothing"
+    source = UniMEModel.from_backbone(backbone).state_dict()
+    for name, result in (("finish1", finish1), ("finish2", finish2)):
+        assert_same(alone[name], result["history"])
+        assert [entry["loss"] for entry in result["continued"]] == [entry["loss"] for entry in result["history"]]
+        one, two = (load_file(folder / f"{name}{end}" / "model.safetensors") for end in ("", f"-{engine}"))
+        assert one.keys() == two.keys() == source.keys()
+        for key, weight in one.items():
+            if "language_model" in key:
+                torch.testing.assert_close(two[key], weight, atol=2e-5, rtol=0)
+            else:
+                assert torch.equal(two[key], source[key])
+        assert max((one[key] - source[key]).abs().max() for key in one) > 1e-3, "a model that did not learn"
+        UniMEModel.from_pretrained(folder / f"{name}-{engine}")
