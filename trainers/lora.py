@@ -23,7 +23,12 @@ def lora_pattern(model: UniMEModel) -> str:
 
 
 def prepare_for_training(
-    model: UniMEModel, rank: int, alpha: int | None = None, dropout: float = 0.0
+    model: UniMEModel,
+    rank: int,
+    alpha: int | None = None,
+    dropout: float = 0.0,
+    lora_type: str = "lora",
+    init: str = "default",
 ) -> UniMEModel | PeftModel:
     """Freeze all but the LLM, or put LoRA on the LLM.
 
@@ -32,6 +37,8 @@ def prepare_for_training(
         rank: LoRA rank; 0 trains the whole LLM.
         alpha: LoRA alpha (default: twice the rank).
         dropout: LoRA dropout (default 0).
+        lora_type: "lora", or "dora" (arXiv 2402.09353): length and direction of the weights' rows apart (default "lora").
+        init: of the first of the two matrices: "default" (peft's, uniform) or "gaussian". The second is zero.
 
     Returns:
         The model itself, or a `PeftModel` around it.
@@ -43,7 +50,13 @@ def prepare_for_training(
             parameter.requires_grad_(True)
         return model
     config = LoraConfig(
-        r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, bias="none", target_modules=lora_pattern(model)
+        r=rank,
+        lora_alpha=alpha or 2 * rank,
+        lora_dropout=dropout,
+        bias="none",
+        target_modules=lora_pattern(model),
+        use_dora=lora_type == "dora",
+        init_lora_weights=True if init == "default" else init,
     )
     return get_peft_model(model, config)
 
