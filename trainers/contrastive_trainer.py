@@ -58,9 +58,13 @@ class ContrastiveTrainer(EmbeddingTrainer):
     first) and `group_ids`. Candidates identical in content to the query's positive are never its negatives.
     """
 
+    def apply_loss(self, queries: torch.Tensor, candidates: torch.Tensor, batch: dict) -> torch.Tensor:
+        """Loss of a batch's queries (N, D) and candidates (N + E, D)."""
+        return self.loss(queries, candidates, group_ids=batch["groups"])
+
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         queries, candidates = embeddings[batch["query_positions"]], embeddings[batch["candidate_positions"]]
-        loss = self.loss(queries, candidates, group_ids=batch["groups"])
+        loss = self.apply_loss(queries, candidates, batch)
         return loss, {
             **self.loss.statistics,
             "effective_batch": torch.tensor(len(queries)),

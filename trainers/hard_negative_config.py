@@ -14,13 +14,16 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         default="hard_negative",
         metadata={
             "help": "hard_negative: UniME's loss on the k hardest negatives. info_nce: all negatives, the VLM2Vec "
-            "recipe.",
-            "choices": ["hard_negative", "info_nce"],
+            "recipe. soft_label: a judge's scores of each row's own negatives, the UniME-V2 recipe.",
+            "choices": ["hard_negative", "info_nce", "soft_label"],
         },
     )
     temperature: float = field(default=0.02, metadata={"help": "Temperature of the similarities."})
     num_hard_negatives: int = field(
-        default=8, metadata={"help": "k: negatives kept per query, the most similar ones."}
+        default=8,
+        metadata={
+            "help": "k: negatives kept per query, the most similar ones; with soft_label, the first of the row's own."
+        },
     )
     false_negative_margin: float = field(
         default=0.1,
@@ -38,7 +41,7 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
     )
     use_row_negatives: bool = field(
         default=True,
-        metadata={"help": "Add the rows' own negatives (neg_text, neg_image_path) to the candidates of the batch."},
+        metadata={"help": "Add the rows' own negatives to the candidates of the batch; soft_label needs them."},
     )
     source_block_size: int = field(
         default=0,
@@ -54,3 +57,10 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
             "instead of running it again. Takes tokens of the step's images x width of the LLM x 2 or 4 bytes."
         },
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.loss_type == "soft_label" and not self.use_row_negatives:
+            raise ValueError("loss_type soft_label trains on the rows' own negatives: leave use_row_negatives true")
+        if self.num_hard_negatives < 1:
+            raise ValueError(f"num_hard_negatives must be 1 or more, got {self.num_hard_negatives}")

@@ -25,7 +25,12 @@ def lora_pattern(model: UniMEModel) -> str:
 
 
 def prepare_for_training(
-    model: UniMEModel, rank: int, alpha: int | None = None, dropout: float = 0.0
+    model: UniMEModel,
+    rank: int,
+    alpha: int | None = None,
+    dropout: float = 0.0,
+    lora_type: str = "lora",
+    init: str = "default",
 ) -> UniMEModel | PeftModel:
     """Freeze all but the LLM, or put LoRA on the LLM.
 
@@ -34,6 +39,8 @@ def prepare_for_training(
         rank: LoRA rank; 0 trains the whole LLM.
         alpha: LoRA alpha (default: twice the rank).
         dropout: LoRA dropout (default 0).
+        lora_type: "lora", or "dora" (arXiv 2402.09353): length and direction of the weights' rows apart (default "lora").
+        init: of the first of the two matrices: "default" (peft's, uniform) or "gaussian". The second is zero.
 
     Returns:
         The model itself, or a `PeftModel` around it.
@@ -45,13 +52,23 @@ def prepare_for_training(
             parameter.requires_grad_(True)
         return model
     config = LoraConfig(
-        r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, bias="none", target_modules=lora_pattern(model)
+        r=rank,
+        lora_alpha=alpha or 2 * rank,
+        lora_dropout=dropout,
+        bias="none",
+        target_modules=lora_pattern(model),
+        use_dora=lora_type == "dora",
+        init_lora_weights=True if init == "default" else init,
     )
     return get_peft_model(model, config)
 
 
 def put_trained(
-    model: UniMEModel, trained: Mapping[str, torch.Tensor], rank: int, alpha: int | None = None
+    model: UniMEModel,
+    trained: Mapping[str, torch.Tensor],
+    rank: int,
+    alpha: int | None = None,
+    lora_type: str = "lora",
 ) -> UniMEModel:
     """The model with trained weights in place of its own, or with LoRA added to the weights it adapts.
 
@@ -60,11 +77,12 @@ def put_trained(
         trained: the trained weights, by their names in what `prepare_for_training` returned.
         rank: LoRA rank, as for `prepare_for_training`.
         alpha: LoRA alpha, as for `prepare_for_training`.
+        lora_type: "lora" or "dora", as for `prepare_for_training`.
 
     Raises:
         ValueError: when a trained weight is missing, unknown or of another shape; names them.
     """
-    prepared = prepare_for_training(model, rank, alpha)
+    prepared = prepare_for_training(model, rank, alpha, lora_type=lora_type)
     places = {name: parameter for name, parameter in prepared.named_parameters() if parameter.requires_grad}
     wrong = sorted(places.keys() ^ trained.keys())
     wrong += [name for name in places.keys() & trained.keys() if places[name].shape != trained[name].shape]

@@ -61,6 +61,17 @@ class ModelArguments:
     lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA on the LLM; 0 trains the whole LLM."})
     lora_alpha: int | None = field(default=None, metadata={"help": "LoRA alpha. Default: twice the rank."})
     lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})
+    lora_type: str = field(
+        default="lora",
+        metadata={"help": "lora, or dora (VLM2Vec): slower, learns rows' lengths apart.", "choices": ["lora", "dora"]},
+    )
+    lora_init: str = field(
+        default="default",
+        metadata={
+            "help": "Start of LoRA's first matrix: default (uniform) or gaussian.",
+            "choices": ["default", "gaussian"],
+        },
+    )
     expected_world_size: int = field(
         default=0, metadata={"help": "Refuse to run with another number of processes than this; 0 takes any."}
     )
@@ -127,7 +138,14 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments):
     with whole_weights(config):
         model = load_model(arguments)
         torch.manual_seed(config.seed)  # LoRA starts from random numbers
-        trained = prepare_for_training(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout)
+        trained = prepare_for_training(
+            model,
+            arguments.lora_rank,
+            arguments.lora_alpha,
+            arguments.lora_dropout,
+            arguments.lora_type,
+            arguments.lora_init,
+        )
     count = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in trained.parameters())
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
@@ -185,7 +203,9 @@ def train_and_save(
     if not trainer.is_world_process_zero():
         return
     with whole_weights(trainer.args):
-        model = put_trained(load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha)
+        model = put_trained(
+            load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha, arguments.lora_type
+        )
         model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]

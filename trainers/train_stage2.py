@@ -17,6 +17,7 @@ from .data.mmeb import load_mmeb_train
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
+from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Stage2Arguments:
         metadata={
             "help": "Files with MMEB-train columns (qry, qry_image_path, pos_text, pos_image_path, neg_text, "
             "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets (TIGER-Lab/MMEB-train: all "
-            "its sets; name:config:split: one), also of a local copy."
+            "its sets; name:config:split: one), also of a local copy. Or files with UniME-V2's columns (query_text, "
+            "query_image, pos_text, pos_image, query_pos_scores, hard_negatives, hard_negatives_scores)."
         }
     )
     split: str = field(
@@ -97,19 +99,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
     trained, processor = load_for_training(model_arguments, config)
-    trainer = HardNegativeTrainer(
-        model=trained,
-        args=config,
-        train_dataset=dataset,
-        data_collator=PairCollator(
-            processor,
-            dataset,
-            config.chunk_limits,
-            config.use_row_negatives,
-            config.max_length,
-            config.share,
-        ),
+    collator_options = (
+        processor,
+        dataset,
+        config.chunk_limits,
+        config.use_row_negatives,
+        config.max_length,
+        config.share,
     )
+    if config.loss_type == "soft_label":
+        trainer_class = SoftLabelTrainer
+        collator = SoftLabelCollator(*collator_options, num_hard_negatives=config.num_hard_negatives)
+    else:
+        trainer_class, collator = HardNegativeTrainer, PairCollator(*collator_options)
+    trainer = trainer_class(model=trained, args=config, train_dataset=dataset, data_collator=collator)
     train_and_save(
         trainer,
         processor,

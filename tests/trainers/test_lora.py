@@ -34,19 +34,22 @@ def test_pattern_does_not_match_the_vision_tower(backbones):
     assert any("vision_tower" in name and name.endswith("q_proj") for name, _ in model.named_modules())
 
 
-def test_merged_model_gives_the_same_embeddings(backbones, tmp_path):
+@pytest.mark.parametrize("lora_type", ["lora", "dora"])
+def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
     folder = backbones["llava_next"]
     inputs = UniMEProcessor.from_backbone(folder)(text=["one", "two"])
     untrained = UniMEModel.from_backbone(folder)(**inputs).embeddings
-    model = prepare_for_training(UniMEModel.from_backbone(folder), 4)
+    model = prepare_for_training(UniMEModel.from_backbone(folder), 4, lora_type=lora_type)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
+            if "magnitude" in name:
+                parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
     model.eval()
     adapted = model(**inputs).embeddings
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    put_trained(UniMEModel.from_backbone(folder), trained, 4).save_pretrained(tmp_path)
+    put_trained(UniMEModel.from_backbone(folder), trained, 4, lora_type=lora_type).save_pretrained(tmp_path)
     merged = UniMEModel.from_pretrained(tmp_path)(**inputs).embeddings
     torch.testing.assert_close(merged, adapted, atol=1e-6, rtol=0)
     assert (adapted - untrained).abs().max() > 1e-3
@@ -63,3 +66,19 @@ def test_trained_weights_must_be_those_of_the_model(rank, backbones):
     del trained[name]
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         put_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, rank)
+
+
+def test_dora_and_the_start_of_the_matrices(backbones):
+    def first_matrices(**options):
+        torch.manual_seed(0)
+        model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, **options)
+        weights = dict(model.named_parameters())
+        assert all(not value.any() for name, value in weights.items() if "lora_B" in name)
+        assert any("magnitude" in name for name in weights) == (options.get("lora_type") == "dora")
+        return torch.cat([value.flatten() for name, value in weights.items() if "lora_A" in name])
+
+    uniform, gaussian = first_matrices(), first_matrices(lora_type="dora", init="gaussian")
+    assert (
+        uniform.abs().max() <= uniform.std() * 2.5
+    )  # of the widest uniform, sqrt(3) and a bit for two widths of input
+    assert gaussian.abs().max() > gaussian.std() * 3

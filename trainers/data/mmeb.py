@@ -1,11 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Loading MMEB training rows (query, positive, hard negatives) of many files for stage 2."""
+"""Loading training rows of MMEB (query, positive, hard negatives) or UniME-V2 (with scores) of many files for stage 2."""
 
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ from trainers.data.columns import SourceError
 from trainers.data.datasets_source import expand_configs
 from trainers.data.files import expand_source, read_rows, suffix_of
 from trainers.data.image_check import ImageFact, check_images
+from trainers.data.judged_rows import check_judged_columns, is_judged, parse_judged_row
 from trainers.data.mixing import rows_per_epoch
-from trainers.data.mmeb_rows import RowFault, check_mmeb_columns, parse_mmeb_row
+from trainers.data.mmeb_rows import RowFault, TrainingRow, check_mmeb_columns, parse_mmeb_row
 from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,16 @@ READ_SCHEMA = pa.schema([field for field in PAIR_SCHEMA if "group" not in field.
 BLOCK = 4096  # rows that are Python objects at a time; all others are in Arrow
 
 ImageKey = tuple[int, str]  # which store, path
+
+
+class _Form(NamedTuple):
+    """A form that rows come in: what checks their columns, and what reads them."""
+
+    check_columns: Callable[[Sequence[str], str], None]
+    parse: Callable[[dict], TrainingRow]
+
+
+MMEB, JUDGED = _Form(check_mmeb_columns, parse_mmeb_row), _Form(check_judged_columns, parse_judged_row)
 
 
 class _File(NamedTuple):
@@ -87,23 +98,25 @@ def _list_files(
 def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -> pa.Table:
     """The usable rows of one file as far as its text tells, without groups."""
     batches, block = [], []
+    form: _Form | None = None
     checked: set[tuple[str, ...]] = set()
     for row in read_rows(file, bad_rows, max_rows=max_rows):
         try:
             columns = tuple(row.values)
             if columns not in checked:  # JSON rows may differ from each other
-                if checked:
-                    _recheck(columns, file)
+                if form is None:
+                    form = JUDGED if is_judged(columns) else MMEB
+                    form.check_columns(columns, file)
                 else:
-                    check_mmeb_columns(columns, file)
+                    _recheck(columns, file, form)
                 checked.add(columns)
-            parsed = parse_mmeb_row(row.values)
+            parsed = form.parse(row.values)
         except RowFault as fault:
             bad_rows.add(row.place, str(fault), "Mend or remove the row.")
             continue
         query, positive, *negatives = ({"text": e.text, "image": e.image} for e in parsed.examples)
-        line = row.place.line
-        block.append({"query": query, "positive": positive, "negatives": negatives, "source": index, "line": line})
+        values = {"query": query, "positive": positive, "negatives": negatives, "scores": parsed.scores}
+        block.append({**values, "source": index, "line": row.place.line})
         if len(block) == BLOCK:
             batches.append(pa.RecordBatch.from_pylist(block, READ_SCHEMA))
             block = []
@@ -111,10 +124,10 @@ def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -
     return pa.Table.from_batches(batches, READ_SCHEMA)
 
 
-def _recheck(columns: tuple[str, ...], file: str) -> None:
+def _recheck(columns: tuple[str, ...], file: str, form: _Form) -> None:
     """Columns of a later row: what is an error of the file in its first row is a fault of the row here."""
     try:
-        check_mmeb_columns(columns, file)
+        form.check_columns(columns, file)
     except SourceError as error:
         raise RowFault(str(error).removeprefix(f"{file}: ").removesuffix(".")) from error
 
@@ -222,7 +235,8 @@ def load_mmeb_train(
 
     The columns are `qry`, `qry_image_path`, `pos_text`, `pos_image_path`, `neg_text`, `neg_image_path`; an empty
     string or an absent column means that a modality is absent, and the negative columns may hold lists. Strings are
-    kept raw (instruction ""), since they carry their instruction and image token.
+    kept raw (instruction ""), since they carry their instruction and image token. A source may also have the columns that
+    UniME-V2's data is published with (`trainers.data.judged_rows`): its rows then carry a judge's scores.
 
     Two rows get the same `group` when their positives are identical in content: the same text apart from surrounding
     white space, and the same pixels. They are false negatives of each other that similarity to the positive does not

@@ -18,12 +18,13 @@ class RowFault(ValueError):
     """Why a row cannot be used."""
 
 
-class MmebRow(NamedTuple):
-    """A query, its positive and its hard negatives."""
+class TrainingRow(NamedTuple):
+    """A query, its positive and its hard negatives; a judge's scores of positive and negatives, where there are any."""
 
     query: Example
     positive: Example
     negatives: tuple[Example, ...]
+    scores: tuple[float, ...] | None = None
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -58,8 +59,12 @@ def check_mmeb_columns(available: Sequence[str], file: str) -> None:
         raise SourceError(f"{file}: no column 'pos_text' and none 'pos_image_path'. {columns}. One of them is needed.")
 
 
-def _example(text: object, image: object, columns: tuple[str, str]) -> Example | None:
-    """A raw MMEB string and its image as an example; None when there is neither."""
+def parse_example(text: object, image: object, columns: tuple[str, str]) -> Example | None:
+    """A raw MMEB string and its image as an example; None when there is neither.
+
+    Raises:
+        RowFault: one of the two is not a text; it goes by the name of its column.
+    """
     for column, value in zip(columns, (text, image), strict=True):
         fault = text_fault(value) if value is not None else None
         if fault:
@@ -72,8 +77,13 @@ def _example(text: object, image: object, columns: tuple[str, str]) -> Example |
     return Example(text=text or None, image=image or None, instruction="")
 
 
-def _side(values: dict, columns: tuple[str, str], name: str) -> Example:
-    example = _example(values.get(columns[0]), values.get(columns[1]), columns)
+def parse_side(values: dict, columns: tuple[str, str], name: str) -> Example:
+    """The query or the positive.
+
+    Raises:
+        RowFault: a column is not a text, or both are empty.
+    """
+    example = parse_example(values.get(columns[0]), values.get(columns[1]), columns)
     if example is None:
         raise RowFault(f"the {name} has neither a text nor an image (columns {columns[0]!r}, {columns[1]!r})")
     return example
@@ -89,11 +99,11 @@ def _negatives(values: dict) -> tuple[Example, ...]:
     texts, images = texts or [None] * len(images), images or [None] * len(texts)
     if len(texts) != len(images):
         raise RowFault(f"columns {NEGATIVE[0]!r} and {NEGATIVE[1]!r} list {len(texts)} and {len(images)} negatives")
-    examples = (_example(text, image, NEGATIVE) for text, image in zip(texts, images, strict=True))
+    examples = (parse_example(text, image, NEGATIVE) for text, image in zip(texts, images, strict=True))
     return tuple(example for example in examples if example is not None)
 
 
-def parse_mmeb_row(values: dict) -> MmebRow:
+def parse_mmeb_row(values: dict) -> TrainingRow:
     """Read one row.
 
     Args:
@@ -106,4 +116,6 @@ def parse_mmeb_row(values: dict) -> MmebRow:
     Raises:
         RowFault: the query or the positive is empty, a column is not a text, or two lists differ in length.
     """
-    return MmebRow(_side(values, QUERY, "query"), _side(values, POSITIVE, "positive"), _negatives(values))
+    return TrainingRow(
+        parse_side(values, QUERY, "query"), parse_side(values, POSITIVE, "positive"), _negatives(values)
+    )

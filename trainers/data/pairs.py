@@ -28,6 +28,7 @@ PAIR_SCHEMA = pa.schema(
         ("negatives", pa.large_list(_EXAMPLE)),
         ("source", pa.int32()),  # which of the data set's sources
         ("line", pa.int64()),
+        ("scores", pa.large_list(pa.float64())),  # null: the source has none
         ("group", pa.int64()),
         ("negative_groups", pa.large_list(pa.int64())),
     ]
@@ -46,6 +47,7 @@ class Pair(NamedTuple):
         negative_groups: the same for each of the negatives, out of the same numbers.
         place: file and line.
         store: which of `PairDataset.stores` has the images.
+        scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
     """
 
     query: Example
@@ -56,6 +58,7 @@ class Pair(NamedTuple):
     negative_groups: tuple[int, ...]
     place: Place
     store: int
+    scores: tuple[float, ...] | None = None
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -159,6 +162,7 @@ class PairDataset(Dataset):
             negative_groups=tuple(values["negative_groups"]),
             place=Place(source.file, values["line"]),
             store=source.store,
+            scores=None if values["scores"] is None else tuple(values["scores"]),
         )
 
     def open_image(self, pair: Pair, example: Example) -> Image.Image | None:

@@ -1,10 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What the losses share: checks with a reason, unit rows, and work in blocks of rows.
+"""What the losses share: checks with a reason, and work in blocks of rows.
 
 Design decisions:
 
-- Similarities are computed for a block of rows at a time and once more in the backward pass (one extra matrix
-  product, nothing beside the forward pass of a language model). No tensor of N x M elements is ever made or kept.
+- No tensor of N x M elements is ever made or kept. A loss over whole rows of similarities computes them for a block of
+  rows at a time, and once more in the backward pass (one extra matrix product, nothing beside the forward pass of a
+  language model).
 - A block returns its row losses *and* its row statistics. Statistics are returned, never stored as a side effect, so
   running a block a second time in the backward pass cannot count anything twice.
 - Everything is computed in float32 (float64 if an input is float64), also under autocast: at a temperature of 0.02
@@ -119,54 +120,6 @@ def check_duplicate_mask(duplicate_mask: Tensor | None, num_queries: int, num_ca
         )
 
 
-def unit_rows(name: str, embeddings: Tensor, dtype: torch.dtype) -> Tensor:
-    """Scales every row to length 1.
-
-    An all-zero row has no direction: it stays zero (cosine 0 with everything) and gets a zero gradient, where
-    dividing by a small epsilon would give it a gradient of 1e12.
-
-    Args:
-        name: the argument's name, for the message.
-        embeddings: (N, D), any floating-point type.
-        dtype: the type to compute in.
-
-    Returns:
-        Unit rows, (N, D), in ``dtype``.
-
-    Raises:
-        ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
-    """
-    embeddings = embeddings.to(dtype)
-    norms = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)  # (N, 1)
-    finite = norms.detach().squeeze(1).isfinite()  # (N,)
-    if not finite.all():
-        bad_rows = (~finite).nonzero().squeeze(1)
-        raise ValueError(
-            f"{name}: row {int(bad_rows[0])} is NaN or infinite ({len(bad_rows)} of {len(finite)} rows are). "
-            "Look at the input of that row; if all rows are bad, lower the learning rate or use bfloat16, not float16"
-        )
-    return embeddings / norms.masked_fill(norms == 0, torch.inf)
-
-
-def unit_pair(first_name: str, first: Tensor, second_name: str, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Scales the rows of two matrices to length 1, in one common type of at least float32.
-
-    Args:
-        first_name: the first argument's name, for messages.
-        first: (N, D1).
-        second_name: the second argument's name, for messages.
-        second: (M, D2).
-
-    Returns:
-        Both with unit rows.
-
-    Raises:
-        ValueError: a row holds NaN or infinity.
-    """
-    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
-    return unit_rows(first_name, first, dtype), unit_rows(second_name, second, dtype)
-
-
 def check_retrieval_inputs(
     queries: Tensor, candidates: Tensor, group_ids: Tensor | None, duplicate_mask: Tensor | None
 ) -> None:
@@ -197,22 +150,23 @@ def check_retrieval_inputs(
     check_duplicate_mask(duplicate_mask, num_queries, num_candidates)
 
 
-def other_candidates(rows: Tensor, num_candidates: int, group_ids: Tensor | None, duplicates: Tensor | None) -> Tensor:
+def other_candidates(
+    rows: Tensor, columns: Tensor, group_ids: Tensor | None, duplicates: Tensor | None = None
+) -> Tensor:
     """Says which candidates may be negatives of which row, before any look at similarities.
 
     Args:
         rows: (B,) numbers of the block's rows; candidate r is the positive of row r.
-        num_candidates: M.
-        group_ids: (M,); candidates with the id of a row's positive are no negatives of that row. Default: none.
-        duplicates: (B, M); True = no negative. Default: none.
+        columns: (C,) numbers of the block's candidates.
+        group_ids: (M,); candidates with the id of a row's positive are no negatives of that row; None: none.
+        duplicates: (B, C); True = no negative. Default: none.
 
     Returns:
-        (B, M) boolean, False at the positive and at everything known to be identical to it.
+        (B, C) boolean, False at the positive and at everything known to be identical to it.
     """
-    others = torch.ones(len(rows), num_candidates, dtype=torch.bool, device=rows.device)  # (B, M)
-    others.scatter_(1, rows.unsqueeze(1), False)
+    others = rows.unsqueeze(1) != columns.unsqueeze(0)  # (B, C)
     if group_ids is not None:
-        others &= group_ids[rows].unsqueeze(1) != group_ids.unsqueeze(0)
+        others &= group_ids[rows].unsqueeze(1) != group_ids[columns].unsqueeze(0)
     if duplicates is not None:
         others &= ~duplicates
     return others
@@ -229,6 +183,16 @@ def mean_where(values: Tensor, mask: Tensor) -> Tensor:
         Scalar; 0 where nothing is chosen, so that averages over steps and ranks stay finite.
     """
     return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def row_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) per row, (B,), of two log-distributions, (B, N)."""
+    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
+def row_entropy(log_p: Tensor) -> Tensor:
+    """Entropy in nats per row, (B,), of a log-distribution, (B, N)."""
+    return -(log_p.exp() * log_p).sum(dim=1)
 
 
 def map_row_blocks(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from numbers import Real
 
 import torch
@@ -16,11 +15,11 @@ from trainers.losses.blocks import (
     check_count,
     check_retrieval_inputs,
     check_temperature,
-    map_row_blocks,
     mean_where,
     other_candidates,
-    unit_pair,
 )
+from trainers.losses.gathered_cosines import gathered_cosines
+from trainers.losses.unit_rows import UnitRows, common_dtype
 
 SHORT_ROWS = ("repeat", "mask")
 
@@ -53,8 +52,8 @@ class HardNegativeInfoNCELoss(nn.Module):
             dropped: name copies by ``group_ids`` or ``duplicate_mask``. ``inf``: drop nothing. Default: 0.1.
         short_rows: what a query with 0 < r < k negatives does. "repeat": its negatives are counted again, hardest
             first, until there are k. "mask": it uses r negatives. Default: "repeat".
-        block_size: rows whose similarities are held at a time; changes memory (block_size x M), not values.
-            Default: 1024.
+        block_size: queries, and candidates, whose similarities are held at a time; changes memory, not values. Beside
+            the gradients the loss takes block_size x (block_size + 2 D) numbers, whatever N and M are. Default: 1024.
 
     Attributes:
         statistics: after each forward, detached scalars. "Negatives" are candidates other than the positive and its
@@ -124,47 +123,77 @@ class HardNegativeInfoNCELoss(nn.Module):
         """
         check_retrieval_inputs(queries, candidates, group_ids, duplicate_mask)
         with torch.autocast(queries.device.type, enabled=False):
-            queries, candidates = unit_pair("queries", queries, "candidates", candidates)
-            rows = torch.arange(len(queries), device=queries.device)  # (N,)
-            block = partial(self._block, candidates=candidates, group_ids=group_ids)
-            losses, row_statistics = map_row_blocks(block, (rows, queries, duplicate_mask), self.block_size)
-        self.statistics = self._summarise(**row_statistics)
-        return losses.mean()
+            dtype = common_dtype(queries, candidates)
+            query_rows = UnitRows.measure("queries", queries, dtype)
+            candidate_rows = UnitRows.measure("candidates", candidates, dtype)
+            # Steps 1 and 2 carry no gradient, so what they look at is never kept: block by block, and only once.
+            blocks = [
+                self._choose(query_rows, candidate_rows, first, group_ids, duplicate_mask)
+                for first in range(0, len(queries), self.block_size)
+            ]
+            choice = {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}  # each (N, ...)
+            chosen, num_kept = choice.pop("chosen"), choice["num_kept"]
+            own = torch.arange(len(queries), device=queries.device).unsqueeze(1)  # (N, 1)
+            cosines = gathered_cosines(query_rows, candidate_rows, torch.cat([own, chosen], dim=1))  # (N, 1 + K)
+            # Step 3. A slot counted n times is its logit plus log n; an unused slot has n = 0 and thus -inf, and as the
+            # positive is always there, no row is ever all -inf.
+            counts = F.pad(self._slot_counts(num_kept.unsqueeze(1), chosen.shape[1]), (1, 0), value=1)  # (N, 1 + K)
+            logits = cosines / self.temperature + counts.to(dtype).log()  # (N, 1 + K)
+            loss = F.cross_entropy(logits, torch.zeros_like(num_kept))
+        self.statistics = self._summarise(**choice)
+        return loss
 
-    def _block(
+    @torch.no_grad()
+    def _choose(
         self,
-        rows: Tensor,
-        queries: Tensor,
-        duplicates: Tensor | None,
-        *,
-        candidates: Tensor,
+        queries: UnitRows,
+        candidates: UnitRows,
+        first: int,
         group_ids: Tensor | None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Row losses and row statistics of one block: rows (B,), queries (B, D), duplicates (B, M)."""
-        similarities = queries @ candidates.T  # (B, M)
-        positive = similarities.gather(1, rows.unsqueeze(1))  # (B, 1)
-        with torch.no_grad():  # steps 1 and 2
-            others = other_candidates(rows, len(candidates), group_ids, duplicates)  # (B, M)
-            dropped = others & (similarities > positive + self.false_negative_margin)  # (B, M)
-            kept = others & ~dropped  # (B, M)
-            num_kept = kept.sum(dim=1, keepdim=True)  # (B, 1)
-            slots = min(self.num_hard_negatives, len(candidates))  # K
-            hardest, chosen = similarities.masked_fill(~kept, -torch.inf).topk(slots, dim=1)  # (B, K), hardest first
-            log_counts = self._slot_counts(num_kept, slots).to(similarities.dtype).log()  # (B, K)
-        # Step 3. A slot counted n times is its logit plus log n; an unused slot has n = 0 and thus -inf, and as the
-        # positive is always there, no row is ever all -inf.
-        negative_logits = similarities.gather(1, chosen) / self.temperature + log_counts  # (B, K)
-        logits = torch.cat([positive / self.temperature, negative_logits], dim=1)  # (B, 1 + K)
-        losses = F.cross_entropy(logits, torch.zeros_like(rows), reduction="none")  # (B,)
-        with torch.no_grad():
-            statistics = {
-                "positive": positive.detach().squeeze(1),  # (B,)
-                "hardest": hardest[:, 0],  # (B,) -inf where nothing is left
-                "num_others": others.sum(dim=1),  # (B,)
-                "num_dropped": dropped.sum(dim=1),  # (B,)
-                "num_kept": num_kept.squeeze(1),  # (B,)
-            }
-        return losses, statistics
+        duplicate_mask: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Negatives and statistics of one block of queries.
+
+        Args:
+            queries: N rows.
+            candidates: M rows.
+            first: number of the block's first query.
+            group_ids: (M,) or None.
+            duplicate_mask: (N, M) or None.
+
+        Returns:
+            ``chosen`` (B, K) candidates, hardest first, of which the first ``num_kept`` count; and per row (B,)
+            ``positive`` and ``hardest`` cosine (-inf where nothing is left), ``num_others``, ``num_dropped``, ``num_kept``.
+        """
+        size, slots = self.block_size, min(self.num_hard_negatives, len(candidates))  # K
+        block = queries[first : first + size]  # (B, D)
+        rows = torch.arange(first, first + len(block), device=block.device)  # (B,)
+        hardest = block.new_full((len(rows), slots), -torch.inf)  # (B, K)
+        chosen = torch.zeros_like(hardest, dtype=torch.long)  # (B, K)
+        num_others, num_dropped = torch.zeros_like(rows), torch.zeros_like(rows)  # (B,)
+        # The filter needs the positives, and candidate r is the positive of row r: the block that holds them comes first.
+        for start in [first, *(start for start in range(0, len(candidates), size) if start != first)]:
+            similarities = block @ candidates[start : start + size].T  # (B, C)
+            if start == first:
+                positive = similarities.diagonal().unsqueeze(1).clone()  # (B, 1)
+            columns = torch.arange(start, start + similarities.shape[1], device=block.device)  # (C,)
+            duplicates = None if duplicate_mask is None else duplicate_mask[first : first + size, start : start + size]
+            others = other_candidates(rows, columns, group_ids, duplicates)  # (B, C)
+            dropped = others & (similarities > positive + self.false_negative_margin)  # (B, C)
+            num_others += others.sum(dim=1)
+            num_dropped += dropped.sum(dim=1)
+            similarities.masked_fill_(~others | dropped, -torch.inf)
+            found, places = similarities.topk(min(slots, len(columns)), dim=1)  # (B, K) or narrower
+            hardest, order = torch.cat([hardest, found], dim=1).topk(slots, dim=1)  # (B, K)
+            chosen = torch.cat([chosen, columns[places]], dim=1).gather(1, order)  # (B, K)
+        return {
+            "chosen": chosen,
+            "positive": positive.squeeze(1),
+            "hardest": hardest[:, 0],
+            "num_others": num_others,
+            "num_dropped": num_dropped,
+            "num_kept": num_others - num_dropped,
+        }
 
     def _slot_counts(self, num_kept: Tensor, slots: int) -> Tensor:
         """How often each of the K hardest candidates is used as a negative, hardest first.

@@ -17,8 +17,8 @@ from trainers.losses.blocks import (
     map_row_blocks,
     mean_where,
     other_candidates,
-    unit_pair,
 )
+from trainers.losses.unit_rows import UnitRows, common_dtype, unit_rows
 
 
 class InfoNCELoss(nn.Module):
@@ -81,7 +81,9 @@ class InfoNCELoss(nn.Module):
         """
         check_retrieval_inputs(queries, candidates, group_ids, duplicate_mask)
         with torch.autocast(queries.device.type, enabled=False):
-            queries, candidates = unit_pair("queries", queries, "candidates", candidates)
+            dtype = common_dtype(queries, candidates)
+            UnitRows.measure("queries", queries, dtype)  # a bad row is named here; the blocks scale their own queries
+            candidates = unit_rows("candidates", candidates, dtype)  # (M, D)
             rows = torch.arange(len(queries), device=queries.device)  # (N,)
             block = partial(self._block, candidates=candidates, group_ids=group_ids)
             losses, row_statistics = map_row_blocks(block, (rows, queries, duplicate_mask), self.block_size)
@@ -98,9 +100,10 @@ class InfoNCELoss(nn.Module):
         group_ids: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Row losses and row statistics of one block: rows (B,), queries (B, D), duplicates (B, M)."""
-        similarities = queries @ candidates.T  # (B, M)
+        similarities = unit_rows("queries", queries, candidates.dtype) @ candidates.T  # (B, M)
         own = rows.unsqueeze(1)  # (B, 1) column of the positive
-        others = other_candidates(rows, len(candidates), group_ids, duplicates)  # (B, M)
+        columns = torch.arange(len(candidates), device=rows.device)  # (M,)
+        others = other_candidates(rows, columns, group_ids, duplicates)  # (B, M)
         # The positive is in every row's softmax, so that -inf elsewhere can never make a row NaN.
         excluded = (~others).scatter(1, own, False)  # (B, M)
         logits = similarities.masked_fill(excluded, -torch.inf) / self.temperature  # (B, M)

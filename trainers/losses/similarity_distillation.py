@@ -19,20 +19,12 @@ from trainers.losses.blocks import (
     map_row_blocks,
     mean_where,
     other_candidates,
-    unit_pair,
+    row_entropy,
+    row_kl,
 )
+from trainers.losses.unit_rows import common_dtype, unit_rows
 
 DIRECTIONS = ("teacher_to_student", "student_to_teacher", "symmetric")
-
-
-def _row_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) per row, (B,), of two log-distributions, (B, N)."""
-    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
-
-
-def _row_entropy(log_p: Tensor) -> Tensor:
-    """Entropy in nats per row, (B,), of a log-distribution, (B, N)."""
-    return -(log_p.exp() * log_p).sum(dim=1)
 
 
 def _row_similarity_statistics(student: Tensor, teacher: Tensor, others: Tensor) -> dict[str, Tensor]:
@@ -157,7 +149,8 @@ class SimilarityDistillationLoss(nn.Module):
             )
         check_group_ids(group_ids, len(student))
         with torch.autocast(student.device.type, enabled=False):
-            student, teacher = unit_pair("student", student, "teacher", teacher.detach())
+            dtype = common_dtype(student, teacher)
+            student, teacher = unit_rows("student", student, dtype), unit_rows("teacher", teacher.detach(), dtype)
             rows = torch.arange(len(student), device=student.device)  # (N,)
             block = partial(self._block, all_student=student, all_teacher=teacher, group_ids=group_ids)
             losses, row_statistics = map_row_blocks(block, (rows, student, teacher), self.block_size)
@@ -177,19 +170,20 @@ class SimilarityDistillationLoss(nn.Module):
         """Row losses and row statistics of one block: rows (B,), student (B, Ds), teacher (B, Dt)."""
         student_similarities = student @ all_student.T  # (B, N)
         teacher_similarities = teacher @ all_teacher.T  # (B, N)
-        others = other_candidates(rows, len(all_student), group_ids, duplicates=None)  # (B, N)
+        columns = torch.arange(len(all_student), device=rows.device)  # (N,)
+        others = other_candidates(rows, columns, group_ids)  # (B, N)
         log_student = self._log_distribution(student_similarities / self.temperature, others)  # (B, N)
         log_teacher = self._log_distribution(teacher_similarities / self.teacher_temperature, others)  # (B, N)
         if self.direction == "teacher_to_student":
-            losses = _row_kl(log_teacher, log_student)  # (B,)
+            losses = row_kl(log_teacher, log_student)  # (B,)
         elif self.direction == "student_to_teacher":
-            losses = _row_kl(log_student, log_teacher)  # (B,)
+            losses = row_kl(log_student, log_teacher)  # (B,)
         else:
-            losses = (_row_kl(log_teacher, log_student) + _row_kl(log_student, log_teacher)) / 2  # (B,)
+            losses = (row_kl(log_teacher, log_student) + row_kl(log_student, log_teacher)) / 2  # (B,)
         with torch.no_grad():
             statistics = _row_similarity_statistics(student_similarities, teacher_similarities, others)
-            statistics["student_entropy"] = _row_entropy(log_student)
-            statistics["teacher_entropy"] = _row_entropy(log_teacher)
+            statistics["student_entropy"] = row_entropy(log_student)
+            statistics["teacher_entropy"] = row_entropy(log_teacher)
             statistics["resolution"] = self._row_resolution(log_teacher, student.shape[1])
         return losses, statistics
 
@@ -213,7 +207,7 @@ class SimilarityDistillationLoss(nn.Module):
 
         Near the optimum the two sides are one, and both directions have the same second order.
         """
-        rounding = torch.finfo(log_p.dtype).eps * (_row_entropy(log_p) + 1)  # (B,)
+        rounding = torch.finfo(log_p.dtype).eps * (row_entropy(log_p) + 1)  # (B,)
         logit_error = torch.finfo(self.states).eps / 2 / (self.temperature * math.sqrt(dimension))
         return rounding + logit_error**2 / 2 * (1 - log_p.exp().square().sum(dim=1))
 

@@ -1,11 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The checks and the unit rows that all losses share."""
+"""The checks and the blocks that all losses share."""
 
 import pytest
 import torch
 
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SimilarityDistillationLoss
-from trainers.losses.blocks import map_row_blocks, mean_where, other_candidates, unit_pair, unit_rows
+from trainers.losses.blocks import map_row_blocks, mean_where, other_candidates
 
 LOSSES = [SimilarityDistillationLoss, HardNegativeInfoNCELoss, InfoNCELoss]
 CONTRASTIVE = [HardNegativeInfoNCELoss, InfoNCELoss]
@@ -67,39 +67,14 @@ def test_shapes_that_do_not_fit_are_refused(loss_class):
         loss(queries, candidates, duplicate_mask=torch.zeros(4, 6))
 
 
-def test_unit_rows_takes_a_zero_row_without_a_huge_gradient():
-    embeddings = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    rows = unit_rows("queries", embeddings, torch.float32)
-    torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
-    (rows * torch.tensor([[1.0, 0.0], [1.0, 0.0]])).sum().backward()
-    torch.testing.assert_close(embeddings.grad, torch.tensor([[0.128, -0.096], [0.0, 0.0]]))
-
-
-def test_unit_rows_refuses_a_row_too_long_to_measure():
-    with pytest.raises(ValueError, match="row 1 is NaN or infinite"):
-        unit_rows("queries", torch.tensor([[1.0, 1.0], [1e30, 1e30]]), torch.float32)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        (torch.float16, torch.float16, torch.float32),
-        (torch.bfloat16, torch.float16, torch.float32),
-        (torch.float32, torch.bfloat16, torch.float32),
-        (torch.float64, torch.float32, torch.float64),
-    ],
-)
-def test_unit_pair_computes_in_float32_or_more(first, second, expected):
-    pair = unit_pair("a", torch.ones(2, 3, dtype=first), "b", torch.ones(2, 3, dtype=second))
-    assert [tensor.dtype for tensor in pair] == [expected, expected]
-
-
 def test_other_candidates_combines_diagonal_groups_and_duplicates():
-    rows = torch.tensor([1, 2])
+    rows, columns = torch.tensor([1, 2]), torch.arange(5)
     group_ids = torch.tensor([7, 8, 9, 8, 7])
     duplicates = torch.tensor([[True, False, False, False, False], [False, False, False, False, False]])
     expected = torch.tensor([[0, 0, 1, 0, 1], [1, 1, 0, 1, 1]]).bool()
-    assert torch.equal(other_candidates(rows, 5, group_ids, duplicates), expected)
+    assert torch.equal(other_candidates(rows, columns, group_ids, duplicates), expected)
+    block = other_candidates(rows, columns[2:], group_ids, duplicates[:, 2:])
+    assert torch.equal(block, expected[:, 2:])
 
 
 def test_mean_where_ignores_what_is_not_chosen():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss
+from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, gathered_cosines, unit_rows
 
 
 def reference_row(similarities, own, temperature, k, margin, short_rows, never=()):
@@ -283,13 +283,28 @@ def test_blocked_equals_plain(pair, short_rows, block_size):
         torch.testing.assert_close(blocked.statistics[name], value)
 
 
-def test_memory_grows_with_the_block(pair, measure_memory):
+def test_memory_grows_with_the_block(pair, measure_memory, monkeypatch):
     queries, candidates = pair(96, 128)
-    plain = measure_memory(lambda: HardNegativeInfoNCELoss()(queries, candidates))
-    blocked = measure_memory(lambda: HardNegativeInfoNCELoss(block_size=8)(queries, candidates))
+    plain = measure_memory(lambda: InfoNCELoss()(queries, candidates))
     assert plain.largest == 96 * 128 and plain.kept > 96 * 128  # the measure sees what it should see
-    assert blocked.largest == 8 * 128
+    monkeypatch.setattr(unit_rows, "BLOCK_ELEMENTS", 128 * 6)
+    monkeypatch.setattr(gathered_cosines, "CANDIDATES_AT_A_TIME", 8)
+    whole = measure_memory(lambda: HardNegativeInfoNCELoss()(queries, candidates))
+    assert whole.largest == 96 * 128
+    blocked = measure_memory(lambda: HardNegativeInfoNCELoss(block_size=8)(queries, candidates))
+    assert blocked.largest <= 96 * 9 + 96  # nothing larger than the choices, though there are 12,288 similarities
     assert blocked.kept < 96 * 128 / 2
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_only_one_side_needs_a_gradient(pair, side):
+    both = pair(11, 14)
+    loss = HardNegativeInfoNCELoss(block_size=4)
+    expected = torch.autograd.grad(loss(*both), both)[side]
+    one = [tensor if number == side else tensor.detach() for number, tensor in enumerate(both)]
+    torch.testing.assert_close(torch.autograd.grad(loss(*one), one[side])[0], expected)
+    with torch.no_grad():
+        assert not loss(*both).requires_grad
 
 
 def test_statistics_by_hand_and_untouched_by_the_backward_pass():

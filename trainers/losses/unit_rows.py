@@ -1,0 +1,131 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Rows of length 1 without a second copy of the whole matrix in float32.
+
+Embeddings often come in bfloat16 and cosines have to be computed in float32. Casting 65,536 rows of 4,096 dimensions as a
+whole takes a gigabyte, and autograd keeps it; here the length of every row is measured once, and rows are cast and scaled
+a block at a time when they are needed, in forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK_ELEMENTS = 2**22  # of a temporary tensor: 16 MB in float32
+
+
+def common_dtype(first: Tensor, second: Tensor) -> torch.dtype:
+    """The type to compute in: float32, or float64 if one of the two is float64."""
+    return torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+
+
+def row_slices(num_rows: int, width: int) -> Iterator[slice]:
+    """Cuts rows of so many elements into blocks of about `BLOCK_ELEMENTS`."""
+    rows = max(1, BLOCK_ELEMENTS // width)
+    for start in range(0, num_rows, rows):
+        yield slice(start, min(start + rows, num_rows))
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """A matrix whose rows are scaled to length 1 when they are asked for, without a graph.
+
+    An all-zero row has no direction: it stays zero (cosine 0 with everything) and gets a zero gradient, where dividing by
+    a small epsilon would give it a gradient of 1e12.
+
+    Args:
+        embeddings: (N, D), any floating-point type.
+        norms: (N, 1) lengths, in the type to compute in; infinity for an all-zero row, so that dividing gives zeros.
+    """
+
+    embeddings: Tensor
+    norms: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def measure(cls, name: str, embeddings: Tensor, dtype: torch.dtype) -> UnitRows:
+        """Measures all rows.
+
+        Args:
+            name: the argument's name, for the message.
+            embeddings: (N, D).
+            dtype: the type to compute in.
+
+        Raises:
+            ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
+        """
+        blocks = (embeddings[rows].to(dtype) for rows in row_slices(*embeddings.shape))
+        norms = torch.cat([torch.linalg.vector_norm(block, dim=1, keepdim=True) for block in blocks])  # (N, 1)
+        finite = norms.squeeze(1).isfinite()  # (N,)
+        if not finite.all():
+            bad_rows = (~finite).nonzero().squeeze(1)
+            raise ValueError(
+                f"{name}: row {int(bad_rows[0])} is NaN or infinite ({len(bad_rows)} of {len(finite)} rows are). "
+                "Look at the input of that row; if all rows are bad, lower the learning rate or use bfloat16, not float16"
+            )
+        return cls(embeddings, norms.masked_fill(norms == 0, torch.inf))
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.embeddings.shape[1]
+
+    @torch.no_grad()
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Unit rows, (..., D) for row numbers of shape (...), in the type to compute in."""
+        return self.embeddings[rows].to(self.norms.dtype) / self.norms[rows]
+
+    def pull_back(self, rows: slice, gradient: Tensor) -> Tensor:
+        """Gradient of the embeddings of some rows from that of their unit rows: across the row, over its length.
+
+        Args:
+            rows: which rows.
+            gradient: (B, D).
+        """
+        unit = self[rows]  # (B, D)
+        return (gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit) / self.norms[rows]
+
+
+class _Scale(torch.autograd.Function):
+    """All unit rows as one matrix; the backward pass keeps the embeddings as they came."""
+
+    @staticmethod
+    def forward(ctx, embeddings: Tensor, norms: Tensor) -> Tensor:
+        ctx.save_for_backward(embeddings, norms)
+        unit = torch.empty_like(embeddings, dtype=norms.dtype)  # (N, D)
+        for rows in row_slices(*embeddings.shape):
+            unit[rows] = UnitRows(embeddings, norms)[rows]
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        embeddings, norms = ctx.saved_tensors
+        result = torch.empty_like(embeddings)  # (N, D)
+        for rows in row_slices(*embeddings.shape):
+            result[rows] = UnitRows(embeddings, norms).pull_back(rows, gradient[rows]).to(result.dtype)
+        return result, None
+
+
+def unit_rows(name: str, embeddings: Tensor, dtype: torch.dtype) -> Tensor:
+    """Scales every row to length 1, with a graph; see `UnitRows`.
+
+    Args:
+        name: the argument's name, for the message.
+        embeddings: (N, D), any floating-point type.
+        dtype: the type to compute in.
+
+    Returns:
+        Unit rows, (N, D), in ``dtype``.
+
+    Raises:
+        ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
+    """
+    return _Scale.apply(embeddings, UnitRows.measure(name, embeddings, dtype).norms)

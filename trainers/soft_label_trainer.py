@@ -1,0 +1,77 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Stage 2 with the soft labels of a judge (UniME-V2, arXiv 2510.13515): each query against its own candidates."""
+
+import pyarrow.compute as pc
+import torch
+
+from .data.pairs import Pair, PairDataset
+from .hard_negative_config import HardNegativeConfig
+from .hard_negative_trainer import HardNegativeTrainer, PairCollator
+from .losses import SoftLabelLoss
+
+
+def check_scores(dataset: PairDataset) -> None:
+    """Make sure that every row has a judge's scores, and that there is something to tell apart.
+
+    Raises:
+        ValueError: names the first source whose rows have no scores; or no row has a negative.
+    """
+    unscored = dataset.table.filter(pc.is_null(dataset.table["scores"]))
+    if len(unscored):
+        source = dataset.sources[unscored["source"][0].as_py()]
+        raise ValueError(
+            f"loss_type soft_label needs a judge's scores, and the rows of {source.file} have none. Give rows in "
+            "UniME-V2's form (query_pos_scores, hard_negatives_scores), or choose another loss_type."
+        )
+    if not pc.any(pc.greater(pc.list_value_length(dataset.table["negatives"]), 0)).as_py():
+        raise ValueError("loss_type soft_label needs hard negatives, and no row has any. Choose another loss_type.")
+
+
+class SoftLabelCollator(PairCollator):
+    """A [`PairCollator`] that also says which candidates are a query's own, and how they were judged.
+
+    Args:
+        num_hard_negatives: negatives used of each row, the first ones; a row may have fewer.
+        options: those of [`PairCollator`].
+
+    Raises:
+        ValueError: rows have no scores, or none has negatives.
+    """
+
+    def __init__(self, *options, num_hard_negatives: int, **more_options):
+        super().__init__(*options, **more_options)
+        check_scores(self.dataset)
+        self.num_hard_negatives = num_hard_negatives
+
+    def __call__(self, pairs: list[Pair]) -> dict:
+        """The batch; `own` (N, 1 + K) numbers of candidates, -1 for none, and `scores` (N, 1 + K)."""
+        k = self.num_hard_negatives
+        pairs = [
+            pair._replace(negatives=pair.negatives[:k], negative_groups=pair.negative_groups[:k]) for pair in pairs
+        ]
+        own = torch.full((len(pairs), 1 + k), -1)  # (N, 1 + K)
+        scores = torch.zeros(own.shape)  # (N, 1 + K)
+        first = len(pairs)  # the candidates are all positives, then each row's negatives
+        for row, pair in enumerate(pairs):
+            count = len(pair.negatives)
+            own[row, : 1 + count] = torch.tensor([row, *range(first, first + count)])
+            scores[row, : 1 + count] = torch.tensor(pair.scores[: 1 + count])
+            first += count
+        return {**super().__call__(pairs), "own": own, "scores": scores}
+
+
+class SoftLabelTrainer(HardNegativeTrainer):
+    """Training on a judge's scores of every query's own candidates; no in-batch negatives.
+
+    Args:
+        args: a [`HardNegativeConfig`]; of the loss's options `temperature` and `num_hard_negatives` are used.
+        train_dataset: a [`PairDataset`] with scores.
+        data_collator: a [`SoftLabelCollator`].
+    """
+
+    def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
+        super().__init__(model=model, args=args, **kwargs)
+        self.loss = SoftLabelLoss(temperature=args.temperature)
+
+    def apply_loss(self, queries: torch.Tensor, candidates: torch.Tensor, batch: dict) -> torch.Tensor:
+        return self.loss(queries, candidates, batch["own"], batch["scores"])
