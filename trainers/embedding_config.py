@@ -80,6 +80,8 @@ class EmbeddingTrainingConfig(TrainingArguments):
         return Share(self.process_index, self.world_size)
 
     def __post_init__(self):
+        if str(self.fsdp).lower() in ("true", "false"):  # the library reads only a bare --fsdp, which no YAML file has
+            self.fsdp = str(self.fsdp).lower() == "true"
         super().__post_init__()
         for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
             if getattr(self, name) < 0:

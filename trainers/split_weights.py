@@ -34,6 +34,7 @@ def split_for_zero3(model: nn.Module, config: TrainingArguments) -> None:
     """Keep this process's part of the weights, in place, before the whole of them goes to the GPU."""
     import deepspeed  # an optional extra
 
+    deepspeed.init_distributed()  # else it takes itself for one process; on GPUs accelerate has done so
     deepspeed.zero.Init(module=model, config_dict_or_path=config.hf_deepspeed_config.config)
 
 

@@ -38,11 +38,11 @@ def test_recipe_is_read(path, tmp_path):
     if "model" not in content:
         required += ["--model", "m"]
     # What this machine lacks is switched off; names and types are checked all the same.
-    off = ["--deepspeed=", "--bf16=False", "--fp16=False", "--use_cpu=True", f"--output_dir={tmp_path}"]
+    off = ["--deepspeed=", "--fsdp=", "--bf16=False", "--fp16=False", "--use_cpu=True", f"--output_dir={tmp_path}"]
     arguments = parse_dataclasses(CLASSES[stage], [str(path), *required, *off])
     values = {entry.name: getattr(group, entry.name) for group in arguments for entry in fields(group)}
     for name, value in content.items():
-        if name not in ("deepspeed", "bf16", "fp16", "report_to"):
+        if name not in ("deepspeed", "fsdp", "bf16", "fp16", "report_to"):
             assert values[name] == value, name
     if "deepspeed" in content:
         assert (RECIPES.parents[1] / content["deepspeed"]).is_file()

@@ -6,6 +6,7 @@ process with the batch of both.
 """
 
 import copy
+import gc
 import itertools
 import json
 import os
@@ -13,18 +14,27 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import write_pairs
 
+import trainers.train_stage2
 from modeling_unime import UniMEModel
 from trainers.engines import (
     ENGINES,
     PRECISIONS,
+    REFUSALS,
+    REFUSALS_ON_CPU,
+    TESTED_PRECISIONS,
     Setup,
+    check_setup,
+    engine_of,
+    find_refusal,
     is_tested,
+    make_table,
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,13 +77,10 @@ def folder(tmp_path_factory) -> Path:
 def cell_runs(folder: Path, backbone: str) -> dict[tuple, Run]:
     """By (stage, LoRA, gradient cache, precision), a run of every combination."""
     runs = {}
-    for stage, lora, cache, precision in itertools.product(STAGES, (False, True), (False, True), PRECISIONS):
-        if precision != "fp16":
-            options = {"bf16": True} if precision == "bf16" else {}
-            chunk = CHUNKS[stage] if cache else 0
-            runs[stage, lora, cache, precision] = Run(
-                stage, backbone, str(folder), chunk=chunk, lora_rank=4 * lora, options=options
-            )
+    for stage, lora, cache, precision in itertools.product(STAGES, (False, True), (False, True), TESTED_PRECISIONS):
+        run = Run(stage, backbone, str(folder), chunk=CHUNKS[stage] if cache else 0, lora_rank=4 * lora)
+        run.options = {"bf16": True} if precision == "bf16" else {}
+        runs[stage, lora, cache, precision] = run
     return runs
 
 
@@ -93,12 +100,14 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
 def alone(folder, backbones) -> dict:
     """Results of one process. The gradient cache changes nothing (test_training.py), so it is left out."""
     backbone = str(backbones["llava_next"])
+    gc.freeze()
     results = {}
     for key, run in cell_runs(folder, backbone).items():
         if not key[2]:
             results[key] = do(run, 1)["history"]
     for name, run in special_runs(folder, backbone).items():
         results[name] = (stop_and_continue if run.finish else do)(run, 1)["history"]
+    gc.unfreeze()
     return results
 
 
@@ -169,3 +178,50 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
                 assert torch.equal(two[key], source[key])
         assert max((one[key] - source[key]).abs().max() for key in one) > 1e-3, "a model that did not learn"
         UniMEModel.from_pretrained(folder / f"{name}-{engine}")
+
+
+ALL = [
+    Setup(*entries)
+    for entries in itertools.product(ENGINES, (False, True), (False, True), PRECISIONS, ("none", "4bit"))
+]
+
+
+def test_every_combination_is_tested_or_refused():
+    """On this machine, which has no GPU."""
+    for setup in ALL:
+        if find_refusal(setup, on_gpu=False) is None:
+            assert is_tested(setup) and setup.engine in CLASSES
+        else:
+            with pytest.raises(ValueError, match="docs/scale.md"):
+                check_setup(setup, on_gpu=False)
+            assert not is_tested(setup)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS + REFUSALS_ON_CPU, ids=lambda refusal: refusal.why)
+def test_refusal_names_the_mend(refusal):
+    setups = [setup for setup in ALL if refusal.applies(setup)]
+    assert setups and len(setups) < len(ALL)
+    refusals = [find_refusal(setup, on_gpu=refusal in REFUSALS) for setup in setups]
+    assert refusal in refusals, "another refusal always comes first"
+    with pytest.raises(ValueError) as error:
+        check_setup(setups[refusals.index(refusal)], on_gpu=refusal in REFUSALS)
+    assert refusal.why in str(error.value) and refusal.mend in str(error.value)
+
+
+def test_command_refuses_before_anything_is_read(tmp_path):
+    options = ["--model", "none", "--data", "none", "--output_dir", str(tmp_path / "out"), "--use_cpu", "True"]
+    with pytest.raises(ValueError, match="use bf16"):
+        trainers.train_stage2.main([*options, "--fp16"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_stages_and_versions_are_refused():
+    with pytest.raises(ValueError, match="zero1.json asks for ZeRO stage 1; use stage 2 or 3"):
+        engine_of(SimpleNamespace(fsdp=None, deepspeed="zero1.json", deepspeed_plugin=SimpleNamespace(zero_stage=1)))
+    with pytest.raises(ValueError, match="asks for version 1; only version 2"):
+        engine_of(SimpleNamespace(fsdp=True, fsdp_plugin_args={"fsdp_version": 1}))
+
+
+def test_table_in_the_documentation_is_this_one():
+    text = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    assert make_table() in text, "put the output of `python -m trainers.engines` into docs/scale.md"

@@ -137,6 +137,30 @@ def test_scale_and_synchronisation():
     assert len(deferred) == len(CHUNKS) - 1
 
 
+@pytest.mark.parametrize("keep_graph", [False, True])
+def test_fillers_change_nothing(keep_graph):
+    """Neither the loss nor a gradient nor the random numbers of the chunks that count, with dropout."""
+    backwards = []
+
+    def step_with_fillers(model, chunks, loss_function):
+        first, *others = chunks
+        filled = [first, first, *others, others[0]]
+        is_filler = [False, True, False, False, True]
+        backward = lambda loss: backwards.append(loss.backward())  # noqa: E731
+        embed = lambda chunk: model(chunk["x"])  # noqa: E731
+        return gradient_cached_step(filled, embed, loss_function, backward, keep_graph=keep_graph, is_filler=is_filler)
+
+    plain_loss, plain, plain_random = run(plain_step, 0.4, "hard_negative")
+    loss, filled, random = run(step_with_fillers, 0.4, "hard_negative")
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-12, atol=1e-12)
+    for a, b in zip(plain, filled, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
+    assert torch.equal(plain_random, random)
+    assert len(backwards) == (1 if keep_graph else 5), "a filler must be sent backward as well"
+
+
 def test_no_chunk_is_refused():
     with pytest.raises(ValueError, match="no chunk"):
         gradient_cached_step([], None, None, None)
+    with pytest.raises(ValueError, match="no chunk"):
+        gradient_cached_step([{}], None, None, None, is_filler=[True])

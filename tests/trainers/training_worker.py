@@ -4,6 +4,7 @@
 training_worker.py RUNS.json RESULTS.json
 """
 
+import gc
 import json
 import os
 import sys
@@ -152,6 +153,7 @@ def stop_and_continue(run: Run, processes: int) -> dict:
 def main() -> None:
     runs, results = map(Path, sys.argv[1:])
     processes = int(os.environ["WORLD_SIZE"])
+    gc.freeze()  # the Trainer collects after every run; the libraries' million objects stay anyway
     done = []
     for options in json.loads(runs.read_text()):
         run = Run(**options)
