@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class EmbeddingTrainer(Trainer):
         self.add_callback(LogAtCheckpoints())
         self.add_callback(TellEpoch(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._tokens, self._since = 0, time.monotonic()
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the library does, and with FSDP2 on a CPU too.
@@ -135,6 +137,7 @@ class EmbeddingTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
+        self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks)
         is_filler = [False] * len(chunks)
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             chunks, is_filler = align_chunks(chunks, self._make_filler, self.args.device)
@@ -198,6 +201,10 @@ class EmbeddingTrainer(Trainer):
             for name, values in self._statistics.items():
                 logs[name] = torch.stack([value.float() for value in values]).mean().item()
             self._statistics.clear()
+            now = time.monotonic()
+            # All ranks have nearly the same share of the tokens; each is counted once, however often it is embedded.
+            logs["tokens_per_second"] = self._tokens * world_size() / (now - self._since)
+            self._tokens, self._since = 0, now
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs) -> int:

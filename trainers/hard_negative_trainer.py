@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
+from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
 from modeling_unime.example import Example
@@ -18,6 +19,20 @@ from .frozen_vision import FrozenVision
 from .hard_negative_config import HardNegativeConfig
 from .losses import HardNegativeInfoNCELoss, InfoNCELoss
 from .shares import WHOLE_BATCH, Share, chunks_of_share
+from .source_telemetry import SourceTelemetry
+
+logger = logging.get_logger(__name__)
+
+EASY_LOSS = 0.01  # the positive has 99 % of the softmax
+EASY_ADVICE = (
+    "the negatives are too easy to teach anything. Take larger batches, batches of one source (source_block_size) or "
+    "mined hard negatives (trainers.mine_negatives)."
+)
+MANY_FILTERED = 0.5
+FILTERED_ADVICE = (
+    "most negatives are dropped as false ones, so little is learnt. Raise false_negative_margin, or start from a model "
+    "whose positives are more similar to their queries (stage 1, or warm up with loss_type info_nce)."
+)
 
 
 class OpenedExample(NamedTuple):
@@ -58,10 +73,10 @@ class PairCollator:
         self.share = share
 
     def __call__(self, pairs: list[Pair]) -> dict:
-        """See `contrastive_batch`."""
+        """See `contrastive_batch`; also `sources` (N,), the number of each row's source."""
         negatives = [(pair, example) for pair in pairs for example in pair.negatives]
         negative_groups = [group for pair in pairs for group in pair.negative_groups]
-        return contrastive_batch(
+        batch = contrastive_batch(
             [(pair, pair.query) for pair in pairs],
             [(pair, pair.positive) for pair in pairs],
             negatives if self.use_row_negatives else [],
@@ -71,6 +86,8 @@ class PairCollator:
             cost=_cost,
             make_chunks=self._make_chunks,
         )
+        numbers = {source.name: number for number, source in enumerate(self.dataset.sources)}
+        return {**batch, "sources": torch.tensor([numbers[pair.source] for pair in pairs])}
 
     def make_filler(self, with_image: bool) -> dict:
         """A chunk of one input, to keep ranks in step; see aligned_chunks.py."""
@@ -126,6 +143,8 @@ class HardNegativeTrainer(ContrastiveTrainer):
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
         self.vision = FrozenVision(self.model)
+        self.telemetry = SourceTelemetry([source.name for source in self.train_dataset.sources])
+        self._warned: set[str] = set()
         if args.loss_type == "info_nce":
             self.loss = InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
         else:
@@ -136,6 +155,34 @@ class HardNegativeTrainer(ContrastiveTrainer):
                 short_rows=args.short_rows,
                 block_size=args.loss_block_size,
             )
+
+    def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        result = super().batch_loss(embeddings, batch)
+        self.telemetry.add(batch["sources"], self.loss.row_statistics)
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the sources look like, and say once when the negatives have nothing to teach."""
+        if "loss" in logs:
+            means, values = self.telemetry.take()
+            logs |= means
+            self._write_histograms(values)
+        super().log(logs, start_time)
+        self._warn_once("loss", logs.get("loss", 1.0) < EASY_LOSS, logs, EASY_ADVICE)
+        self._warn_once("share_filtered", logs.get("share_filtered", 0.0) > MANY_FILTERED, logs, FILTERED_ADVICE)
+
+    def _write_histograms(self, values: dict[str, torch.Tensor]) -> None:
+        """Distributions of the similarities, where TensorBoard writes the log."""
+        for callback in self.callback_handler.callbacks:
+            writer = getattr(callback, "tb_writer", None)
+            if writer is not None:
+                for name, similarities in values.items():
+                    writer.add_histogram(f"train/{name}_histogram", similarities, self.state.global_step)
+
+    def _warn_once(self, name: str, applies: bool, logs: dict[str, float], advice: str) -> None:
+        if applies and name not in self._warned and self.is_world_process_zero():
+            self._warned.add(name)
+            logger.warning(f"{name} is {logs[name]:.3g}: {advice} (Said once.)")
 
     def make_batch_sampler(self) -> GlobalBatchSampler:
         return GlobalBatchSampler(

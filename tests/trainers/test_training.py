@@ -2,6 +2,7 @@
 """The trainers: chunked and de-duplicated runs equal a plain one; resumption after a kill is exact."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def test_statistics_are_logged(backbones, folder):
     entry = train(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))[0]
     names = {"share_filtered", "short_rows", "positive_similarity", "hardest_negative_similarity", "candidates"}
     assert names <= set(entry)
+    (source,) = {name.rsplit("/", 1)[0] for name in entry if "/" in name}
+    for name in ("loss", "share_filtered", "short_rows", "accuracy", "positive_similarity", "effective_negatives"):
+        assert f"{source}/{name}" in entry
+    assert entry[f"{source}/loss"] == pytest.approx(entry["loss"], abs=1e-3)
+    assert entry["tokens_per_second"] > 0
     entry = train(Run("stage1", str(backbones["llava_next"]), str(folder), steps=1))[0]
     assert {"teacher_similarity", "student_similarity", "effective_batch"} <= set(entry)
 
@@ -157,6 +163,23 @@ def test_workers_do_not_change_the_order(folder, backbones):
     run = Run("stage2", str(backbones["llava_next"]), str(folder), chunk=6, steps=6)
     runs = [train(replace(run, options={"dataloader_num_workers": workers})) for workers in (0, 2)]
     assert [entry["loss"] for entry in runs[0]] == [entry["loss"] for entry in runs[1]]
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"false_negative_margin": -2.0}, "share_filtered is 1: most negatives are dropped"),
+        ({"temperature": 1e-3, "false_negative_margin": 0.0}, "loss is .*: the negatives are too easy"),
+    ],
+)
+def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, folder, caplog):
+    train(Run("stage2", str(backbones["llava_next"]), str(folder), options={"learning_rate": 0.0, **options}))
+    found = [record.getMessage() for record in caplog.records if "(Said once.)" in record.getMessage()]
+    assert len([message for message in found if re.match(said, message)]) == 1
+    train(Run("stage2", str(backbones["llava_next"]), str(folder)))
+    assert len(caplog.records) and found == [
+        record.getMessage() for record in caplog.records if "(Said once.)" in record.getMessage()
+    ]
 
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):

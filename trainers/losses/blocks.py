@@ -195,6 +195,28 @@ def row_entropy(log_p: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(dim=1)
 
 
+def effective_number(logits: Tensor) -> Tensor:
+    """How many of the negatives a row's loss really has.
+
+    One over the sum of the squared shares that the negatives have in the softmax: K when all weigh the same, 1 when one
+    of them takes all.
+
+    Args:
+        logits: (N, K) of the negatives, -inf where there is none.
+
+    Returns:
+        (N,); 0 for a row without negatives.
+    """
+    largest = logits.amax(dim=1, keepdim=True)  # (N, 1)
+    weights = (logits - largest.masked_fill(largest == -torch.inf, 0)).exp()  # (N, K), the largest is 1
+    return weights.sum(dim=1).square() / weights.square().sum(dim=1).clamp(min=torch.finfo(weights.dtype).tiny)
+
+
+def correct_rows(positive: Tensor, hardest: Tensor) -> Tensor:
+    """1 where the positive is strictly above the hardest negative, else 0; NaN for a row without negatives, (N,)."""
+    return (positive > hardest).to(positive.dtype).masked_fill(~hardest.isfinite(), torch.nan)
+
+
 def map_row_blocks(
     block_function: Callable[..., tuple[Tensor, dict[str, Tensor]]],
     row_tensors: Sequence[Tensor | None],

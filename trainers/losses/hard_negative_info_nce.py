@@ -15,6 +15,8 @@ from trainers.losses.blocks import (
     check_count,
     check_retrieval_inputs,
     check_temperature,
+    correct_rows,
+    effective_number,
     mean_where,
     other_candidates,
 )
@@ -65,8 +67,13 @@ class HardNegativeInfoNCELoss(nn.Module):
             - ``positive_similarity``: mean cosine of the positives.
             - ``hardest_negative_similarity``: mean largest cosine of a kept negative, over rows that have one.
             - ``accuracy``: share of the rows with a kept negative whose positive is strictly above all of them.
+            - ``effective_negatives``: mean over the same rows of how many negatives the loss really has: k when all weigh
+              the same in the softmax, 1 when one takes all.
 
             A mean over no rows is 0.
+        row_statistics: after each forward, detached (N,) values of the rows, for logs by source: ``loss``, the
+            similarities, ``accuracy``, ``effective_negatives``, ``share_filtered``, ``short_rows``; not finite where a
+            row has none.
 
     Raises:
         ValueError: an option is out of range.
@@ -96,6 +103,7 @@ class HardNegativeInfoNCELoss(nn.Module):
         self.short_rows = short_rows
         self.block_size = check_count("block_size", block_size)
         self.statistics: dict[str, Tensor] = {}
+        self.row_statistics: dict[str, Tensor] = {}
 
     def forward(
         self,
@@ -139,9 +147,19 @@ class HardNegativeInfoNCELoss(nn.Module):
             # positive is always there, no row is ever all -inf.
             counts = F.pad(self._slot_counts(num_kept.unsqueeze(1), chosen.shape[1]), (1, 0), value=1)  # (N, 1 + K)
             logits = cosines / self.temperature + counts.to(dtype).log()  # (N, 1 + K)
-            loss = F.cross_entropy(logits, torch.zeros_like(num_kept))
-        self.statistics = self._summarise(**choice)
-        return loss
+            losses = F.cross_entropy(logits, torch.zeros_like(num_kept), reduction="none")  # (N,)
+        effective = effective_number(logits[:, 1:].detach())  # (N,)
+        self.statistics = self._summarise(**choice, effective=effective)
+        self.row_statistics = {
+            "loss": losses.detach(),
+            "positive_similarity": choice["positive"],
+            "hardest_negative_similarity": choice["hardest"],
+            "accuracy": correct_rows(choice["positive"], choice["hardest"]),
+            "effective_negatives": effective.masked_fill(num_kept == 0, torch.nan),
+            "share_filtered": choice["num_dropped"] / choice["num_others"],
+            "short_rows": (num_kept < self.num_hard_negatives).to(dtype),
+        }
+        return losses.mean()
 
     @torch.no_grad()
     def _choose(
@@ -217,7 +235,13 @@ class HardNegativeInfoNCELoss(nn.Module):
         return counts * (slot < num_kept)  # (B, K)
 
     def _summarise(
-        self, positive: Tensor, hardest: Tensor, num_others: Tensor, num_dropped: Tensor, num_kept: Tensor
+        self,
+        positive: Tensor,
+        hardest: Tensor,
+        num_others: Tensor,
+        num_dropped: Tensor,
+        num_kept: Tensor,
+        effective: Tensor,
     ) -> dict[str, Tensor]:
         """Turns row statistics, each (N,), into scalars."""
         dtype = positive.dtype
@@ -230,4 +254,5 @@ class HardNegativeInfoNCELoss(nn.Module):
             "positive_similarity": positive.mean(),
             "hardest_negative_similarity": mean_where(hardest, has_negative),
             "accuracy": mean_where((positive > hardest).to(dtype), has_negative),
+            "effective_negatives": mean_where(effective, has_negative),
         }

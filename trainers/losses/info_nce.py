@@ -14,6 +14,8 @@ from trainers.losses.blocks import (
     check_count,
     check_retrieval_inputs,
     check_temperature,
+    correct_rows,
+    effective_number,
     map_row_blocks,
     mean_where,
     other_candidates,
@@ -37,7 +39,11 @@ class InfoNCELoss(nn.Module):
         statistics: after each forward, detached scalars: ``positive_similarity`` (mean cosine of the positives),
             ``hardest_negative_similarity`` (mean, over rows that have a negative, of the largest cosine of a
             negative), ``accuracy`` (share of the rows with a negative whose positive is strictly above all of
-            them: a tie is wrong), ``empty_rows`` (share of rows without any negative). A mean over no rows is 0.
+            them: a tie is wrong), ``effective_negatives`` (mean over the same rows of how many negatives the loss really
+            has: all of them when they weigh the same in the softmax, 1 when one takes all), ``empty_rows`` (share of
+            rows without any negative). A mean over no rows is 0.
+        row_statistics: after each forward, detached (N,) values of the rows, for logs by source: ``loss``, the
+            similarities, ``accuracy``, ``effective_negatives``; not finite where a row has none.
 
     Raises:
         ValueError: an option is out of range.
@@ -55,6 +61,7 @@ class InfoNCELoss(nn.Module):
         self.temperature = check_temperature(temperature)
         self.block_size = check_count("block_size", block_size)
         self.statistics: dict[str, Tensor] = {}
+        self.row_statistics: dict[str, Tensor] = {}
 
     def forward(
         self,
@@ -88,6 +95,15 @@ class InfoNCELoss(nn.Module):
             block = partial(self._block, candidates=candidates, group_ids=group_ids)
             losses, row_statistics = map_row_blocks(block, (rows, queries, duplicate_mask), self.block_size)
         self.statistics = self._summarise(**row_statistics)
+        self.row_statistics = {
+            "loss": losses.detach(),
+            "positive_similarity": row_statistics["positive"],
+            "hardest_negative_similarity": row_statistics["hardest"],
+            "accuracy": correct_rows(row_statistics["positive"], row_statistics["hardest"]),
+            "effective_negatives": row_statistics["effective"].masked_fill(
+                ~row_statistics["hardest"].isfinite(), torch.nan
+            ),
+        }
         return losses.mean()
 
     def _block(
@@ -112,15 +128,17 @@ class InfoNCELoss(nn.Module):
             statistics = {
                 "positive": similarities.gather(1, own).squeeze(1),  # (B,)
                 "hardest": similarities.masked_fill(~others, -torch.inf).amax(dim=1),  # (B,) -inf without negatives
+                "effective": effective_number(logits.scatter(1, own, -torch.inf)),  # (B,)
             }
         return losses, statistics
 
-    def _summarise(self, positive: Tensor, hardest: Tensor) -> dict[str, Tensor]:
+    def _summarise(self, positive: Tensor, hardest: Tensor, effective: Tensor) -> dict[str, Tensor]:
         """Turns row statistics, each (N,), into scalars."""
         has_negative = hardest.isfinite()  # (N,)
         return {
             "positive_similarity": positive.mean(),
             "hardest_negative_similarity": mean_where(hardest, has_negative),
             "accuracy": mean_where((positive > hardest).to(positive.dtype), has_negative),
+            "effective_negatives": mean_where(effective, has_negative),
             "empty_rows": (~has_negative).to(positive.dtype).mean(),
         }

@@ -76,6 +76,7 @@ class SoftLabelLoss(nn.Module):
         super().__init__()
         self.temperature = check_temperature(temperature)
         self.statistics: dict[str, Tensor] = {}
+        self.row_statistics: dict[str, Tensor] = {}
 
     def forward(self, queries: Tensor, candidates: Tensor, own: Tensor, scores: Tensor) -> Tensor:
         """Computes the mean divergence of the queries.
@@ -108,9 +109,10 @@ class SoftLabelLoss(nn.Module):
             cosines = gathered_cosines(query_rows, candidate_rows, own.long().clamp(min=0))  # (N, 1 + K)
             log_p = self._log_distribution(cosines, present)  # (N, 1 + K)
             log_q = self._log_distribution(scores.detach().to(dtype), present)  # (N, 1 + K)
-            loss = (row_kl(log_p, log_q).mean() + row_kl(log_q, log_p).mean()) / 2
+            losses = (row_kl(log_p, log_q) + row_kl(log_q, log_p)) / 2  # (N,)
         self.statistics = self._summarise(cosines.detach(), log_p.detach(), log_q, present)
-        return loss
+        self.row_statistics = {"loss": losses.detach(), "positive_similarity": cosines[:, 0].detach()}
+        return losses.mean()
 
     def _log_distribution(self, values: Tensor, present: Tensor) -> Tensor:
         """Log-softmax of each row over the candidates that are there, (N, 1 + K)."""

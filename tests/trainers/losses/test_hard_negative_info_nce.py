@@ -313,7 +313,7 @@ def test_statistics_by_hand_and_untouched_by_the_backward_pass():
     # cosines:   60      90      100     10      20
     # row 0      0.500*  0       -0.174  0.985d  0.940d     d = dropped (more than 0.1 above the positive *)
     # row 1      0.866   1*      0.985   0.174   0.342
-    # row 2      -0.5d   0       0.174*  -0.985  -0.940     (0 is kept: below 0.174)
+    # row 2      -0.5    0       0.174*  -0.985  -0.940     (0 is kept: below 0.174)
     # row 3      -0.866  -1      -0.985  -0.174* -0.342
     loss = HardNegativeInfoNCELoss(num_hard_negatives=3, block_size=3)
     assert loss.statistics == {}
@@ -330,6 +330,20 @@ def test_statistics_by_hand_and_untouched_by_the_backward_pass():
         "positive_similarity": sum(cos) / 4,
         "hardest_negative_similarity": (0 + math.cos(math.radians(10)) + 0 + math.cos(math.radians(110))) / 4,
         "accuracy": 1,
+        # Angles of the negatives; the harder one of row 0, which has only two, counts twice.
+        "effective_negatives": sum(
+            sum(weights) ** 2 / sum(weight**2 for weight in weights)
+            for weights in (
+                [factor * math.exp(math.cos(math.radians(angle)) / 0.02) for factor, angle in row]
+                for row in (
+                    [(2, 90), (1, 100)],
+                    [(1, 10), (1, 30), (1, 70)],
+                    [(1, 90), (1, 120), (1, 160)],
+                    [(1, 110), (1, 150), (1, 170)],
+                )
+            )
+        )
+        / 4,
     }
     assert loss.statistics.keys() == expected.keys()
     for name, number in expected.items():
