@@ -14,6 +14,8 @@ from evaluation.command_line import parse_dataclasses
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
+from .data.pairs import PairDataset
+from .distributed import PatientRanks
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
@@ -71,6 +73,25 @@ class Stage2Arguments:
     )
 
 
+def load_data(arguments: Stage2Arguments, config: HardNegativeConfig) -> tuple[PairDataset, int]:
+    """The rows, and how many were left out; those are listed in `bad_rows.json`."""
+    bad_rows = BadRows(arguments.on_bad_row)
+    dataset = load_mmeb_train(
+        arguments.data,
+        image_root=arguments.image_root,
+        weights=arguments.weights,
+        max_rows_per_source=arguments.max_rows_per_source,
+        on_bad_row=bad_rows,
+        image_check=arguments.image_check,
+        instructions=arguments.instructions,
+        split=arguments.split,
+        seed=config.seed,
+    )
+    if len(bad_rows):
+        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+    return dataset, len(bad_rows)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run stage 2; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, config = parse_dataclasses(
@@ -83,21 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     is_main = config.process_index == 0
 
-    bad_rows = BadRows(arguments.on_bad_row)
-    dataset = load_mmeb_train(
-        arguments.data,
-        image_root=arguments.image_root,
-        weights=arguments.weights,
-        max_rows_per_source=arguments.max_rows_per_source,
-        on_bad_row=bad_rows,
-        image_check=arguments.image_check,
-        instructions=arguments.instructions,
-        split=arguments.split,
-        seed=config.seed,
-        progress=is_main,
-    )
-    if is_main and len(bad_rows):
-        bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+    with PatientRanks() as ranks:  # one process reads and checks what may be a million images
+        dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config))
     trained, processor = load_for_training(model_arguments, config)
     collator_options = (
         processor,
@@ -120,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "stage2",
         {
             "rows": {source.name: source.rows for source in dataset.sources},
-            "skipped_rows": len(bad_rows),
+            "skipped_rows": skipped,
             "model": model_arguments.model,
         },
     )
