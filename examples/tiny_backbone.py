@@ -61,6 +61,9 @@ class BackboneArguments:
     )
     max_texts: int | None = field(default=None, metadata={"help": "Use at most so many texts. Default: all."})
     vocab_size: int = field(default=2048, metadata={"help": "Tokens of the vocabulary."})
+    lowercase: bool = field(
+        default=False, metadata={"help": "Take upper for lower case, so that a small vocabulary holds more words."}
+    )
     hidden_size: int = field(default=256, metadata={"help": "Width of the LLM."})
     num_layers: int = field(default=4, metadata={"help": "Layers of the LLM."})
     num_heads: int = field(
@@ -131,7 +134,7 @@ def build(arguments: BackboneArguments) -> Path:
     spoken = [words for item in conversations for turn in item.turns for words in (turn.prompt, turn.answer)]
     # The prompts of UniME must be short in tokens, though the texts hardly hold them.
     prompts = [turn.replace("{image}", "").replace("{text}", "") for turn in SUMMARY_TURNS.values()] * 1000
-    tokenizer = train_tokenizer(texts + spoken + prompts, arguments.vocab_size)
+    tokenizer = train_tokenizer(texts + spoken + prompts, arguments.vocab_size, arguments.lowercase)
     architecture = select(Architecture, arguments)
     model, image_processor = build_model(architecture, tokenizer, arguments.seed), build_image_processor(architecture)
     if conversations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 UNKNOWN, START, END, PAD, IMAGE = "<unk>", "<s>", "</s>", "<pad>", "<image>"
@@ -14,7 +14,7 @@ SPECIAL_TOKENS = (UNKNOWN, START, END, PAD, IMAGE, TURN_START, TURN_END)
 MAX_LENGTH = 512  # tokens
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048, lowercase: bool = False) -> PreTrainedTokenizerFast:
     """Train a tokenizer.
 
     Bytes that the texts do not hold are in the vocabulary all the same, so nothing is ever unknown. A space is put in
@@ -24,6 +24,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
     Args:
         texts: Texts to learn merges from.
         vocab_size: Tokens, special ones included; at least 256 + the 7 special tokens.
+        lowercase: Take upper for lower case, so that a small vocabulary holds more words.
 
     Returns:
         A fast tokenizer whose folder AutoTokenizer reads.
@@ -37,6 +38,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
             f"vocab_size must be at least {smallest} (all bytes and the special tokens), not {vocab_size}"
         )
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]

@@ -70,6 +70,14 @@ def test_tokenizer_round_trip():
         train_tokenizer(["a"], vocab_size=100)
 
 
+def test_lower_case_tokenizer_takes_upper_for_lower():
+    for lowercase in (False, True):
+        tokenizer = train_tokenizer(["a red star", "a blue ring"] * 10, vocab_size=300, lowercase=lowercase)
+        same = tokenizer("[INST] A Red STAR")["input_ids"] == tokenizer("[INST] a red star")["input_ids"]
+        assert same == lowercase
+        assert tokenizer.convert_tokens_to_ids("[INST]") in tokenizer("[INST] A")["input_ids"]
+
+
 @pytest.mark.parametrize("source, message", [("::nothing", "no column 'nothing'"), ("", None)])
 def test_missing_column_is_named(tmp_path, tiny_pairs, source, message):
     arguments = arguments_for(tmp_path, tiny_pairs, texts=[f"{tiny_pairs}{source}"], steps=1)
