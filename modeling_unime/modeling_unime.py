@@ -104,7 +104,7 @@ def check_loading(source: str, info: dict) -> None:
 
 
 @contextlib.contextmanager
-def _no_loading_report() -> Iterator[None]:
+def no_loading_report() -> Iterator[None]:
     """Without the library's table of weights that were not used: `check_loading` says what does not fit."""
 
     def keep(record: logging.LogRecord) -> bool:
@@ -167,6 +167,13 @@ class UniMEModel(PreTrainedModel):
         """The LLM part, the only one that training touches."""
         return self.model.get_submodule(self.family.language_model)
 
+    def set_backbone(self, backbone: PreTrainedModel) -> None:
+        """Put a loaded backbone in place of the one that was built."""
+        self.model = backbone
+        self._set_attention()
+        self.config.dtype = backbone.dtype
+        self.config._attn_implementation = backbone.config._attn_implementation
+
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -226,7 +233,7 @@ class UniMEModel(PreTrainedModel):
                 )
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(backbone_config.model_type)
-        with _no_loading_report():
+        with no_loading_report():
             backbone, info = AutoModel.from_pretrained(
                 path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
             )
@@ -235,10 +242,7 @@ class UniMEModel(PreTrainedModel):
         check_loading(path_or_repo, info)
         with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
             model = cls(UniMEConfig(backbone=backbone.config, attention=attention or "causal"))
-        model.model = backbone
-        model._set_attention()
-        model.config.dtype = backbone.dtype
-        model.config._attn_implementation = backbone.config._attn_implementation
+        model.set_backbone(backbone)
         return model.eval()
 
     @classmethod

@@ -17,6 +17,7 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
 from .engines import check_setup, engine_of, setup_of
+from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 
@@ -124,19 +125,32 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
         write_atomically(file, to_json(options))
 
 
-def load_model(arguments: ModelArguments) -> UniMEModel:
-    """The model to train, whole, on the CPU; its weights are loaded strictly."""
+def load_model(arguments: ModelArguments, language_model_only: bool = False) -> UniMEModel:
+    """The model to train, whole or without its vision tower, on the CPU; its weights are loaded strictly."""
     options = {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
-    return UniMEModel.from_backbone(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
+    load = load_language_model if language_model_only else UniMEModel.from_backbone
+    return load(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
 
 
-def load_for_training(arguments: ModelArguments, config: TrainingArguments):
-    """(model ready to train, processor); the model's weights are loaded strictly."""
+def load_for_training(arguments: ModelArguments, config: TrainingArguments, language_model_only: bool = False):
+    """The model to train.
+
+    Args:
+        arguments: the model and how it is trained.
+        config: the stage's training options.
+        language_model_only: for training on texts: leave the vision tower out of memory (default False).
+
+    Returns:
+        (model ready to train, processor).
+
+    Raises:
+        WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
+    """
     processor = UniMEProcessor.from_backbone(arguments.model)
     if arguments.image_resolution is not None:
         processor.image_resolution = arguments.image_resolution
     with whole_weights(config):
-        model = load_model(arguments)
+        model = load_model(arguments, language_model_only)
         torch.manual_seed(config.seed)  # LoRA starts from random numbers
         trained = prepare_for_training(
             model,

@@ -71,7 +71,7 @@ def distillation_trainer(
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     write_bad_rows(bad_rows, config)
     # Before the teacher: a bad model, or a text that cannot be tokenised, shows at once.
-    trained, processor = load_for_training(model_arguments, config)
+    trained, processor = load_for_training(model_arguments, config, language_model_only=True)
     tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
     cache = teacher_arguments.teacher_cache or Path(config.output_dir, "teacher_vectors")
     vectors = teacher_vectors(texts, teacher_arguments, cache, str(config.device))
@@ -90,7 +90,7 @@ def triplet_trainer(
     """The same for the baseline E5-V."""
     texts, rows = load_triplets(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     write_bad_rows(bad_rows, config)
-    trained, processor = load_for_training(model_arguments, config)
+    trained, processor = load_for_training(model_arguments, config, language_model_only=True)
     tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
     trainer = TripletTrainer(
         model=trained,

@@ -96,7 +96,7 @@ def build(run: Run, processes: int = 1) -> tuple[EmbeddingTrainer, object, Model
     arguments = ModelArguments(model=run.backbone, lora_rank=run.lora_rank)
     kind = HardNegativeConfig if run.stage == "stage2" else DistillationConfig
     config = kind(**KIND_OPTIONS[run.stage], **common)
-    model, processor = load_for_training(arguments, config)
+    model, processor = load_for_training(arguments, config, language_model_only=run.stage != "stage2")
     if run.stage == "stage1":
         dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
         collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, config.share)
