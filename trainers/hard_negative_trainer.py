@@ -14,7 +14,7 @@ from .batch_sampler import GlobalBatchSampler
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
 from .data.pairs import Pair, PairDataset
-from .frozen_vision import FrozenVision
+from .frozen_vision import vision_of
 from .hard_negative_config import HardNegativeConfig
 from .losses import HardNegativeInfoNCELoss, InfoNCELoss
 from .shares import WHOLE_BATCH, Share, chunks_of_share
@@ -121,7 +121,7 @@ class HardNegativeTrainer(ContrastiveTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
-        self.vision = FrozenVision(self.model)
+        self.vision = vision_of(self.model)
         if args.loss_type == "info_nce":
             self.loss = InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
         else:

@@ -29,7 +29,10 @@ class ModelArguments:
     """The model to train, and how."""
 
     model: str = field(
-        metadata={"help": "Folder or Hub id: a UniME model (for stage 2: what stage 1 wrote) or a multimodal LLM."}
+        metadata={
+            "help": "Folder or Hub id: a UniME model (for stage 2: what stage 1 wrote), a multimodal LLM, or, as a baseline "
+            "of stage 2, CLIP (with lora_rank 0)."
+        }
     )
     dtype: str = field(
         default="auto",

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.command_line import parse_dataclasses
+from evaluation.dual_encoder import is_dual_encoder
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
+from .dual_encoder import check_dual_encoder_options, load_dual_encoder
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
@@ -79,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.train_stage2",
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
+    is_clip = is_dual_encoder(model_arguments.model)
+    if is_clip:
+        check_dual_encoder_options(model_arguments)
     if not begin_run(model_arguments, arguments, config):
         return
     is_main = config.process_index == 0
@@ -98,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if is_main and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    trained, processor = load_for_training(model_arguments, config)
+    if is_clip:
+        trained, processor = load_dual_encoder(model_arguments)
+    else:
+        trained, processor = load_for_training(model_arguments, config)
     collator_options = (
         processor,
         dataset,
