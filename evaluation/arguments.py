@@ -14,7 +14,8 @@ class EvaluationArguments:
     model: str = field(
         metadata={
             "help": "Folder of a saved model (or its name on the Hub); a multimodal LLM of a supported family is taken "
-            "without its head. 'sentence-transformers:FOLDER' evaluates any SentenceTransformer instead, as a baseline."
+            "without its head, and CLIP as a baseline. 'sentence-transformers:FOLDER' evaluates any SentenceTransformer "
+            "instead, as another."
         }
     )
     data: list[str] = field(

@@ -13,7 +13,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
-from evaluation.mmeb import IMAGE_TOKEN
+from evaluation.plain_text import plain_text
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageStore
 
@@ -82,12 +82,8 @@ class SentenceTransformerEncoder(BaseEncoder):
             yield np.stack(vectors).astype(np.float32)  # (B, D)
 
 
-def _text(example: Example) -> str:
-    return " ".join(filter(None, [example.instruction, (example.text or "").replace(IMAGE_TOKEN, "").strip()]))
-
-
 def _to_input(example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
-    text = _text(example)
+    text = plain_text(example.text, example.instruction)
     if image is None:
         return text
     return {"text": text, "image": image} if text else image
@@ -96,4 +92,4 @@ def _to_input(example: Example, image: Image.Image | None) -> str | Image.Image 
 def _modality(example: Example) -> str | tuple[str, str]:
     if example.image is None:
         return "text"
-    return ("image", "text") if _text(example) else "image"
+    return ("image", "text") if plain_text(example.text, example.instruction) else "image"

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoProcessor, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.example import Example
 from modeling_unime.families import FAMILIES
@@ -242,7 +243,7 @@ class Encoder(BaseEncoder):
 
         Args:
             model: Folder with configuration, weights and processor files; a multimodal LLM of a supported family is
-                taken without its head, as the model that training starts from.
+                taken without its head, as the model that training starts from; CLIP with its two towers added up.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
             batch_size: See the class.
@@ -259,6 +260,9 @@ class Encoder(BaseEncoder):
         if config.get("model_type") in FAMILIES:
             loaded = UniMEModel.from_backbone(model, dtype=pick_dtype(dtype, where))
             return cls(loaded, UniMEProcessor.from_backbone(model), batch_size, where, max_length, num_workers)
+        if is_dual_encoder(model):
+            loaded = DualEncoderModel.load(model, dtype=pick_dtype(dtype, where))
+            return cls(loaded, DualEncoderProcessor.load(model), batch_size, where, max_length, num_workers)
         known = config.get("model_type") in CONFIG_MAPPING
         options = {"trust_remote_code": trust_remote_code and not known}
         loaded = AutoModel.from_pretrained(model, dtype=pick_dtype(dtype, where), **options)

@@ -11,7 +11,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
+    CLIPConfig,
     CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
     CLIPVisionConfig,
     Glm4vConfig,
     InternVLConfig,
@@ -282,6 +285,36 @@ BACKBONES = {
     "qwen3_vl": make_qwen3_vl,
     "smolvlm": make_smolvlm,
 }
+
+
+def make_clip(folder: Path, seed: int = 0) -> Path:
+    """CLIP of 28 pixels and 77 tokens, 24 wide; start, end and padding token stand last in the vocabulary, as in CLIP's."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = {token: index for index, token in enumerate([*alphabet, "<s>", "</s>"])}
+    inner = Tokenizer(models.BPE(vocab=ids, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", ids["<s>"]), ("</s>", ids["</s>"])]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=77
+    )
+    text = {
+        "vocab_size": len(ids),
+        "bos_token_id": ids["<s>"],
+        "eos_token_id": ids["</s>"],
+        "max_position_embeddings": 77,
+    }
+    text |= {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(seed)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=TOWER, projection_dim=24))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    model.save_pretrained(folder)
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    CLIPProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder
 
 
 def write_pairs(folder: Path, rows: int = 32) -> Path:

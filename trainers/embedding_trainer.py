@@ -137,7 +137,7 @@ class EmbeddingTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
-        self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks)
+        self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
         is_filler = [False] * len(chunks)
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             chunks, is_filler = align_chunks(chunks, self._make_filler, self.args.device)

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from evaluation.dual_encoder import DualEncoderModel
 from modeling_unime import UniMEModel
 
 
@@ -74,3 +75,22 @@ class FrozenVision:
     def forget(self) -> None:
         """Free the features; to be called when a step ends."""
         self._kept.clear()
+
+
+class TrainedVision:
+    """In the place of [`FrozenVision`] where the vision tower is trained: nothing is frozen, and nothing kept."""
+
+    def freeze(self) -> None:
+        """Nothing to do."""
+
+    def keep(self, chunk: dict) -> contextlib.AbstractContextManager:
+        """Features change from pass to pass with the weights' graph."""
+        return contextlib.nullcontext()
+
+    def forget(self) -> None:
+        """Nothing to do."""
+
+
+def vision_of(model: nn.Module) -> FrozenVision | TrainedVision:
+    """What a trainer does about the vision tower of a model."""
+    return TrainedVision() if isinstance(model, DualEncoderModel) else FrozenVision(model)

@@ -15,7 +15,7 @@ from .batch_sampler import GlobalBatchSampler
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
 from .data.pairs import Pair, PairDataset
-from .frozen_vision import FrozenVision
+from .frozen_vision import vision_of
 from .hard_negative_config import HardNegativeConfig
 from .losses import HardNegativeInfoNCELoss, InfoNCELoss
 from .shares import WHOLE_BATCH, Share, chunks_of_share
@@ -142,7 +142,7 @@ class HardNegativeTrainer(ContrastiveTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
-        self.vision = FrozenVision(self.model)
+        self.vision = vision_of(self.model)
         self.telemetry = SourceTelemetry([source.name for source in self.train_dataset.sources])
         self._warned: set[str] = set()
         if args.loss_type == "info_nce":

@@ -83,12 +83,21 @@ def put_trained(
         ValueError: when a trained weight is missing, unknown or of another shape; names them.
     """
     prepared = prepare_for_training(model, rank, alpha, lora_type=lora_type)
-    places = {name: parameter for name, parameter in prepared.named_parameters() if parameter.requires_grad}
+    copy_trained(prepared, trained)
+    return prepared.merge_and_unload() if isinstance(prepared, PeftModel) else prepared
+
+
+@torch.no_grad()
+def copy_trained(model: nn.Module, trained: Mapping[str, torch.Tensor]) -> None:
+    """Put trained weights in place of those of a model that require gradients.
+
+    Raises:
+        ValueError: when a trained weight is missing, unknown or of another shape; names them.
+    """
+    places = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     wrong = sorted(places.keys() ^ trained.keys())
     wrong += [name for name in places.keys() & trained.keys() if places[name].shape != trained[name].shape]
     if wrong:
         raise ValueError(f"the trained weights are not those of the model: {', '.join(wrong[:20])}")
-    with torch.no_grad():
-        for name, place in places.items():
-            place.copy_(trained[name])
-    return prepared.merge_and_unload() if isinstance(prepared, PeftModel) else prepared
+    for name, place in places.items():
+        place.copy_(trained[name])

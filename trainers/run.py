@@ -3,11 +3,12 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.utils import logging
 
 from evaluation.atomic import write_atomically
@@ -32,7 +33,10 @@ class ModelArguments:
     """The model to train, and how."""
 
     model: str = field(
-        metadata={"help": "Folder or Hub id: a UniME model (for stage 2: what stage 1 wrote) or a multimodal LLM."}
+        metadata={
+            "help": "Folder or Hub id: a UniME model (for stage 2: what stage 1 wrote), a multimodal LLM, or, as a baseline "
+            "of stage 2, CLIP (with lora_rank 0)."
+        }
     )
     dtype: str = field(
         default="auto",
@@ -193,8 +197,18 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     return True
 
 
+def whole_model(arguments: ModelArguments, trained: Mapping[str, torch.Tensor]) -> UniMEModel:
+    """The model that training started from, read again, with the trained weights put in."""
+    return put_trained(load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha, arguments.lora_type)
+
+
 def train_and_save(
-    trainer: EmbeddingTrainer, processor: UniMEProcessor, arguments: ModelArguments, stage: str, extra: dict
+    trainer: EmbeddingTrainer,
+    processor: UniMEProcessor,
+    arguments: ModelArguments,
+    stage: str,
+    extra: dict,
+    put_together: Callable[[ModelArguments, Mapping[str, torch.Tensor]], PreTrainedModel] = whole_model,
 ) -> None:
     """Train, from the last complete checkpoint if there is one, and write the finished model folder.
 
@@ -207,6 +221,7 @@ def train_and_save(
         arguments: the model that is trained, and how.
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
+        put_together: makes the finished model of the model's options and the trained weights, on the CPU.
     """
     output_dir = trainer.args.output_dir
     checkpoint = last_complete_checkpoint(output_dir)
@@ -217,10 +232,7 @@ def train_and_save(
     if not trainer.is_world_process_zero():
         return
     with whole_weights(trainer.args):
-        model = put_trained(
-            load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha, arguments.lora_type
-        )
-        model.save_pretrained(output_dir)
+        put_together(arguments, trained).save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record = {

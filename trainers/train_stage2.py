@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.command_line import parse_dataclasses
+from evaluation.dual_encoder import is_dual_encoder
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
 from .data.pairs import PairDataset
 from .distributed import PatientRanks
+from .dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import ModelArguments, begin_run, load_for_training, train_and_save
+from .run import ModelArguments, begin_run, load_for_training, train_and_save, whole_model
 from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
 
 
@@ -100,13 +102,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.train_stage2",
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
+    is_clip = is_dual_encoder(model_arguments.model)
+    if is_clip:
+        check_dual_encoder_options(model_arguments)
     if not begin_run(model_arguments, arguments, config):
         return
     is_main = config.process_index == 0
 
     with PatientRanks() as ranks:  # one process reads and checks what may be a million images
         dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config))
-    trained, processor = load_for_training(model_arguments, config)
+    if is_clip:
+        trained, processor = load_dual_encoder(model_arguments)
+    else:
+        trained, processor = load_for_training(model_arguments, config)
     collator_options = (
         processor,
         dataset,
@@ -131,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "skipped_rows": skipped,
             "model": model_arguments.model,
         },
+        put_together=whole_dual_encoder if is_clip else whole_model,
     )
     if is_main:
         print(config.output_dir)
