@@ -101,13 +101,17 @@ def largest_difference(arguments: LossMemoryArguments, size: int, device: torch.
 
 
 def measure_one(arguments: LossMemoryArguments) -> dict[str, float]:
-    """Seconds and peak bytes of one way at one size."""
+    """Seconds, seconds of all cores together, and peak bytes of one way at one size."""
     device = pick_device(arguments.device)
     compute(arguments, arguments.memory_of, make_inputs(arguments, 64, device))  # threads and kernels are loaded
     inputs = make_inputs(arguments, arguments.sizes[0], device)
-    start = time.perf_counter()
+    start, start_of_cores = time.perf_counter(), time.process_time()
     peak = peak_extra_bytes(lambda: compute(arguments, arguments.memory_of, inputs), device)
-    return {"seconds": time.perf_counter() - start, "bytes": peak}
+    return {
+        "seconds": time.perf_counter() - start,
+        "core_seconds": time.process_time() - start_of_cores,
+        "bytes": peak,
+    }
 
 
 def measure_in_own_process(arguments: LossMemoryArguments, way: str, size: int) -> dict[str, float]:
@@ -137,20 +141,26 @@ def linear_fit(points: list[dict[str, float]]) -> dict[str, float]:
 
 
 def run(arguments: LossMemoryArguments) -> dict:
-    """Everything measured, ready for JSON."""
+    """Everything measured, ready for JSON; the file is written after every size."""
     device = pick_device(arguments.device)
-    blocked = [measure_in_own_process(arguments, "blocked", size) for size in arguments.sizes]
-    plain = [measure_in_own_process(arguments, "plain", size) for size in arguments.plain_sizes]
-    return {
+    result = {
         "settings": asdict(arguments),
         **environment(device),
-        "threads": torch.get_num_threads(),
         "gradients_bytes_per_row": 2 * 2 * arguments.width,
         "relative_difference_from_plain": largest_difference(arguments, min(512, *arguments.sizes), device),
-        "blocked": blocked,
-        "plain": plain,
-        "linear_fit": linear_fit(blocked) if len(blocked) > 1 else None,
+        "blocked": [],
+        "plain": [],
+        "linear_fit": None,
     }
+    for way, sizes in (("blocked", arguments.sizes), ("plain", arguments.plain_sizes)):
+        for size in sizes:
+            point = measure_in_own_process(arguments, way, size)
+            print(f"{way} N={size}: {point['bytes'] / 1e9:.3f} GB, {point['seconds']:.1f} s", flush=True)
+            result[way].append(point)
+            if len(result["blocked"]) > 1:
+                result["linear_fit"] = linear_fit(result["blocked"])
+            write_atomically(Path(arguments.output), to_json(result))
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -164,11 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.memory_of:
         print(json.dumps(measure_one(arguments)))
         return
-    result = run(arguments)
-    for way in ("blocked", "plain"):
-        for point in result[way]:
-            print(f"{way} N={point['size']}: {point['bytes'] / 1e9:.3f} GB, {point['seconds']:.1f} s")
-    print(write_atomically(Path(arguments.output), to_json(result)))
+    run(arguments)
+    print(arguments.output)
 
 
 if __name__ == "__main__":

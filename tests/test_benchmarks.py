@@ -2,12 +2,13 @@
 """The benchmark programs run, at a size where their figures mean nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import stage1_step, stage2_step
+from benchmarks import loss_memory, stage1_step, stage2_step
 from benchmarks.embedding_forward import main
 from benchmarks.measure import interleaved_seconds, median_ratio
 
@@ -22,18 +23,7 @@ def test_embedding_forward(tmp_path):
     assert set(result["peak_extra_mib"]) == {"embedding", "causal_lm"}
 
 
-SMALL = [
-    "--vocab_size",
-    "600",
-    "--hidden_size",
-    "32",
-    "--num_layers",
-    "1",
-    "--vision_hidden_size",
-    "64",
-    "--rounds",
-    "1",
-]
+SMALL = "--vocab_size 600 --hidden_size 32 --num_layers 1 --vision_hidden_size 64 --rounds 1".split()
 
 
 @pytest.fixture
@@ -70,6 +60,31 @@ def test_stage2_step(tmp_path, memory_in_this_process):
     result = json.loads(output.read_text())
     assert set(result["over_ours"]) == {"vlm2vec", "sentence_transformers"}
     assert result["inputs_of_the_last_batch"]["distinct"] < result["inputs_of_the_last_batch"]["all"]
+
+
+def test_loss_memory(tmp_path, monkeypatch):
+    in_own_process = loss_memory.measure_in_own_process
+    started = []
+
+    def measure(arguments, way, size):
+        """The first in a process of its own, as all are; the others here, to save their start."""
+        started.append((way, size))
+        if len(started) == 1:
+            return in_own_process(arguments, way, size)
+        return {"size": size, **loss_memory.measure_one(replace(arguments, sizes=[size], memory_of=way))}
+
+    monkeypatch.setattr(loss_memory, "measure_in_own_process", measure)
+    output = tmp_path / "result.json"
+    sizes = ["--sizes", "64", "128", "--plain_sizes", "64", "--width", "256", "--device", "cpu"]
+    loss_memory.main(["--output", str(output), *sizes])
+    result = json.loads(output.read_text())
+    assert started == [("blocked", 64), ("blocked", 128), ("plain", 64)]
+    assert [point["size"] for point in result["blocked"]] == [64, 128] and len(result["plain"]) == 1
+    difference = result["relative_difference_from_plain"]
+    assert difference["loss"] < 1e-5 and max(difference.values()) < 0.02  # a gradient in bfloat16 is rounded
+    fit = loss_memory.linear_fit([{"size": size, "bytes": 100 + 7 * size} for size in (1, 2, 5)])
+    assert abs(fit["bytes_per_row"] - 7) < 1e-9 and abs(fit["intercept_bytes"] - 100) < 1e-9
+    assert abs(fit["r_squared"] - 1) < 1e-9
 
 
 def test_alternatives_take_turns():

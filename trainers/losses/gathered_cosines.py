@@ -29,9 +29,10 @@ class _GatheredCosines(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(queries, candidates, query_norms, candidate_norms, chosen)
         queries, candidates = UnitRows(queries, query_norms), UnitRows(candidates, candidate_norms)
-        blocks = row_slices(len(chosen), chosen.shape[1] * queries.width)
-        parts = [torch.bmm(candidates[chosen[rows]], queries[rows].unsqueeze(2)).squeeze(2) for rows in blocks]
-        return torch.cat(parts)  # (N, K)
+        cosines = torch.empty(chosen.shape, dtype=query_norms.dtype, device=chosen.device)  # (N, K)
+        for rows in row_slices(len(chosen), chosen.shape[1] * queries.width):
+            cosines[rows] = torch.bmm(candidates[chosen[rows]], queries[rows].unsqueeze(2)).squeeze(2)
+        return cosines
 
     @staticmethod
     @once_differentiable

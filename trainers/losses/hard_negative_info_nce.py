@@ -135,11 +135,12 @@ class HardNegativeInfoNCELoss(nn.Module):
             query_rows = UnitRows.measure("queries", queries, dtype)
             candidate_rows = UnitRows.measure("candidates", candidates, dtype)
             # Steps 1 and 2 carry no gradient, so what they look at is never kept: block by block, and only once.
-            blocks = [
-                self._choose(query_rows, candidate_rows, first, group_ids, duplicate_mask)
-                for first in range(0, len(queries), self.block_size)
-            ]
-            choice = {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}  # each (N, ...)
+            choice: dict[str, Tensor] = {}
+            for first in range(0, len(queries), self.block_size):
+                block = self._choose(query_rows, candidate_rows, first, group_ids, duplicate_mask)
+                for name, values in block.items():
+                    whole = choice.setdefault(name, values.new_empty(len(queries), *values.shape[1:]))  # (N, ...)
+                    whole[first : first + len(values)] = values
             chosen, num_kept = choice.pop("chosen"), choice["num_kept"]
             own = torch.arange(len(queries), device=queries.device).unsqueeze(1)  # (N, 1)
             cosines = gathered_cosines(query_rows, candidate_rows, torch.cat([own, chosen], dim=1))  # (N, 1 + K)

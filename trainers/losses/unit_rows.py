@@ -58,8 +58,9 @@ class UnitRows:
         Raises:
             ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
         """
-        blocks = (embeddings[rows].to(dtype) for rows in row_slices(*embeddings.shape))
-        norms = torch.cat([torch.linalg.vector_norm(block, dim=1, keepdim=True) for block in blocks])  # (N, 1)
+        norms = embeddings.new_empty(len(embeddings), 1, dtype=dtype)  # (N, 1)
+        for rows in row_slices(*embeddings.shape):
+            norms[rows] = torch.linalg.vector_norm(embeddings[rows].to(dtype), dim=1, keepdim=True)
         finite = norms.squeeze(1).isfinite()  # (N,)
         if not finite.all():
             bad_rows = (~finite).nonzero().squeeze(1)
