@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import statistics
 import subprocess
@@ -25,8 +26,8 @@ def _status_bytes(name: str) -> int:
 def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
     """Memory that an action takes at its peak, above what was held before.
 
-    On a GPU that is the allocator's account; on a CPU the resident set (Linux only), which the allocator may have kept
-    from before, so that it is a lower bound: start each alternative in a process of its own for a fair one.
+    On a GPU that is the allocator's account; on a CPU the growth of the resident set (Linux only), after the allocator was
+    asked to give back what it kept from before. Some of that may remain: start each alternative in a process of its own.
     """
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -35,6 +36,7 @@ def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
         action()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)
     CLEAR_REFS.write_text("5")  # the peak starts anew
     before = _status_bytes("VmRSS")
     action()

@@ -140,6 +140,8 @@ class HardNegativeTrainer(ContrastiveTrainer):
         data_collator: a [`PairCollator`].
     """
 
+    easy_loss = EASY_LOSS
+
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
         self.vision = vision_of(self.model)
@@ -168,7 +170,7 @@ class HardNegativeTrainer(ContrastiveTrainer):
             logs |= means
             self._write_histograms(values)
         super().log(logs, start_time)
-        self._warn_once("loss", logs.get("loss", 1.0) < EASY_LOSS, logs, EASY_ADVICE)
+        self._warn_once("loss", logs.get("loss", 1.0) < self.easy_loss, logs, EASY_ADVICE)
         self._warn_once("share_filtered", logs.get("share_filtered", 0.0) > MANY_FILTERED, logs, FILTERED_ADVICE)
 
     def _write_histograms(self, values: dict[str, torch.Tensor]) -> None:

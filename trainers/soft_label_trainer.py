@@ -69,6 +69,8 @@ class SoftLabelTrainer(HardNegativeTrainer):
         data_collator: a [`SoftLabelCollator`].
     """
 
+    easy_loss = 0.0  # a small divergence says that the model agrees with the judge, not that negatives are easy
+
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **kwargs):
         super().__init__(model=model, args=args, **kwargs)
         self.loss = SoftLabelLoss(temperature=args.temperature)

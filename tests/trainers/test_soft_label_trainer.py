@@ -13,6 +13,7 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.chunks import ChunkLimits
 from trainers.data.mmeb import load_mmeb_train
 from trainers.hard_negative_config import HardNegativeConfig
+from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.lora import prepare_for_training
 from trainers.losses import SoftLabelLoss
 from trainers.shares import Share
@@ -154,6 +155,15 @@ def test_loss_of_a_batch_equals_that_of_rows_embedded_one_by_one(backbones, fold
         embeddings = torch.cat([model(**chunk).embeddings for chunk in batch["chunks"]])
         loss, _ = trainer.batch_loss(embeddings[batch["own_places"]][batch["places"]], batch)
     torch.testing.assert_close(loss, torch.stack(divergences).mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_agreement_with_the_judge_is_not_called_easy_negatives(backbones, folder, caplog):
+    trainer = build(backbones["llava_next"], folder, 0)
+    trainer.log({"loss": 1e-4})
+    assert "too easy" not in caplog.text
+    trainer.easy_loss = HardNegativeTrainer.easy_loss
+    trainer.log({"loss": 1e-4})
+    assert "too easy" in caplog.text
 
 
 def test_rows_without_scores_or_negatives_are_refused(backbones, folder, tmp_path):

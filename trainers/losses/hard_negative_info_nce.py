@@ -134,7 +134,9 @@ class HardNegativeInfoNCELoss(nn.Module):
             dtype = common_dtype(queries, candidates)
             query_rows = UnitRows.measure("queries", queries, dtype)
             candidate_rows = UnitRows.measure("candidates", candidates, dtype)
-            # Steps 1 and 2 carry no gradient, so what they look at is never kept: block by block, and only once.
+            # Steps 1 and 2 carry no gradient, so what they look at is never kept: block by block, and only once. What a
+            # block chose goes into one tensor at once: small ones that stay, made between large ones that go, would keep
+            # the allocator from using that memory again.
             choice: dict[str, Tensor] = {}
             for first in range(0, len(queries), self.block_size):
                 block = self._choose(query_rows, candidate_rows, first, group_ids, duplicate_mask)

@@ -81,7 +81,7 @@ class UnitRows:
     @torch.no_grad()
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         """Unit rows, (..., D) for row numbers of shape (...), in the type to compute in."""
-        return self.embeddings[rows].to(self.norms.dtype) / self.norms[rows]
+        return self.embeddings[rows].to(self.norms.dtype, copy=True).div_(self.norms[rows])
 
     def pull_back(self, rows: slice, gradient: Tensor) -> Tensor:
         """Gradient of the embeddings of some rows from that of their unit rows: across the row, over its length.

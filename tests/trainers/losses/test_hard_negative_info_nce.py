@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, gathered_cosines, unit_rows
@@ -396,6 +397,21 @@ def test_autocast_does_not_round_the_cosines(pair, block_size):
         value = loss(queries, candidates)
     found = (value, *torch.autograd.grad(value, (queries, candidates)))  # outside, as torch asks for
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gpu_equals_cpu(pair, dtype):
+    both = [embeddings.detach().to(dtype) for embeddings in pair(200, 300)]
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = [embeddings.to(device).requires_grad_() for embeddings in both]
+        loss = HardNegativeInfoNCELoss(block_size=64)
+        value, *gradients = loss_and_gradients(loss, *inputs, group_ids=(torch.arange(300) % 250).to(device))
+        results.append(
+            [value.cpu(), *(gradient.cpu() for gradient in gradients), *map(Tensor.cpu, loss.statistics.values())]
+        )
+    torch.testing.assert_close(results[1], results[0], check_dtype=True)
 
 
 @pytest.mark.parametrize("short_rows", ["repeat", "mask"])
