@@ -25,6 +25,7 @@ CORE = [
 EXTRAS = {
     "st": ["sentence-transformers>=6.2,<7"],
     "deepspeed": ["deepspeed>=0.19.8"],
+    "quant": ["bitsandbytes>=0.50"],
     "track": ["tensorboard>=2.21"],
     "eval": ["evaluate>=0.4.6"],
     "demo": [

@@ -17,9 +17,10 @@ from modeling_unime import UniMEModel, UniMEProcessor
 
 from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
-from .engines import check_setup, engine_of, setup_of
+from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
+from .quantization import quantize_llm
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
@@ -75,6 +76,14 @@ class ModelArguments:
         metadata={
             "help": "Start of LoRA's first matrix: default (uniform) or gaussian.",
             "choices": ["default", "gaussian"],
+        },
+    )
+    quantization: str = field(
+        default="none",
+        metadata={
+            "help": "4bit: hold the LLM's weights in 4 bits (NF4) while LoRA is trained on them (QLoRA); needs a GPU. The "
+            "finished model has the precision of the source.",
+            "choices": list(QUANTIZATIONS),
         },
     )
     expected_world_size: int = field(
@@ -149,12 +158,16 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
 
     Raises:
         WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
+        ValueError: when the weights have a type that cannot be trained.
     """
     processor = UniMEProcessor.from_backbone(arguments.model)
     if arguments.image_resolution is not None:
         processor.image_resolution = arguments.image_resolution
     with whole_weights(config):
         model = load_model(arguments, language_model_only)
+        if arguments.quantization == "4bit":
+            quantize_llm(model, torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32)
+            model.to(config.device)
         torch.manual_seed(config.seed)  # LoRA starts from random numbers
         trained = prepare_for_training(
             model,
@@ -164,8 +177,12 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
             arguments.lora_type,
             arguments.lora_init,
         )
-    count = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in trained.parameters())
+    trainable = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
+    if config.fp16 and config.deepspeed_plugin is None and torch.float16 in trainable:
+        raise ValueError(
+            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
+        )
+    count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
     if engine_of(config) == "zero3":
         split_for_zero3(trained, config)
@@ -189,7 +206,13 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         ValueError: for options that are not supported, or differ from those of the run in the folder.
     """
     check_world_size(model_arguments.expected_world_size)
-    check_setup(setup_of(config, model_arguments.lora_rank), on_gpu=config.device.type == "cuda")
+    if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
+        raise RuntimeError(
+            f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
+            "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
+        )
+    setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
+    check_setup(setup, on_gpu=config.device.type == "cuda")
     record_options(config.output_dir, [model_arguments, arguments, config, *more], is_main=config.process_index == 0)
     if Path(config.output_dir, RECORD_FILE).exists():
         print(f"already finished: {config.output_dir}")

@@ -73,6 +73,8 @@ def test_launcher_starts_as_many_processes_as_the_recipe_says():
     assert command[-2:] == ["--expected_world_size", "8"]
     nodes = build_command(["train_stage2", str(RECIPES / "llava-1.6-7b/stage2.yaml"), "--nnodes", "2"], gpus=4)
     assert nodes[nodes.index("--nproc_per_node") + 1] == "4" and nodes[-1] == "8"
+    nodes = build_command(["train_stage2", str(RECIPES / "llava-1.6-7b-whole/stage2.yaml"), "--nnodes", "2"], gpus=8)
+    assert nodes[nodes.index("--nproc_per_node") + 1] == "8" and nodes[-1] == "16"
 
 
 def test_launcher_starts_one_process_without_gpus():

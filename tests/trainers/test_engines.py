@@ -143,6 +143,7 @@ def assert_same(first: list[dict], second: list[dict], precision: str = "float32
         assert b["effective_batch"] == a["effective_batch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_two_processes_equal_one(engine, folder, backbones, alone):
     if engine.startswith("zero"):

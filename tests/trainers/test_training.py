@@ -4,6 +4,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime import UniMEProcessor
+from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.hard_negative_trainer import HardNegativeTrainer
+from trainers.run import ModelArguments, load_for_training
 from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -228,3 +231,34 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
     arguments = stage_command("stage2", backbones["llava_next"], folder, tmp_path)
     with pytest.raises(RuntimeError, match="expected_world_size is 4, but 1 process"):
         trainers.train_stage2.main([*arguments, "--expected_world_size", "4"])
+
+
+def test_float16_weights_are_not_trained_in_fp16(tmp_path, backbones):
+    """The scaler would refuse their gradients at the first step, after the teacher has read all texts."""
+    config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True, fp16=True)
+    arguments = ModelArguments(model=str(backbones["llava_next"]), dtype="float16", lora_rank=0)
+    with pytest.raises(ValueError, match="set dtype: float32, or lora_rank"):
+        load_for_training(arguments, config)
+    load_for_training(replace(arguments, lora_rank=4), config)
+    load_for_training(replace(arguments, dtype="float32"), config)
+
+
+def test_two_machines_train_one_model(tmp_path, folder, backbones):
+    """Two launchers, as on two machines, one process each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "trainers.launch", "train_stage2"]
+    command += stage_command("stage2", backbones["llava_next"], folder, output)
+    command += ["--max_steps", "2", "--nnodes", "2", "--nproc_per_node", "1", "--master_port", port]
+    root = Path(__file__).resolve().parents[2]
+    machines = [
+        subprocess.Popen([*command, "--node_rank", rank], cwd=root, stdout=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    outputs = [machine.communicate(timeout=240)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0]
+    assert outputs[0].strip().splitlines()[-1] == str(output) and str(output) not in outputs[1]
+    record = json.loads((output / "training_record.json").read_text())
+    assert record["world_size"] == 2 and record["log_history"][0]["effective_batch"] == 16

@@ -5,6 +5,7 @@ training_worker.py RUNS.json RESULTS.json
 """
 
 import gc
+import importlib.util
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
@@ -19,6 +21,7 @@ from trainers.data.mmeb import load_mmeb_train
 from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
+from trainers.distributed import check_world_size
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
@@ -120,10 +123,21 @@ def history_of(trainer: EmbeddingTrainer) -> list[dict]:
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
+def keep_deepspeed_from_compiling() -> None:
+    """It would compile a faster all-reduce for CPUs first, for minutes; gloo has one."""
+    if importlib.util.find_spec("deepspeed"):
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 def do(run: Run, processes: int) -> dict:
     """Train, and say what was logged and what kind of engine it was."""
     AcceleratorState._reset_state()
     trainer, _, _ = build(run, processes)
+    check_world_size(processes)
+    with pytest.raises(RuntimeError, match=f"expected_world_size is 3, but {processes} process"):
+        check_world_size(3)
     fillers = []
     if run.stage == "stage2":
         make_filler = trainer.data_collator.make_filler
@@ -153,6 +167,7 @@ def stop_and_continue(run: Run, processes: int) -> dict:
 def main() -> None:
     runs, results = map(Path, sys.argv[1:])
     processes = int(os.environ["WORLD_SIZE"])
+    keep_deepspeed_from_compiling()
     gc.freeze()  # the Trainer collects after every run; the libraries' million objects stay anyway
     done = []
     for options in json.loads(runs.read_text()):
