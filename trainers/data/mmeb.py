@@ -69,7 +69,7 @@ def _list_files(sources: Sequence[str], weights: Sequence[float], roots: Sequenc
     return list(files.values())
 
 
-def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -> pa.Table:
+def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None, needs_query: bool = True) -> pa.Table:
     """The usable rows of one file as far as its text tells, without groups."""
     batches, block = [], []
     checked: set[tuple[str, ...]] = set()
@@ -78,11 +78,11 @@ def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -
             columns = tuple(row.values)
             if columns not in checked:  # JSON rows may differ from each other
                 if checked:
-                    _recheck(columns, file)
+                    _recheck(columns, file, needs_query)
                 else:
-                    check_mmeb_columns(columns, file)
+                    check_mmeb_columns(columns, file, needs_query)
                 checked.add(columns)
-            parsed = parse_mmeb_row(row.values)
+            parsed = parse_mmeb_row(row.values, needs_query)
         except RowFault as fault:
             bad_rows.add(row.place, str(fault), "Mend or remove the row.")
             continue
@@ -96,10 +96,10 @@ def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -
     return pa.Table.from_batches(batches, READ_SCHEMA)
 
 
-def _recheck(columns: tuple[str, ...], file: str) -> None:
+def _recheck(columns: tuple[str, ...], file: str, needs_query: bool) -> None:
     """Columns of a later row: what is an error of the file in its first row is a fault of the row here."""
     try:
-        check_mmeb_columns(columns, file)
+        check_mmeb_columns(columns, file, needs_query)
     except SourceError as error:
         raise RowFault(str(error).removeprefix(f"{file}: ").removesuffix(".")) from error
 
@@ -168,7 +168,7 @@ class _Groups:
 
 def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_rows: BadRows) -> pa.Table:
     """Leave out rows with unusable images, and add the groups."""
-    keep, positive_groups, negative_groups = [], [], []
+    keep, positive_groups, negative_groups, query_groups = [], [], [], []
     for row in _rows_of(table):
         # Up to the first fault only: when one stops the run, the images after it were not looked at.
         fault = next((fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)), None)
@@ -178,6 +178,7 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
             continue
         positive_groups.append(groups.number(row["positive"], store))
         negative_groups.append([groups.number(negative, store) for negative in row["negatives"]])
+        query_groups.append(groups.number(row["query"], store))
     if not positive_groups:
         first = next((f" The first fault: {row}" for row in bad_rows.rows if row.place.file == file), "")
         raise SourceError(f"{file}: no usable row.{first}")
@@ -186,6 +187,7 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
         *kept.columns,
         pa.array(positive_groups, pa.int64()),
         pa.array(negative_groups, pa.large_list(pa.int64())),
+        pa.array(query_groups, pa.int64()),
     ]
     return pa.table(columns, schema=PAIR_SCHEMA)
 
@@ -197,6 +199,7 @@ def load_mmeb_train(
     max_rows_per_source: int | None = None,
     on_bad_row: str | BadRows = "error",
     image_check: str = "full",
+    candidates: Sequence[str] = (),
     seed: int = 0,
     threads: int | None = None,
     progress: bool = True,
@@ -224,6 +227,9 @@ def load_mmeb_train(
             such rows out. A `BadRows` collects them for the caller.
         image_check: "full" decodes every image once, now; "exists" only looks whether it is there, and then groups
             know pictures by their path and not by their pixels.
+        candidates: more sources, which come last and of which only the positives count: their rows have an empty query
+            and no negatives, and need no query columns. They share the image root if it is one for all. Files that are
+            among `sources` are left out.
         seed: for the choice of rows where a weight is no whole number.
         threads: for the image check; None: one per processor core.
         progress: show a progress bar for the image check.
@@ -243,10 +249,19 @@ def load_mmeb_train(
     weights = _per_source(1.0 if weights is None else weights, len(sources), "weights")
     roots = _per_source(image_root, len(sources), "image_root")
     files = _list_files([str(source) for source in sources], weights, roots)
+    with_queries, known = len(files), {os.path.realpath(file.name) for file in files}
+    roots = _per_source(
+        image_root if isinstance(image_root, (str, os.PathLike)) else None, len(candidates), "image_root"
+    )
+    extra = _list_files([str(source) for source in candidates], [1.0] * len(candidates), roots)
+    files += [file for file in extra if os.path.realpath(file.name) not in known]
     bad_rows = as_bad_rows(on_bad_row)
     already_bad = len(bad_rows)
 
-    tables = [_read_file(file.name, i, bad_rows, max_rows_per_source) for i, file in enumerate(files)]
+    tables = [
+        _read_file(file.name, i, bad_rows, max_rows_per_source, needs_query=i < with_queries)
+        for i, file in enumerate(files)
+    ]
     stores, used = _find_stores(files, tables)
     stop = bad_rows.policy == "error"
     facts = _check_all(tables, used, stores, stop, check=image_check, threads=threads, progress=progress)

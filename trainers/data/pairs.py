@@ -30,6 +30,7 @@ PAIR_SCHEMA = pa.schema(
         ("line", pa.int64()),
         ("group", pa.int64()),
         ("negative_groups", pa.large_list(pa.int64())),
+        ("query_group", pa.int64()),  # of the query's content, out of the same numbers; for mining
     ]
 )
 
