@@ -26,6 +26,7 @@ EXTRAS = {
     "st": ["sentence-transformers>=6.2,<7"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "track": ["tensorboard>=2.21"],
+    "search": ["faiss-cpu>=1.15"],
     "eval": ["evaluate>=0.4.6"],
     "demo": [
         "sentence-transformers>=6.2,<7",
