@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "train-stage1": ("trainers.train_stage1", "distil a text-embedding teacher into the LLM"),
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
+    "mine-negatives": ("trainers.mine_negatives", "find hard negatives for the rows of stage 2"),
     "launch": ("trainers.launch", "start a training command in one process or many"),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
     "convert": ("trainers.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),

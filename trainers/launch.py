@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Start a training command in one process or many, by what the machine and the recipe say.
+"""Start a training or mining command in one process or many, by what the machine and the recipe say.
 
     python -m trainers.launch train_stage1 RECIPE.yaml [--nproc_per_node N] [--nnodes M ...] [--option value ...]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 
-COMMANDS = ("train_stage1", "train_stage2")
+COMMANDS = ("train_stage1", "train_stage2", "mine_negatives")
 
 
 def build_command(argv: Sequence[str], gpus: int) -> list[str]:

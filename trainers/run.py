@@ -69,13 +69,21 @@ FREE_OPTIONS = frozenset(
 )
 
 
-def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
+def record_options(
+    output_dir: str,
+    arguments: list,
+    is_main: bool,
+    name: str = OPTIONS_FILE,
+    free: frozenset[str] = FREE_OPTIONS,
+) -> None:
     """Write the run's options, or compare them with those of the run that is to be continued.
 
     Args:
         output_dir: the run's folder.
         arguments: the dataclasses with its options.
         is_main: whether this process writes.
+        name: of the file.
+        free: options that are neither written nor compared.
 
     Raises:
         ValueError: names each option that differs from the run in the folder.
@@ -83,10 +91,10 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
     options = {}
     for group in arguments:
         for entry in dataclasses.fields(group):
-            if entry.name not in FREE_OPTIONS and entry.init:
+            if entry.name not in free and entry.init:
                 options[entry.name] = getattr(group, entry.name)
     options = json.loads(json.dumps(options, default=str, sort_keys=True))
-    file = Path(output_dir, OPTIONS_FILE)
+    file = Path(output_dir, name)
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
@@ -97,7 +105,7 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
         if changed:
             raise ValueError(
                 f"{output_dir} holds a run with other options ({'; '.join(changed)}). Continue it with its own "
-                "options, or choose another output_dir."
+                "options, or choose another folder."
             )
     elif is_main:
         write_atomically(file, to_json(options))

@@ -59,7 +59,7 @@ def assert_same(found: Neighbours, expected: Neighbours, tolerance: float = 1e-6
 
 @pytest.mark.parametrize("vectors", [vectors_with_ties, random_vectors])
 @pytest.mark.parametrize("k", [1, 7, 200, 400])
-@pytest.mark.parametrize("blocks", [(N, M), (5, 64), (16, 100), (1, 1)])
+@pytest.mark.parametrize("blocks", [(N, M), (5, 64), (16, 100), (N, 1)])
 def test_equals_a_full_sort(vectors, k, blocks):
     queries, candidates = vectors()
     expected = sorted_whole(queries, candidates, k, NO_LIMIT, NOTHING)
