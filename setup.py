@@ -27,6 +27,7 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19.8"],
     "quant": ["bitsandbytes>=0.50"],
     "track": ["tensorboard>=2.21"],
+    "search": ["faiss-cpu>=1.15"],
     "eval": ["evaluate>=0.4.6"],
     "demo": [
         "sentence-transformers>=6.2,<7",

@@ -1,15 +1,31 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Options of `python -m evaluation.run`."""
+"""Options of `python -m evaluation.run`, and those of every command that encodes with a finished model."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from evaluation.kinds import parse_patterns
 
 
+def check_at_least(arguments: object, **limits: int) -> None:
+    """Refuse values that are too small; None is let through.
+
+    Args:
+        arguments: A dataclass of options.
+        **limits: Name of an option and the least value it may have.
+
+    Raises:
+        ValueError: Names the option.
+    """
+    for name, least in limits.items():
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 @dataclass
-class EvaluationArguments:
-    """What to evaluate, on what, and where the results go. Every option is described in its `help`."""
+class EncoderArguments:
+    """The model that encodes, and how. Every option is described in its `help`."""
 
     model: str = field(
         metadata={
@@ -18,22 +34,7 @@ class EvaluationArguments:
             "instead, as another."
         }
     )
-    data: list[str] = field(
-        metadata={
-            "help": "Data files (.jsonl, .jsonl.gz, .json, .csv, .parquet) and folders. Of a folder, all eval_* "
-            "files, SugarCrepe's seven files and test-*.parquet are taken, at any depth."
-        }
-    )
-    output: str = field(
-        metadata={"help": "Folder for results.json, results.md and results/ with one file per data set."}
-    )
-    image_root: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or zip archive with the images of all data files. Default: the folder of each data file, "
-            "then images.zip beside it."
-        },
-    )
+    _: KW_ONLY
     batch_size: int = field(default=32, metadata={"help": "Examples per forward pass."})
     device: str = field(
         default="auto", metadata={"help": "'auto' (an accelerator if there is one), 'cpu', 'cuda', 'cuda:1', ..."}
@@ -57,6 +58,35 @@ class EvaluationArguments:
             "help": "Processes that prepare batches ahead of the model. Default: 4 on an accelerator, none on a CPU."
         },
     )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least(self, batch_size=1, max_length=1, num_workers=0)
+
+
+@dataclass
+class EvaluationArguments(EncoderArguments):
+    """What to evaluate, on what, and where the results go. Every option is described in its `help`."""
+
+    data: list[str] = field(
+        metadata={
+            "help": "Data files (.jsonl, .jsonl.gz, .json, .csv, .parquet) and folders. Of a folder, all eval_* "
+            "files, SugarCrepe's seven files and test-*.parquet are taken, at any depth."
+        }
+    )
+    output: str = field(
+        metadata={"help": "Folder for results.json, results.md and results/ with one file per data set."}
+    )
+    image_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or zip archive with the images of all data files. Default: the folder of each data file, "
+            "then images.zip beside it."
+        },
+    )
     limit: int | None = field(
         default=None,
         metadata={
@@ -78,14 +108,8 @@ class EvaluationArguments:
             "name. Otherwise the names of MMEB's sets and *class*, *vqa*, *grounding* decide; the rest is retrieval."
         },
     )
-    trust_remote_code: bool = field(
-        default=False,
-        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
-    )
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("max_length", 1), ("num_workers", 0), ("limit", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        super().__post_init__()
+        check_at_least(self, limit=1)
         parse_patterns(self.kinds)

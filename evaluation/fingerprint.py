@@ -44,10 +44,14 @@ def model_identity(folder: Path) -> dict[str, Any]:
     return identity
 
 
-def code_identity() -> str:
-    """Digest of the Python files of `modeling_unime` and `evaluation`."""
+def code_identity(*more: Path) -> str:
+    """Digest of the Python files of `modeling_unime` and `evaluation`.
+
+    Args:
+        *more: Further folders whose Python files count.
+    """
     digest = hashlib.sha256()
-    for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent):
+    for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent, *more):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

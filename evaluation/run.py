@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import report
-from evaluation.arguments import EvaluationArguments
+from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.data_files import DataError, data_set_name, find_data_files
@@ -57,7 +57,7 @@ def find_model(name: str) -> Path:
     return folder
 
 
-def make_encoder(arguments: EvaluationArguments) -> BaseEncoder:
+def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
     """Load the encoder that the options name.
 
     Args:
@@ -85,8 +85,8 @@ def make_encoder(arguments: EvaluationArguments) -> BaseEncoder:
     return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
 
 
-def common_identity(arguments: EvaluationArguments) -> dict[str, Any]:
-    """The part of the fingerprints that all data sets of a run share.
+def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
+    """What the embeddings depend on, apart from what is embedded.
 
     Args:
         arguments: The options.
@@ -103,8 +103,6 @@ def common_identity(arguments: EvaluationArguments) -> dict[str, Any]:
         "dtype": str(pick_dtype(arguments.dtype, device)),
         "max_length": arguments.max_length,
         "mixed": arguments.mixed,
-        "limit": arguments.limit,
-        "on_bad_row": arguments.on_bad_row,
     }
 
 
@@ -181,7 +179,7 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"output {arguments.output!r} cannot be made: {error}") from error
-    common = common_identity(arguments)
+    common = {**encoder_identity(arguments), "limit": arguments.limit, "on_bad_row": arguments.on_bad_row}
     results: dict[str, report.Result] = {}
     waiting: dict[str, tuple[str, LoadedTask]] = {}
     files = find_data_files(arguments.data)

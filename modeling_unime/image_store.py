@@ -82,6 +82,13 @@ class _Root:
             return archive.read(members[path])
         return (self.path / path).read_bytes()
 
+    def stamp(self, path: str) -> tuple[int, int]:
+        if self.is_archive:
+            member = self._archive()[1][path]
+            return member.file_size, member.CRC
+        state = (self.path / path).stat()
+        return state.st_size, state.st_mtime_ns
+
 
 class ImageStore:
     """Read images by relative path. Safe in threads and in forked or spawned workers; can be pickled.
@@ -183,6 +190,24 @@ class ImageStore:
                     raise ImageError(f"image {path!r} in {str(root.path)!r} cannot be read: {error}") from error
         places = " or ".join(repr(str(root.path)) for root in self._roots)
         raise ImageError(f"image {path!r} is missing in {places}; check the path, or give the image root")
+
+    def stamp(self, path: str) -> tuple[int, int]:
+        """What tells, without reading an image, whether it has changed.
+
+        Args:
+            path: Relative path.
+
+        Returns:
+            Size and time of last change of a file; size and checksum of a member of an archive.
+
+        Raises:
+            ImageError: If the file is missing.
+        """
+        clean = normalise_path(path)
+        for root in self._roots:
+            if root.exists(clean):
+                return root.stamp(clean)
+        raise ImageError(f"image {path!r} is missing in {self!r}")
 
     def decode(self, content: bytes, path: str) -> Image.Image:
         """Turn stored bytes into a picture.

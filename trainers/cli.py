@@ -8,7 +8,11 @@ COMMANDS = {
     "train-stage1": ("trainers.train_stage1", "distil a text-embedding teacher into the LLM"),
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
     "encode-teacher": ("trainers.encode_teacher", "compute the teacher's vectors of texts before stage 1"),
-    "launch": ("trainers.launch", "start a training command, or encode_teacher, in one process or many"),
+    "mine-negatives": ("trainers.mine_negatives", "find hard negatives for the rows of stage 2"),
+    "launch": (
+        "trainers.launch",
+        "start a training command, encode_teacher or mine_negatives, in one process or many",
+    ),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
     "convert": ("trainers.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),
     "check": ("evaluation.check", "whether a saved model computes the same on every way it is used"),

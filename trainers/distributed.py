@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,9 +17,40 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def join_processes() -> None:
+    """Join the processes that torchrun started, where no trainer does it; a process by itself joins nothing.
+
+    Only small objects travel then, so gloo serves everywhere. A process may wait for the others for days.
+    """
+    if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
+
+
+def own_device(device: str) -> str:
+    """The `device` option for this process: of several on a machine with GPUs, each takes its own where it is "auto"."""
+    if device == "auto" and world_size() > 1 and torch.cuda.is_available():
+        return f"cuda:{dist.get_node_local_rank()}"
+    return device
+
+
 def rank() -> int:
     """Number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def broadcast(value: Any) -> Any:
+    """What the first process passed, in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def largest(numbers: Sequence[int], device: torch.device) -> list[int]:

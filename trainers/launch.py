@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import yaml
 
-COMMANDS = ("train_stage1", "train_stage2", "encode_teacher")
+COMMANDS = ("train_stage1", "train_stage2", "encode_teacher", "mine_negatives")
 
 
 def build_command(argv: Sequence[str], gpus: int) -> list[str]:

@@ -104,13 +104,21 @@ FREE_OPTIONS = frozenset(
 )
 
 
-def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
+def record_options(
+    output_dir: str,
+    arguments: list,
+    is_main: bool,
+    name: str = OPTIONS_FILE,
+    free: frozenset[str] = FREE_OPTIONS,
+) -> None:
     """Write the run's options, or compare them with those of the run that is to be continued.
 
     Args:
         output_dir: the run's folder.
         arguments: the dataclasses with its options.
         is_main: whether this process writes.
+        name: of the file.
+        free: options that are neither written nor compared.
 
     Raises:
         ValueError: names each option that differs from the run in the folder.
@@ -118,10 +126,10 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
     options = {}
     for group in arguments:
         for entry in dataclasses.fields(group):
-            if entry.name not in FREE_OPTIONS and entry.init:
+            if entry.name not in free and entry.init:
                 options[entry.name] = getattr(group, entry.name)
     options = json.loads(json.dumps(options, default=str, sort_keys=True))
-    file = Path(output_dir, OPTIONS_FILE)
+    file = Path(output_dir, name)
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
@@ -132,7 +140,7 @@ def record_options(output_dir: str, arguments: list, is_main: bool) -> None:
         if changed:
             raise ValueError(
                 f"{output_dir} holds a run with other options ({'; '.join(changed)}). Continue it with its own "
-                "options, or choose another output_dir."
+                "options, or choose another folder."
             )
     elif is_main:
         write_atomically(file, to_json(options))
@@ -189,6 +197,23 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
     return trained, processor
 
 
+def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> None:
+    """Refuse a run whose processes or options do not go together, before anything is read.
+
+    Raises:
+        RuntimeError: when another number of processes runs than was asked for, or one process has several GPUs.
+        ValueError: for options that are not supported together.
+    """
+    check_world_size(model_arguments.expected_world_size)
+    if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
+        raise RuntimeError(
+            f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
+            "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
+        )
+    setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
+    check_setup(setup, on_gpu=config.device.type == "cuda")
+
+
 def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
     """The checks and the record that every training command starts with.
 
@@ -202,17 +227,10 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        RuntimeError: when another number of processes runs than was asked for.
+        RuntimeError: see `check_run`.
         ValueError: for options that are not supported, or differ from those of the run in the folder.
     """
-    check_world_size(model_arguments.expected_world_size)
-    if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
-        raise RuntimeError(
-            f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
-            "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
-        )
-    setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
-    check_setup(setup, on_gpu=config.device.type == "cuda")
+    check_run(model_arguments, config)
     record_options(config.output_dir, [model_arguments, arguments, config, *more], is_main=config.process_index == 0)
     if Path(config.output_dir, RECORD_FILE).exists():
         print(f"already finished: {config.output_dir}")

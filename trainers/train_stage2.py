@@ -20,7 +20,7 @@ from .distributed import PatientRanks
 from .dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import ModelArguments, begin_run, load_for_training, train_and_save, whole_model
+from .run import ModelArguments, begin_run, check_run, load_for_training, train_and_save, whole_model
 from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
 
 
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.train_stage2",
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
+    check_run(model_arguments, config)
     is_clip = is_dual_encoder(model_arguments.model)
     if is_clip:
         check_dual_encoder_options(model_arguments)

@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import io
 import multiprocessing
+import os
 import pickle
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -161,3 +162,21 @@ def test_threads_and_pickle(store):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda order: check_all(store, order), orders))
     assert check_all(pickle.loads(pickle.dumps(store)), orders[0])
+
+
+def test_stamp_tells_that_an_image_changed(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(0)))
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("b.png", encoded(picture(1)))
+        file.writestr("same/b.png", encoded(picture(1)))
+    store = ImageStore(tmp_path, archive)
+    before = store.stamp("a.png"), store.stamp("b.png")
+    assert store.stamp("./a.png") == before[0] and store.stamp("same/b.png") == before[1]
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("b.png", encoded(picture(2)))
+    store = ImageStore(tmp_path, archive)
+    assert store.stamp("a.png") != before[0] and store.stamp("b.png") != before[1]
+    with pytest.raises(ImageError, match="'c.png' is missing"):
+        store.stamp("c.png")

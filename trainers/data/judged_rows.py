@@ -13,8 +13,8 @@ COLUMNS = (*QUERY, *POSITIVE, POSITIVE_SCORE, NEGATIVES, NEGATIVE_SCORES)
 
 
 def is_judged(available: Sequence[str]) -> bool:
-    """Whether columns are meant to be those of this form, complete or not."""
-    return any(column in available for column in (QUERY[0], NEGATIVES, NEGATIVE_SCORES))
+    """Whether columns are meant to be those of this form, complete or not; mined rows of MMEB's form hold scores too."""
+    return "qry" not in available and any(column in available for column in (QUERY[0], NEGATIVES, NEGATIVE_SCORES))
 
 
 def check_judged_columns(available: Sequence[str], file: str) -> None:

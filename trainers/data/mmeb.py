@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class _Form(NamedTuple):
 
 
 MMEB, JUDGED = _Form(check_mmeb_columns, parse_mmeb_row), _Form(check_judged_columns, parse_judged_row)
+CANDIDATES = _Form(partial(check_mmeb_columns, needs_query=False), partial(parse_mmeb_row, needs_query=False))
 
 
 class _File(NamedTuple):
@@ -95,7 +97,7 @@ def _list_files(
     return list(files.values())
 
 
-def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -> pa.Table:
+def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None, needs_query: bool = True) -> pa.Table:
     """The usable rows of one file as far as its text tells, without groups."""
     batches, block = [], []
     form: _Form | None = None
@@ -104,8 +106,8 @@ def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None) -
         try:
             columns = tuple(row.values)
             if columns not in checked:  # JSON rows may differ from each other
-                if form is None:
-                    form = JUDGED if is_judged(columns) else MMEB
+                if not checked:
+                    form = CANDIDATES if not needs_query else JUDGED if is_judged(columns) else MMEB
                     form.check_columns(columns, file)
                 else:
                     _recheck(columns, file, form)
@@ -196,7 +198,7 @@ class _Groups:
 
 def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_rows: BadRows) -> pa.Table:
     """Leave out rows with unusable images, and add the groups."""
-    keep, positive_groups, negative_groups = [], [], []
+    keep, positive_groups, negative_groups, query_groups = [], [], [], []
     for row in _rows_of(table):
         # Up to the first fault only: when one stops the run, the images after it were not looked at.
         fault = next((fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)), None)
@@ -206,6 +208,7 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
             continue
         positive_groups.append(groups.number(row["positive"], store))
         negative_groups.append([groups.number(negative, store) for negative in row["negatives"]])
+        query_groups.append(groups.number(row["query"], store))
     if not positive_groups:
         first = next((f" The first fault: {row}" for row in bad_rows.rows if row.place.file == file), "")
         raise SourceError(f"{file}: no usable row.{first}")
@@ -214,6 +217,7 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
         *kept.columns,
         pa.array(positive_groups, pa.int64()),
         pa.array(negative_groups, pa.large_list(pa.int64())),
+        pa.array(query_groups, pa.int64()),
     ]
     return pa.table(columns, schema=PAIR_SCHEMA)
 
@@ -227,6 +231,7 @@ def load_mmeb_train(
     image_check: str = "full",
     instructions: Sequence[str | None] | None = None,
     split: str = "original",
+    candidates: Sequence[str] = (),
     seed: int = 0,
     threads: int | None = None,
     progress: bool = True,
@@ -260,6 +265,9 @@ def load_mmeb_train(
             strings carry their own.
         split: of data sets that are named without one and have several configs ("original" or "diverse_instruction" of
             MMEB-train).
+        candidates: more sources, which come last and of which only the positives count: their rows have an empty query
+            and no negatives, and need no query columns. They share the image root if it is one for all. Files that are
+            among `sources` are left out.
         seed: for the choice of rows where a weight is no whole number.
         threads: for the image check; None: one per processor core.
         progress: show a progress bar for the image check.
@@ -280,10 +288,20 @@ def load_mmeb_train(
     roots = _per_source(image_root, len(sources), "image_root")
     instructions = _per_source(instructions, len(sources), "instructions")
     files = _list_files([str(source) for source in sources], weights, roots, instructions, split)
+    with_queries, known = len(files), {os.path.realpath(file.name) for file in files}
+    roots = _per_source(
+        image_root if isinstance(image_root, (str, os.PathLike)) else None, len(candidates), "image_root"
+    )
+    count = len(candidates)
+    extra = _list_files([str(source) for source in candidates], [1.0] * count, roots, [None] * count, split)
+    files += [file for file in extra if os.path.realpath(file.name) not in known]
     bad_rows = as_bad_rows(on_bad_row)
     already_bad = len(bad_rows)
 
-    tables = [_read_file(file.name, i, bad_rows, max_rows_per_source) for i, file in enumerate(files)]
+    tables = [
+        _read_file(file.name, i, bad_rows, max_rows_per_source, needs_query=i < with_queries)
+        for i, file in enumerate(files)
+    ]
     stores, used = _find_stores(files, tables)
     stop = bad_rows.policy == "error"
     facts = _check_all(tables, used, stores, stop, check=image_check, threads=threads, progress=progress)

@@ -32,10 +32,11 @@ class TrainingRow(NamedTuple):
         return self.query, self.positive, *self.negatives
 
 
-def check_mmeb_columns(available: Sequence[str], file: str) -> None:
+def check_mmeb_columns(available: Sequence[str], file: str, needs_query: bool = True) -> None:
     """Make sure that a file has the columns of MMEB training rows, and none that looks like a misspelt one of them.
 
-    Other columns are allowed. A negative that is misspelt would otherwise go unused without a word.
+    Other columns are allowed. A negative that is misspelt would otherwise go unused without a word. Files of candidates
+    need no query.
 
     Raises:
         SourceError: naming the file, the column and the columns that exist.
@@ -53,7 +54,7 @@ def check_mmeb_columns(available: Sequence[str], file: str) -> None:
                 raise SourceError(
                     f"{file}: unknown column {column!r} looks like {meant[0]!r}. {columns}. Rename or remove it."
                 )
-    if "qry" in absent:
+    if needs_query and "qry" in absent:
         raise SourceError(f"{file}: no column 'qry'. {columns}. It holds the text of the query.")
     if all(column in absent for column in POSITIVE):
         raise SourceError(f"{file}: no column 'pos_text' and none 'pos_image_path'. {columns}. One of them is needed.")
@@ -103,12 +104,13 @@ def _negatives(values: dict) -> tuple[Example, ...]:
     return tuple(example for example in examples if example is not None)
 
 
-def parse_mmeb_row(values: dict) -> TrainingRow:
+def parse_mmeb_row(values: dict, needs_query: bool = True) -> TrainingRow:
     """Read one row.
 
     Args:
         values: the columns. An empty string, a null or an absent column means that this modality is absent. The
             negative columns may hold lists, for several hard negatives.
+        needs_query: False for a row of which only the positive counts: its query is left empty, and it has no negatives.
 
     Returns:
         The row. Texts are kept to the letter, with the image token and the final newline that MMEB has.
@@ -116,6 +118,7 @@ def parse_mmeb_row(values: dict) -> TrainingRow:
     Raises:
         RowFault: the query or the positive is empty, a column is not a text, or two lists differ in length.
     """
-    return TrainingRow(
-        parse_side(values, QUERY, "query"), parse_side(values, POSITIVE, "positive"), _negatives(values)
-    )
+    positive = parse_side(values, POSITIVE, "positive")
+    if not needs_query:
+        return TrainingRow(Example(), positive, ())
+    return TrainingRow(parse_side(values, QUERY, "query"), positive, _negatives(values))

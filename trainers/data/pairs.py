@@ -31,6 +31,7 @@ PAIR_SCHEMA = pa.schema(
         ("scores", pa.large_list(pa.float64())),  # null: the source has none
         ("group", pa.int64()),
         ("negative_groups", pa.large_list(pa.int64())),
+        ("query_group", pa.int64()),  # of the query's content, out of the same numbers; for mining
     ]
 )
 

@@ -144,6 +144,23 @@ def test_group_is_the_content_of_the_positive(folder):
     assert by_path[5].group == by_path[3].negative_groups[0]  # a leading ./ is no other path
 
 
+def test_candidates_give_positives_only(folder, tmp_path):
+    data = write_rows(folder / "train_a.jsonl", [find_row("a", "images/0.png", "images/1.png"), text_row("p")])
+    more = [{"pos_text": "p"}, {"pos_text": FIND, "pos_image_path": "images/0.png", "neg_text": "unused"}]
+    write_rows(folder / "train_more.jsonl", more)
+    with pytest.raises(SourceError, match="no column 'qry'"):
+        load([data, str(folder / "train_more.jsonl")])
+    loaded = load([data], candidates=[str(folder)])  # the folder holds the data, too: it counts once
+    assert [source.name for source in loaded.sources] == ["set/train_a", "set/train_more"]
+    pairs = list(loaded)
+    assert [pair.query.is_empty for pair in pairs] == [False, False, True, True]
+    assert pairs[2].group == pairs[1].group and pairs[3].group == pairs[0].group
+    assert pairs[3].negatives == () and pairs[0].negatives != ()
+    groups = loaded.table["query_group"].to_pylist()
+    assert groups[1] == pairs[1].group, "the query 'p' and the positive 'p' have the same content"
+    assert len(set(groups[:2])) == 2 and not set(groups[2:]) & {pair.group for pair in pairs}
+
+
 @pytest.mark.parametrize("archive", [False, True])
 def test_broken_images_are_known_before_training(folder, archive):
     whole = (folder / "images/1.png").read_bytes()

@@ -1,0 +1,203 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Exact search for the most similar candidates, in blocks, at about the cost of the matrix products alone.
+
+Design decisions:
+
+- A block of similarities lives until the next one; memory does not grow with queries x candidates.
+- No top-k of a block, which would cost a quarter of the product. The maxima of runs of `RUN` similarities, which cost a
+  hundredth of it, are compared with each query's k-th best so far. Only runs that hold something better are looked at,
+  and soon these are few.
+- What is above a query's limit (a likely false negative) and what is excluded by number is left out before the k best
+  are taken, so that k remain wherever there are k.
+- In bfloat16 more than k are found, computed again in float32, and the k best of these taken. For each query the rounding
+  error then tells whether anything else could be among them; where it could, the query is searched again in float32. So
+  bfloat16 changes the time and not the result.
+- Equal similarities are ordered by the number of the candidate, whatever the sizes of the blocks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RUN = 64  # similarities that share a maximum
+# How far a bfloat16 similarity of unit vectors is from the true one at most: 2**-8 by rounding the vectors, 2**-9 by
+# rounding the result, and as much again for partial sums that some kernels round.
+BFLOAT16_ERROR = 2.0**-7
+RESCORED_AT_A_TIME = 8192  # pairs, whose two vectors are copied
+
+
+class Neighbours(NamedTuple):
+    """The best candidates of n queries.
+
+    Attributes:
+        similarities: (n, k) float32, falling; -inf where there are fewer than k.
+        numbers: (n, k) int64, numbers of the candidates; -1 where there are fewer than k.
+        above_limit: (n,) int64, how many candidates were left out because they are above the query's limit.
+    """
+
+    similarities: Tensor
+    numbers: Tensor
+    above_limit: Tensor
+
+    def rows(self, start: int, end: int) -> "Neighbours":
+        """Views of some queries' neighbours."""
+        return Neighbours(*(tensor[start:end] for tensor in self))
+
+
+def search(
+    queries: Tensor,
+    candidates: Tensor,
+    k: int,
+    limits: Tensor,
+    excluded: Tensor,
+    dtype: torch.dtype = torch.float32,
+    query_block: int = 1024,
+    candidate_block: int = 4096,
+) -> Neighbours:
+    """Find the k most similar candidates of each query that are neither excluded nor above the query's limit.
+
+    Args:
+        queries: (n, D) float32, unit length. Their device is where everything is computed.
+        candidates: (M, D) float32, unit length, on any device: a block at a time goes to that of the queries.
+        k: candidates wanted for each query.
+        limits: (n,) float32: a candidate whose similarity is greater is left out; inf for no limit.
+        excluded: (e, 2) int64, pairs (query, candidate) that are left out, in any order.
+        dtype: of the product, float32 or bfloat16; the result is the same.
+        query_block: queries of a product (default 1024).
+        candidate_block: candidates of a product (default 4096). Its result should fit the processor's cache, or fill
+            the accelerator.
+
+    Returns:
+        The neighbours, on the queries' device.
+    """
+    excluded = excluded[excluded[:, 1].argsort()].to(queries.device)
+    limits = limits.to(queries.device)
+    blocks = (query_block, candidate_block)
+    if dtype == torch.float32:
+        return _search_in(dtype, queries, candidates, k, limits, excluded, blocks)
+
+    rough = _search_in(dtype, queries, candidates, 4 * k + 32, limits + BFLOAT16_ERROR, excluded, blocks)
+    numbers = rough.numbers.sort(dim=1).values
+    scores = _score_again(queries, candidates, numbers, candidate_block)
+    above = scores > limits[:, None]
+    scores, order = scores.masked_fill(above, -torch.inf).sort(dim=1, descending=True, stable=True)
+    numbers = numbers.gather(1, order).masked_fill(scores.isneginf(), -1)
+    result = Neighbours(scores[:, :k].clone(), numbers[:, :k].clone(), rough.above_limit + above.sum(1))
+
+    unseen = rough.similarities[:, -1] + BFLOAT16_ERROR  # (n,) what was not found is not above this
+    doubtful = (~unseen.isneginf() & (result.similarities[:, -1] <= unseen)).nonzero()[:, 0]
+    if len(doubtful):
+        position = torch.full((len(queries),), -1, device=queries.device)
+        position[doubtful] = torch.arange(len(doubtful), device=queries.device)
+        kept = excluded[position[excluded[:, 0]] >= 0]
+        kept = torch.stack([position[kept[:, 0]], kept[:, 1]], dim=1)
+        again = _search_in(torch.float32, queries[doubtful], candidates, k, limits[doubtful], kept, blocks)
+        for target, source in zip(result, again, strict=True):
+            target[doubtful] = source
+    return result
+
+
+def _search_in(
+    dtype: torch.dtype,
+    queries: Tensor,
+    candidates: Tensor,
+    k: int,
+    limits: Tensor,
+    excluded: Tensor,
+    blocks: tuple[int, int],
+) -> Neighbours:
+    """`search` by the similarities that a product in `dtype` gives; `excluded` sorted by candidate."""
+    n, device = len(queries), queries.device
+    best = Neighbours(
+        torch.full((n, k), -torch.inf, device=device),
+        torch.full((n, k), -1, dtype=torch.int64, device=device),
+        torch.zeros(n, dtype=torch.int64, device=device),
+    )
+    queries = queries.to(dtype)
+    for first in range(0, len(candidates), blocks[1]):
+        block = candidates[first : first + blocks[1]].to(device, dtype)  # (b, D)
+        bounds = torch.tensor([first, first + len(block)], device=device)
+        inside = slice(*torch.searchsorted(excluded[:, 1].contiguous(), bounds).tolist())
+        for start in range(0, n, blocks[0]):
+            end = min(start + blocks[0], n)
+            scores = _similarities(queries[start:end], block)  # (q, runs, RUN)
+            here = excluded[inside]
+            here = here[(here[:, 0] >= start) & (here[:, 0] < end)]
+            scores.view(end - start, -1)[here[:, 0] - start, here[:, 1] - first] = -torch.inf
+            _take_in(best.rows(start, end), scores, limits[start:end], first)
+    return best
+
+
+def _take_in(best: Neighbours, scores: Tensor, limits: Tensor, first: int) -> None:
+    """Bring what a block of scores (q, runs, RUN) has into the best; its candidates are numbered from `first` on."""
+    cut = best.similarities[:, -1].clone()  # (q,) what is not greater is not among the best
+    unfilled = (best.numbers[:, -1] < 0).nonzero()[:, 0]
+    if len(unfilled):
+        cut[unfilled] = _first_cut(scores[unfilled], limits[unfilled], best.numbers.shape[1])
+    rows, columns, values = _greater(scores, cut)
+    fits = values <= limits[rows]
+    best.above_limit.add_(torch.bincount(rows[~fits], minlength=len(limits)))
+    _merge(best, rows[fits], columns[fits] + first, values[fits])
+
+
+def _similarities(queries: Tensor, block: Tensor) -> Tensor:
+    """(n, runs, RUN) similarities of a block, filled up with -inf."""
+    missing = -len(block) % RUN
+    if missing:
+        block = torch.cat([block, block.new_zeros(missing, block.shape[1])])
+    scores = queries @ block.T  # (n, b)
+    if missing:
+        scores[:, -missing:] = -torch.inf
+    return scores.view(len(queries), -1, RUN)
+
+
+def _first_cut(scores: Tensor, limits: Tensor, k: int) -> Tensor:
+    """A value (n,) below the k-th best of scores (n, runs, RUN); -inf where fewer than k are within the limit."""
+    scores = scores.float()
+    scores = scores.masked_fill(scores > limits[:, None, None], -torch.inf)
+    peaks = scores.amax(-1) if scores.shape[1] >= k else scores.flatten(1)  # k maxima are k scores, and a shorter list
+    if peaks.shape[1] < k:
+        return torch.full_like(limits, -torch.inf)
+    kth = peaks.topk(k).values[:, -1]
+    return torch.nextafter(kth, torch.full_like(kth, -torch.inf))
+
+
+def _greater(scores: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values of the scores (n, runs, RUN) above their row's cut (n,), by row and then by column."""
+    runs = scores.shape[1]
+    found = (scores.amax(-1) > cut[:, None]).flatten().nonzero()[:, 0]  # (r,)
+    values = scores.view(-1, RUN).index_select(0, found).float()  # (r, RUN)
+    which = (values > cut[found // runs, None]).flatten().nonzero()[:, 0]  # (s,)
+    place = found[which // RUN]  # (s,)
+    return place // runs, place % runs * RUN + which % RUN, values.flatten()[which]
+
+
+def _merge(best: Neighbours, rows: Tensor, numbers: Tensor, values: Tensor) -> None:
+    """Bring new candidates, sorted by row and number, all greater in number than those before, into the best."""
+    k = best.numbers.shape[1]
+    active, place, counts = torch.unique_consecutive(rows, return_inverse=True, return_counts=True)
+    if not len(active):
+        return
+    offsets = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[place]
+    width = k + int(counts.max())
+    similarities = values.new_full((len(active), width), -torch.inf)  # (a, k + most new)
+    joined = numbers.new_full((len(active), width), -1)
+    similarities[:, :k], joined[:, :k] = best.similarities[active], best.numbers[active]
+    similarities[place, k + offsets], joined[place, k + offsets] = values, numbers
+    similarities, order = similarities.sort(dim=1, descending=True, stable=True)  # stable: the lower number first
+    best.similarities[active] = similarities[:, :k]
+    best.numbers[active] = joined.gather(1, order[:, :k])
+
+
+def _score_again(queries: Tensor, candidates: Tensor, numbers: Tensor, candidate_block: int) -> Tensor:
+    """Similarities (n, k) in float32 of candidates by number (n, k); -inf for the number -1."""
+    scores = queries.new_full(numbers.shape, -torch.inf)
+    for first in range(0, len(candidates), candidate_block):
+        block = candidates[first : first + candidate_block].to(queries.device)
+        here = ((numbers >= first) & (numbers < first + len(block))).nonzero()  # (s, 2)
+        for pairs in here.split(RESCORED_AT_A_TIME):
+            rows, columns = pairs.T
+            chosen = block.index_select(0, numbers[rows, columns] - first)
+            scores[rows, columns] = (queries.index_select(0, rows) * chosen).sum(-1)
+    return scores
