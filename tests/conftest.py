@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+# Tiny models gain nothing from threads, and a process that is forked after they were used may wait for them for ever.
+torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -133,6 +133,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def take_in_worker(arguments):
+    torch.set_num_threads(1)  # as in a DataLoader's worker
     vectors, rows = arguments
     return vectors.take(rows)
 
