@@ -5,6 +5,8 @@ import os
 
 # Set before any import of the libraries that read it: no test may ask a hub for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# For the processes that tests start: what is compared with them here runs on one thread, too (below).
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
+from trainers.shares import WHOLE_BATCH
 
 
 class FixedStudent(nn.Module):
@@ -21,6 +22,20 @@ class FixedStudent(nn.Module):
 
     def forward(self, rows):
         return SimpleNamespace(embeddings=self.vectors[rows])
+
+
+class Collator:
+    """Numbers of rows as model inputs, with the teacher's vectors."""
+
+    share = WHOLE_BATCH
+
+    def __init__(self, teacher: torch.Tensor):
+        self.teacher = teacher
+
+    def __call__(self, rows: list[int]) -> dict:
+        order = torch.arange(len(rows))
+        chunks = [{"rows": torch.tensor(rows)}]
+        return {"chunks": chunks, "own_places": order, "places": order, "teacher": self.teacher[rows]}
 
 
 def train(folder, **options) -> list[dict]:
@@ -42,7 +57,7 @@ def train(folder, **options) -> list[dict]:
         model=FixedStudent(),
         args=config,
         train_dataset=list(range(16)),
-        data_collator=lambda rows: {"chunks": [{"rows": torch.tensor(rows)}], "teacher": teacher[rows]},
+        data_collator=Collator(teacher),
     )
     trainer.train()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
