@@ -185,3 +185,16 @@ def test_images_and_tokens_that_disagree_are_told(backbones, pictures):
         model(**{**inputs, "input_ids": ids, "attention_mask": None})
     with pytest.raises(ValueError, match="no pixel_values"):
         Phi3VModel.forward(model.model, input_ids=inputs["input_ids"])
+
+
+def test_projection_runs_once_for_all_images(backbones, pictures):
+    """Ranks that split its weights gather them whenever it runs: equally often, however many images each has."""
+    model = UniMEModel.from_backbone(backbones["phi3_v"])
+    calls = []
+    model.model.image_projection.linear_1.register_forward_hook(lambda *_: calls.append(1))
+    inputs = UniMEProcessor.from_backbone(backbones["phi3_v"])(text=[None, None], images=pictures[:2])
+    together = model(**inputs).embeddings
+    assert len(calls) == 1
+    for index in range(2):
+        alone = UniMEProcessor.from_backbone(backbones["phi3_v"])(text=[None], images=[pictures[index]])
+        torch.testing.assert_close(model(**alone).embeddings[0], together[index], atol=1e-5, rtol=0)

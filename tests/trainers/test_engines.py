@@ -23,6 +23,7 @@ from tiny_models import write_pairs
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel
+from modeling_unime.weights_digest import digest_weights, read_digest
 from trainers.engines import (
     ENGINES,
     PRECISIONS,
@@ -179,6 +180,11 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
                 assert torch.equal(two[key], source[key])
         assert max((one[key] - source[key]).abs().max() for key in one) > 1e-3, "a model that did not learn"
         UniMEModel.from_pretrained(folder / f"{name}-{engine}")
+    checkpoint = folder / f"finish2-{engine}" / "checkpoint-2"
+    loaded = UniMEModel.from_pretrained(checkpoint)
+    assert read_digest(checkpoint) == digest_weights(loaded.state_dict()), "a digest of parts, or of nothing"
+    assert json.loads((checkpoint / "config.json").read_text())["auto_map"]["AutoModel"] == "modeling_unime.UniMEModel"
+    assert (checkpoint / "modeling_unime.py").is_file()
 
 
 ALL = [
