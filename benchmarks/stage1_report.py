@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from evaluation.report import markdown_table
 from evaluation.table import insert_between_markers
+from trainers.distillation_config import DistillationConfig
 
 DEV, TESTS = "stsb_en/dev", ("stsb_en/test", "sick/pairs_test")
-BASE, E5V, DIRECTION, SENTENCES = "base", "e5v-", "direction-", "sentences-at-"  # how names of variants begin
 MARKERS = ("study-machine", "study-compute", "study-findings", "study-temperature", "study-direction")
 SCORE_TITLES = ("STS-B test", "SICK-R test", "mean of both", "STS-B dev")
 
@@ -23,16 +23,24 @@ class Variant(NamedTuple):
     """One way to train.
 
     Args:
+        kind: "base" (the backbone as it is), "e5v", "stage1", "direction" (stage 1 with another direction or temperature of
+            the teacher) or "sentences" (stage 1 with unpaired sentences added to the texts).
         name: of its result files.
         label: in the tables.
         options: of `trainers.train_stage1`; None for the backbone as it is.
-        sentences: whether unpaired sentences are added to the texts.
     """
 
+    kind: str
     name: str
     label: str
     options: dict | None
-    sentences: bool = False
+
+
+class Choice(NamedTuple):
+    """Learning rate and temperature of stage 1 that are best on STS-B dev; None while they are not known."""
+
+    learning_rate: float | None
+    temperature: float | None
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -52,75 +60,73 @@ def score_cells(results: Sequence[dict]) -> list[str]:
     return [spread(values) for values in (*columns[:2], [mean_of_tests(result) for result in results], columns[2])]
 
 
-def compute_table(variants: Sequence[Variant], results: Results, temperature: float | None) -> str:
+def compute_table(variants: Sequence[Variant], results: Results, choice: Choice) -> str:
     """The backbone, E5-V and stage 1 after equally much computing."""
     rows = []
     for variant in variants:
-        options, label = variant.options or {}, variant.label
-        if options.get("include_self") is False:
-            if options["temperature"] != 0.05 and options["temperature"] != temperature:
-                continue
-            reasons = ["the default"] * (options["temperature"] == 0.05) + ["best on STS-B dev"] * (
-                options["temperature"] == temperature
-            )
-            label = f"stage 1, temperature {options['temperature']:g} ({', '.join(reasons)})"
-        elif not variant.name.startswith((BASE, E5V, SENTENCES)):
-            continue
         runs = results[variant.name]
-        if runs:
+        if runs and (variant.kind in ("base", "e5v", "sentences") or in_comparison(variant, choice)):
             seconds = [run["training_seconds"] for run in runs if run["training_seconds"] is not None]
             time = spread(seconds, 0) if seconds else ""
-            rows.append([label, *score_cells(runs), str(len(runs)), time])
+            rows.append([variant.label, *score_cells(runs), str(len(runs)), time])
     return markdown_table(["", *SCORE_TITLES, "runs", "training, s"], rows)
 
 
-def temperature_table(variants: Sequence[Variant], results: Results) -> str:
-    """Temperature and diagonal, with what the loss has to say at the end."""
+def in_comparison(variant: Variant, choice: Choice) -> bool:
+    """Whether a variant is stage 1 at the default temperature, or at the best one."""
+    return (
+        variant.kind == "stage1"
+        and not variant.options["include_self"]
+        and variant.options["temperature"] in (DistillationConfig.temperature, choice.temperature)
+    )
+
+
+def temperature_table(variants: Sequence[Variant], results: Results, choice: Choice) -> str:
+    """Temperature and diagonal at the best learning rate, with what the loss has to say at the end."""
     rows = []
     for variant in variants:
-        runs = results[variant.name]
-        if runs and "include_self" in (variant.options or {}):
+        runs, options = results[variant.name], variant.options
+        if runs and variant.kind == "stage1" and options["learning_rate"] == choice.learning_rate:
             last = [f"{statistics.mean(run['last'][name] for run in runs):.1e}" for name in ("loss", "resolution")]
-            rows.append([variant.label, *score_cells(runs), str(len(runs)), *last])
-    return markdown_table(["temperature", *SCORE_TITLES, "runs", "last loss", "resolution"], rows)
+            cells = [f"{options['temperature']:g}", "kept" if options["include_self"] else "left out"]
+            rows.append([*cells, *score_cells(runs), str(len(runs)), *last])
+    rows.sort(key=lambda row: (row[1] == "kept", float(row[0])))
+    return markdown_table(["temperature", "diagonal", *SCORE_TITLES, "runs", "last loss", "resolution"], rows, 2)
 
 
-def direction_table(variants: Sequence[Variant], results: Results, temperature: float | None) -> str:
-    """Directions and temperatures of the teacher at the best temperature."""
+def direction_table(variants: Sequence[Variant], results: Results, choice: Choice) -> str:
+    """Directions and temperatures of the teacher at the best learning rate and temperature."""
     rows = []
     for variant in variants:
-        options, label = variant.options or {}, variant.label
-        if options.get("include_self") is False and options["temperature"] == temperature:
-            label = f"teacher_to_student, both at {temperature:g}"
-        elif not variant.name.startswith(DIRECTION):
+        label = variant.label
+        if in_comparison(variant, choice) and choice == (
+            variant.options["learning_rate"],
+            variant.options["temperature"],
+        ):
+            label = f"teacher_to_student, both at {choice.temperature:g}"
+        elif variant.kind != "direction":
             continue
         if results[variant.name]:
             rows.append([label, *score_cells(results[variant.name]), str(len(results[variant.name]))])
     return markdown_table(["direction", *SCORE_TITLES, "runs"], rows)
 
 
-def margin(label: str, results: Sequence[dict], baseline: Sequence[dict], baseline_label: str) -> str:
-    """A line on how far one variant is above another, seed by seed."""
-    other = {result["seed"]: mean_of_tests(result) for result in baseline}
-    differences = [mean_of_tests(result) - other[result["seed"]] for result in results if result["seed"] in other]
-    each = ", ".join(f"{value:+.1f}" for value in differences)
-    return f"- {label} minus {baseline_label}, mean of both tests: {spread(differences)} points (by seed: {each})."
-
-
-def findings(variants: Sequence[Variant], results: Results) -> str:
-    """Stage 1 against the E5-V row that is best on the tests themselves, which favours E5-V."""
-    rows = [variant for variant in variants if variant.name.startswith(E5V) and results[variant.name]]
+def findings(variants: Sequence[Variant], results: Results, choice: Choice) -> str:
+    """Stage 1 against the E5-V row that is best on the tests themselves, which favours E5-V; seed by seed."""
+    rows = [variant for variant in variants if variant.kind == "e5v" and results[variant.name]]
     if not rows:
         return ""
     best = max(rows, key=lambda variant: statistics.mean(map(mean_of_tests, results[variant.name])))
+    other = {result["seed"]: mean_of_tests(result) for result in results[best.name]}
     lines = []
     for variant in variants:
-        options = variant.options or {}
-        if results[variant.name] and (options.get("include_self") is False or variant.name.startswith(SENTENCES)):
-            label = variant.label if variant.sentences else f"Stage 1, temperature {options['temperature']:g},"
-            label = label[0].upper() + label[1:]
-            lines.append(margin(label, results[variant.name], results[best.name], best.label))
-    return "\n".join(lines) + "\n"
+        if variant.kind == "sentences" or in_comparison(variant, choice):
+            runs = [result for result in results[variant.name] if result["seed"] in other]
+            differences = [mean_of_tests(result) - other[result["seed"]] for result in runs]
+            if differences:
+                each = ", ".join(f"{value:+.1f}" for value in differences)
+                lines.append(f"- {variant.label}: {spread(differences)} points (by seed: {each})\n")
+    return f"Mean of both tests, minus that of {best.label}, the best row of E5-V on these tests:\n\n{''.join(lines)}"
 
 
 def machine(variants: Sequence[Variant], results: Results) -> str:
@@ -142,14 +148,14 @@ def machine(variants: Sequence[Variant], results: Results) -> str:
     )
 
 
-def write_report(document: Path, variants: Sequence[Variant], results: Results, temperature: float | None) -> None:
+def write_report(document: Path, variants: Sequence[Variant], results: Results, choice: Choice) -> None:
     """Put the tables into the document.
 
     Args:
         document: Markdown with the markers `MARKERS`.
         variants: in the order of the rows.
         results: finished runs by the variant's name.
-        temperature: at which directions were compared; None while it is not known.
+        choice: where temperatures and directions were compared.
 
     Raises:
         TableError: the document or a marker is missing.
@@ -159,10 +165,10 @@ def write_report(document: Path, variants: Sequence[Variant], results: Results, 
         raise ValueError("there is no result file yet; run the study first (see --help)")
     parts = (
         machine(variants, results),
-        compute_table(variants, results, temperature),
-        findings(variants, results),
-        temperature_table(variants, results),
-        direction_table(variants, results, temperature),
+        compute_table(variants, results, choice),
+        findings(variants, results, choice),
+        temperature_table(variants, results, choice),
+        direction_table(variants, results, choice),
     )
     for marker, part in zip(MARKERS, parts, strict=True):
         insert_between_markers(document, marker, part)

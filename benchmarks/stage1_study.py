@@ -12,8 +12,8 @@ Design decisions:
 - Equal compute: all runs of a seed start from one pre-trained backbone, encode the same number of texts in a step (E5-V:
   a third of it as triplets) and make the same number of steps.
 - The same texts for stage 1 and E5-V, so that a difference is the loss's. What unpaired sentences add is a run of its own.
-- What one run needs to know of others (the temperature at which directions are compared) is chosen on STS-B dev; the
-  two test sets are read and never chosen by. E5-V is shown at several learning rates, stage 1 at one.
+- Both methods are tried at the same learning rates. What later runs need to know of earlier ones (learning rate and
+  temperature of stage 1) is chosen on STS-B dev; the two test sets are read and never chosen by.
 - A finished run is one JSON file, written whole. Killed at any time, the program goes on with the run it was at.
 """
 
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks.stage1_report import BASE, DEV, DIRECTION, E5V, SENTENCES, TESTS, Results, Variant, write_report
+from benchmarks.stage1_report import DEV, TESTS, Choice, Results, Variant, write_report
 from evaluation.arguments import EvaluationArguments
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
@@ -35,18 +35,14 @@ from evaluation.run import evaluate
 from examples import tiny_backbone
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import train_stage1
+from trainers.distillation_config import DistillationConfig
 
 RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "tiny-cpu"
 TRIPLETS = ("multi30k_en/triplets_train.jsonl.gz", "nli_triplets/train.jsonl")
 UNPAIRED = ("sick/pairs_train.jsonl::sentence1,sentence2", "stsb_en/train.jsonl::sentence1,sentence2")
-RUN_OPTIONS = (
-    "data",
-    "work",
-    "results",
-    "document",
-    "report",
-    "seeds",
-)  # say where and how many, not what is computed
+DEFAULT_TEMPERATURE = DistillationConfig.temperature
+# They say where and how many, not what is computed.
+RUN_OPTIONS = frozenset("data work results document report seeds".split())
 
 
 @dataclass
@@ -66,9 +62,8 @@ class StudyArguments:
     steps: int = field(default=100, metadata={"help": "Optimiser steps of every run."})
     texts_per_step: int = field(default=384, metadata={"help": "Texts encoded in a step; a third of it in triplets."})
     rows_per_source: int = field(default=12500, metadata={"help": "Rows used of each file of triplets."})
-    learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate of stage 1."})
-    e5v_learning_rates: list[float] = field(
-        default_factory=lambda: [1e-3, 2e-3, 4e-3], metadata={"help": "Peak learning rates at which E5-V is tried."}
+    learning_rates: list[float] = field(
+        default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "Peak learning rates at which both are tried."}
     )
     temperatures: list[float] = field(
         default_factory=lambda: [0.02, 0.05, 0.1, 0.2], metadata={"help": "Temperatures of stage 1."}
@@ -95,43 +90,58 @@ class StudyArguments:
         return {name: value for name, value in asdict(self).items() if name not in RUN_OPTIONS}
 
 
-def stage1(arguments: StudyArguments, name: str, label: str, sentences: bool = False, **options) -> Variant:
-    """A variant of stage 1."""
-    batch = {"per_device_train_batch_size": arguments.texts_per_step, "learning_rate": arguments.learning_rate}
-    return Variant(name, label, {**batch, "teacher": arguments.teacher, **options}, sentences)
+def e5v(arguments: StudyArguments, rate: float) -> Variant:
+    """E5-V at a learning rate."""
+    options = {"loss_type": "contrastive", "per_device_train_batch_size": arguments.texts_per_step // 3}
+    return Variant("e5v", f"e5v-lr{rate:g}", f"E5-V, learning rate {rate:g}", {**options, "learning_rate": rate})
 
 
-def stage1_at(arguments: StudyArguments, temperature: float, include_self: bool = False) -> Variant:
-    """Stage 1 at a temperature, with or without the diagonal."""
-    name = f"temperature-{temperature:g}{'-diagonal' if include_self else ''}"
-    label = f"{temperature:g}, diagonal {'kept' if include_self else 'left out'}"
-    return stage1(arguments, name, label, temperature=temperature, include_self=include_self)
+def stage1(arguments: StudyArguments, rate: float, temperature: float, include_self: bool = False) -> Variant:
+    """Stage 1 as it is, at a learning rate and a temperature."""
+    options = {
+        "per_device_train_batch_size": arguments.texts_per_step,
+        "teacher": arguments.teacher,
+        "learning_rate": rate,
+        "temperature": temperature,
+        "include_self": include_self,
+    }
+    name = f"stage1-lr{rate:g}-t{temperature:g}{'-diagonal' if include_self else ''}"
+    return Variant("stage1", name, f"stage 1, learning rate {rate:g}, temperature {temperature:g}", options)
 
 
-def first_variants(arguments: StudyArguments) -> list[Variant]:
-    """Those that depend on no result: the backbone, E5-V, stage 1 at each temperature."""
-    variants = [Variant(BASE, "backbone, not trained", None)]
-    for rate in arguments.e5v_learning_rates:
-        options = {"loss_type": "contrastive", "learning_rate": rate}
-        options["per_device_train_batch_size"] = arguments.texts_per_step // 3
-        variants.append(Variant(f"{E5V}{rate:g}", f"E5-V, learning rate {rate:g}", options))
-    variants += [stage1_at(arguments, temperature) for temperature in arguments.temperatures]
-    return variants + [stage1_at(arguments, temperature, True) for temperature in arguments.temperatures]
-
-
-def second_variants(arguments: StudyArguments, temperature: float) -> list[Variant]:
-    """Those at the best temperature: other directions, other temperatures of the teacher, more texts."""
-    changes = {"student_to_teacher": {"direction": "student_to_teacher"}, "symmetric": {"direction": "symmetric"}}
+def other_readings(arguments: StudyArguments, base: Variant) -> list[Variant]:
+    """Stage 1 with another direction or temperature of the teacher, or with more texts."""
+    changes = [(name, name, {"direction": name}) for name in ("student_to_teacher", "symmetric")]
     for factor in arguments.teacher_factors:
-        changes[f"teacher_to_student, teacher at {factor * temperature:g}"] = {
-            "teacher_temperature": factor * temperature
-        }
+        teacher = factor * base.options["temperature"]
+        label = f"teacher_to_student, teacher at {teacher:g}"
+        changes.append((f"teacher{teacher:g}", label, {"teacher_temperature": teacher}))
     variants = [
-        stage1(arguments, f"{DIRECTION}{number}-at-{temperature:g}", label, temperature=temperature, **options)
-        for number, (label, options) in enumerate(changes.items(), start=1)
+        Variant("direction", f"{base.name}-{suffix}", label, {**base.options, **change})
+        for suffix, label, change in changes
     ]
-    label = f"stage 1, temperature {temperature:g}, with unpaired sentences"
-    return [*variants, stage1(arguments, f"{SENTENCES}{temperature:g}", label, True, temperature=temperature)]
+    label = f"{base.label}, with unpaired sentences"
+    return [*variants, Variant("sentences", f"{base.name}-sentences", label, base.options)]
+
+
+def make_plan(arguments: StudyArguments) -> tuple[list[Variant], Choice]:
+    """All variants that can be named so far, in the order of the tables, and what STS-B dev has chosen so far."""
+    at_rates = [stage1(arguments, rate, DEFAULT_TEMPERATURE) for rate in arguments.learning_rates]
+    variants = [Variant("base", "base", "backbone, not trained", None)]
+    variants += [e5v(arguments, rate) for rate in arguments.learning_rates] + at_rates
+    best = best_on_dev(arguments, at_rates)
+    if best is None:
+        return variants, Choice(None, None)
+    rate = best.options["learning_rate"]
+    at_temperatures = [stage1(arguments, rate, temperature) for temperature in arguments.temperatures]
+    variants += at_temperatures + [
+        stage1(arguments, rate, temperature, True) for temperature in arguments.temperatures
+    ]
+    best = best_on_dev(arguments, at_temperatures)
+    if best is not None:
+        variants += other_readings(arguments, best)
+    distinct = {variant.name: variant for variant in variants}
+    return list(distinct.values()), Choice(rate, best.options["temperature"] if best else None)
 
 
 def result_file(arguments: StudyArguments, variant: Variant, seed: int) -> Path:
@@ -161,14 +171,12 @@ def read_results(arguments: StudyArguments, variants: Sequence[Variant]) -> Resu
     return found
 
 
-def best_temperature(arguments: StudyArguments) -> float | None:
-    """The temperature without the diagonal that is best on STS-B dev; None before all its runs are finished."""
-    variants = [stage1_at(arguments, temperature) for temperature in arguments.temperatures]
+def best_on_dev(arguments: StudyArguments, variants: Sequence[Variant]) -> Variant | None:
+    """The variant that is best on STS-B dev, over all seeds; None before all its runs are finished."""
     results = read_results(arguments, variants)
     if any(len(runs) < len(arguments.seeds) for runs in results.values()):
         return None
-    best = max(variants, key=lambda variant: sum(run["scores"][DEV] for run in results[variant.name]))
-    return best.options["temperature"]
+    return max(variants, key=lambda variant: sum(run["scores"][DEV] for run in results[variant.name]))
 
 
 def make_backbone(arguments: StudyArguments, seed: int) -> Path:
@@ -200,9 +208,8 @@ def make_backbone(arguments: StudyArguments, seed: int) -> Path:
 def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path) -> Path:
     """Train one variant, through the command that a user would start; returns the model's folder."""
     folder = Path(arguments.work, f"{variant.name}-seed{seed}")
-    contrastive = variant.options.get("loss_type") == "contrastive"
     texts = [f"{arguments.data}/{name}" for name in TRIPLETS]
-    texts += [f"{arguments.data}/{name}" for name in UNPAIRED if variant.sentences]
+    texts += [f"{arguments.data}/{name}" for name in UNPAIRED if variant.kind == "sentences"]
     options = {
         "model": backbone,
         "output_dir": folder,
@@ -217,7 +224,7 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
         "seed": seed,
         **variant.options,
     }
-    recipe = RECIPES / ("e5v_stage1.yaml" if contrastive else "stage1.yaml")
+    recipe = RECIPES / ("e5v_stage1.yaml" if variant.kind == "e5v" else "stage1.yaml")
     train_stage1.main([str(recipe), *(f"--{name}={value}" for name, value in options.items()), "--texts", *texts])
     return folder
 
@@ -271,16 +278,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     (arguments,) = parse_dataclasses(
         (StudyArguments,), argv, prog="python -m benchmarks.stage1_study", description=__doc__.partition("\n")[0]
     )
-    variants = first_variants(arguments)
+    variants, choice = make_plan(arguments)
     read_results(arguments, variants)  # other settings are refused before anything is trained
-    if not arguments.report:
+    finished: list[Variant] = []
+    while not arguments.report and variants != finished:
         run_all(arguments, variants)
-    temperature = best_temperature(arguments)
-    if temperature is not None:
-        variants += second_variants(arguments, temperature)
-        if not arguments.report:
-            run_all(arguments, variants)
-    write_report(Path(arguments.document), variants, read_results(arguments, variants), temperature)
+        finished = variants
+        variants, choice = make_plan(arguments)  # results may have named more
+    write_report(Path(arguments.document), variants, read_results(arguments, variants), choice)
     print(arguments.document)
 
 

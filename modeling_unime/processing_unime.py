@@ -204,7 +204,7 @@ class UniMEProcessor(ProcessorMixin):
         instruction: str | Sequence[str | None] | None = None,
         max_length: int | None = None,
     ) -> list[list[int]]:
-        """Token ids of texts without padding: those of `__call__`, for who tokenises once and pads often.
+        """Token ids of texts without padding: those of `__call__`, for callers that tokenise once and pad often.
 
         Args:
             text: B texts.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import stage1_study
-from benchmarks.stage1_report import MARKERS, findings, spread
-from benchmarks.stage1_study import StudyArguments, first_variants, main, read_results, second_variants
+from benchmarks.stage1_report import MARKERS, Choice, findings, spread
+from benchmarks.stage1_study import StudyArguments, main, make_plan, result_file
 
 WORDS = "red green blue dog cat tree runs sleeps under over small large".split()
 
@@ -42,27 +42,27 @@ def test_study_runs_resumes_and_reports(data, tmp_path, capsys, monkeypatch):
     document.write_text("".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\n" for name in MARKERS))
     command = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results"), "--document", str(document)]
     command += ["--seeds", "5", "--steps", "2", "--texts_per_step", "6", "--temperatures", "0.1"]
-    command += ["--e5v_learning_rates", "0.001", "--vocab_size", "300", "--hidden_size", "64", "--num_layers", "1"]
+    command += ["--learning_rates", "0.001", "--vocab_size", "300", "--hidden_size", "64", "--num_layers", "1"]
     command += ["--pretraining_steps", "1"]
     trained = []
     train = stage1_study.train
     monkeypatch.setattr(stage1_study, "train", lambda *args: trained.append(args[1].name) or train(*args))
     main([*command, "--data", str(data)])
     assert capsys.readouterr().out.splitlines()[-1] == str(document)
-    assert len(trained) == 7 == len(list((tmp_path / "results").iterdir())) - 1, "and the backbone as it is"
+    assert len(trained) == 8 == len(list((tmp_path / "results").iterdir())) - 1, "and the backbone as it is"
     text = document.read_text()
-    assert "old" not in text and "8 runs, 8 variants with seeds 5: 2 steps of 6 texts" in text
+    assert "old" not in text and "9 runs, 9 variants with seeds 5: 2 steps of 6 texts" in text
     assert "teacher_to_student, teacher at 0.05" in text and "| E5-V, learning rate 0.001 |" in text
-    result = json.loads((tmp_path / "results" / "e5v-0.001-seed5.json").read_text())
+    result = json.loads((tmp_path / "results" / "e5v-lr0.001-seed5.json").read_text())
     assert (
         f"| {100 * result['scores']['stsb_en/test']:.1f} | {100 * result['scores']['sick/pairs_test']:.1f} |" in text
     )
     assert result["options"]["per_device_train_batch_size"] == 2, "a third of the texts"
 
     trained.clear()
-    (tmp_path / "results" / "e5v-0.001-seed5.json").unlink()
+    (tmp_path / "results" / "e5v-lr0.001-seed5.json").unlink()
     main([*command, "--data", str(data)])
-    assert trained == ["e5v-0.001"], "only what is missing"
+    assert trained == ["e5v-lr0.001"], "only what is missing"
     document.write_text(text.replace("E5-V", "lost"))
     main([*command, "--report"])
     assert document.read_text().count("E5-V") == text.count("E5-V")
@@ -74,16 +74,14 @@ def test_margin_is_taken_against_the_best_row_of_the_baseline_seed_by_seed():
     def run(seed: int, score: float) -> dict:
         return {"seed": seed, "scores": {"stsb_en/test": score, "sick/pairs_test": score, "stsb_en/dev": 0.0}}
 
-    arguments = StudyArguments(report=True, temperatures=[0.05], e5v_learning_rates=[1e-3, 2e-3])
-    variants = first_variants(arguments)
+    variants, _ = make_plan(StudyArguments(report=True, results="none", learning_rates=[1e-3, 2e-3]))
     results = {variant.name: [] for variant in variants}
-    results["e5v-0.001"] = [run(0, 0.40), run(1, 0.42)]
-    results["e5v-0.002"] = [run(0, 0.50), run(1, 0.30)]
-    results["temperature-0.05"] = [run(1, 0.50), run(0, 0.45)]
-    assert findings(variants, results) == (
-        "- Stage 1, temperature 0.05, minus E5-V, learning rate 0.001, mean of both tests: 6.5 ± 2.1 points (by seed: +8.0, "
-        "+5.0).\n"
-    )
+    results["e5v-lr0.001"] = [run(0, 0.40), run(1, 0.42)]
+    results["e5v-lr0.002"] = [run(0, 0.50), run(1, 0.30)]
+    results["stage1-lr0.001-t0.05"] = [run(1, 0.50), run(0, 0.45)]
+    text = findings(variants, results, Choice(None, None))
+    assert "minus that of E5-V, learning rate 0.001, the best row" in text
+    assert "- stage 1, learning rate 0.001, temperature 0.05: 6.5 ± 2.1 points (by seed: +8.0, +5.0)\n" in text
     assert spread([3.14]) == "3.1"
 
 
@@ -92,11 +90,24 @@ def test_bad_options_are_refused(tmp_path):
         StudyArguments(report=True, texts_per_step=100)
     with pytest.raises(ValueError, match="data is needed"):
         StudyArguments()
-    empty = StudyArguments(report=True, results=str(tmp_path))
-    assert not any(read_results(empty, first_variants(empty)).values())
 
 
-def test_variants_have_names_of_their_own():
-    arguments = StudyArguments(report=True)
-    variants = first_variants(arguments) + second_variants(arguments, 0.05)
-    assert len({variant.name for variant in variants}) == len(variants) == 16
+def test_later_variants_are_named_by_the_dev_set(tmp_path):
+    arguments = StudyArguments(report=True, results=str(tmp_path), seeds=[0], learning_rates=[1e-3, 2e-3])
+
+    def finish(name: str, dev: float, test: float) -> None:
+        (variant,) = (variant for variant in make_plan(arguments)[0] if variant.name == name)
+        scores = {"stsb_en/dev": dev, "stsb_en/test": test, "sick/pairs_test": test}
+        content = {"seed": 0, "settings": arguments.settings, "scores": scores}
+        result_file(arguments, variant, 0).write_text(json.dumps(content))
+
+    assert make_plan(arguments)[1] == (None, None) and len(make_plan(arguments)[0]) == 5
+    finish("stage1-lr0.001-t0.05", dev=0.4, test=0.9)
+    finish("stage1-lr0.002-t0.05", dev=0.5, test=0.1)
+    assert make_plan(arguments)[1] == (2e-3, None)
+    for temperature, dev in ((0.02, 0.3), (0.1, 0.6), (0.2, 0.2)):
+        finish(f"stage1-lr0.002-t{temperature}", dev, test=1 - dev)
+    variants, choice = make_plan(arguments)
+    assert choice == (2e-3, 0.1)
+    names = [variant.name for variant in variants]
+    assert len(set(names)) == len(names) == 5 + 7 + 4 and "stage1-lr0.002-t0.1-symmetric" in names

@@ -2,7 +2,7 @@
 """Texts as token ids, made once per run instead of in every step.
 
 The prompt is the processor's, as everywhere. The ids of all texts lie in one array of int32: a million texts of 30
-tokens take 120 MB, and DataLoader workers share them, where lists of Python integers would take thirty times as much
+tokens take 120 MB, and DataLoader workers share them, where lists of Python integers would take nine times as much
 and be copied into every worker one reference count at a time.
 """
 
