@@ -41,8 +41,10 @@ RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "tin
 TRIPLETS = ("multi30k_en/triplets_train.jsonl.gz", "nli_triplets/train.jsonl")
 UNPAIRED = ("sick/pairs_train.jsonl::sentence1,sentence2", "stsb_en/train.jsonl::sentence1,sentence2")
 DEFAULT_TEMPERATURE = DistillationConfig.temperature
-# They say where and how many, not what is computed.
-RUN_OPTIONS = frozenset("data work results document report seeds".split())
+# They say where the study reads and writes and which runs it has, not how a run goes: more of them can be added later.
+STUDY_OPTIONS = frozenset(
+    "data work results document report seeds learning_rates temperatures teacher_factors".split()
+)
 
 
 @dataclass
@@ -63,10 +65,11 @@ class StudyArguments:
     texts_per_step: int = field(default=384, metadata={"help": "Texts encoded in a step; a third of it in triplets."})
     rows_per_source: int = field(default=12500, metadata={"help": "Rows used of each file of triplets."})
     learning_rates: list[float] = field(
-        default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "Peak learning rates at which both are tried."}
+        default_factory=lambda: [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3],
+        metadata={"help": "Peak learning rates at which both are tried."},
     )
     temperatures: list[float] = field(
-        default_factory=lambda: [0.02, 0.05, 0.1, 0.2], metadata={"help": "Temperatures of stage 1."}
+        default_factory=lambda: [0.02, 0.05, 0.1], metadata={"help": "Temperatures of stage 1."}
     )
     teacher_factors: list[float] = field(
         default_factory=lambda: [0.5],
@@ -86,8 +89,8 @@ class StudyArguments:
 
     @property
     def settings(self) -> dict:
-        """What the numbers depend on, for the record."""
-        return {name: value for name, value in asdict(self).items() if name not in RUN_OPTIONS}
+        """What the numbers of every run depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in STUDY_OPTIONS}
 
 
 def e5v(arguments: StudyArguments, rate: float) -> Variant:

@@ -66,7 +66,7 @@ def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, c
         disable_tqdm=True,
         report_to="none",
     )
-    collator = TripletCollator(processor, config.chunk_size)
+    collator = TripletCollator(processor, config.chunk_limits)
     dataset = TripletDataset(TokenizedTexts.of(processor, texts), rows)
     batch = collator(list(dataset))
     assert sum(len(part["input_ids"]) for part in batch["chunks"]) == len(texts) == 10
@@ -79,7 +79,7 @@ def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, c
 
 
 def test_same_command_without_a_teacher(backbones, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trainers.train_stage1, "load_teacher", None)  # any use of it is an error
+    monkeypatch.setattr(trainers.train_stage1, "teacher_vectors", None)  # any use of it is an error
     command = ["--model", str(backbones["llava_next"]), "--texts", str(data), "--output_dir", str(tmp_path / "out")]
     command += ["--loss_type", "contrastive", "--per_device_train_batch_size", "2", "--max_steps", "3"]
     command += ["--learning_rate", "1e-2", "--lora_rank", "2", "--use_cpu", "True", "--report_to", "none"]
