@@ -5,6 +5,7 @@ import json
 
 import torch
 
+import benchmarks.mining_search
 from benchmarks.embedding_forward import main
 from benchmarks.measure import interleaved_seconds, median_ratio
 
@@ -17,6 +18,18 @@ def test_embedding_forward(tmp_path):
     assert result["largest_difference_of_the_vectors"] < 1e-6
     assert result["causal_lm_over_embedding"]["flop"] > 1
     assert set(result["peak_extra_mib"]) == {"embedding", "causal_lm"}
+
+
+def test_mining_search(tmp_path):
+    output = tmp_path / "result.json"
+    sizes = ["--queries", "300", "--candidates", "500", "--dimension", "16", "--k", "5", "--shard_size", "128"]
+    ways = ["product", "ours", "sentence_transformers"]
+    benchmarks.mining_search.main(
+        ["--output", str(output), "--rounds", "1", "--device", "cpu", *sizes, "--ways", *ways]
+    )
+    result = json.loads(output.read_text())
+    assert result["share_of_a_full_top_k_that_ours_found"] == 1
+    assert set(result["share_of_the_speed_of_the_product"]) == set(ways[1:])
 
 
 def test_alternatives_take_turns():

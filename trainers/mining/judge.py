@@ -120,7 +120,8 @@ class JudgePrompt:
             query = pairs[int(lengths.argmax())][0].content.example
             raise MiningError(
                 f"the judge reads {self.limit} tokens, but the question on the query {query.describe()} has {longest}; "
-                "lower --judge_max_text_tokens or --judge_image_resolution"
+                "lower --judge_max_text_tokens or --judge_image_resolution, in a new output folder; with the --cache of this run "
+                "nothing that was judged is lost"
             )
         if get_family(self.processor.family).needs_token_types:
             inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.processor.image_token_id).int()
