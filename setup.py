@@ -37,7 +37,7 @@ EXTRAS = {
     ],
     "vision": ["torchvision>=0.28"],
 }
-EXTRAS["test"] = [*EXTRAS["demo"], "pytest>=8", "ruff>=0.14"]
+EXTRAS["test"] = [*EXTRAS["demo"], *EXTRAS["search"], "pytest>=8", "ruff>=0.14"]
 
 setup(
     name="unime",

@@ -20,7 +20,7 @@ from evaluation.kinds import KINDS, mmeb_set
 from evaluation.sugarcrepe import GROUPS, group_means
 
 Result = dict[str, Any]
-PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow")
+PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow", "faiss-cpu")
 
 
 def to_json(content: Any) -> str:

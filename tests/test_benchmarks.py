@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import loss_memory, stage1_step, stage2_step
+from benchmarks import loss_memory, mining_search, stage1_step, stage2_step
 from benchmarks.embedding_forward import main
 from benchmarks.measure import interleaved_seconds, median_ratio
 
@@ -85,6 +85,18 @@ def test_loss_memory(tmp_path, monkeypatch):
     fit = loss_memory.linear_fit([{"size": size, "bytes": 100 + 7 * size} for size in (1, 2, 5)])
     assert abs(fit["bytes_per_row"] - 7) < 1e-9 and abs(fit["intercept_bytes"] - 100) < 1e-9
     assert abs(fit["r_squared"] - 1) < 1e-9
+
+
+def test_mining_search(tmp_path):
+    output = tmp_path / "result.json"
+    sizes = ["--queries", "300", "--candidates", "500", "--dimension", "16", "--k", "5", "--shard_size", "128"]
+    ways = ["product", "ours", "sentence_transformers"]
+    mining_search.main(
+        ["--output", str(output), "--rounds", "1", "--device", "cpu", *sizes, "--ways", *ways]
+    )
+    result = json.loads(output.read_text())
+    assert result["share_of_a_full_top_k_that_ours_found"] == 1
+    assert set(result["share_of_the_speed_of_the_product"]) == set(ways[1:])
 
 
 def test_alternatives_take_turns():

@@ -53,6 +53,7 @@ def known_options(name: str, words: list[str]) -> set[str]:
     from trainers.convert import ConvertArguments
     from trainers.distillation_config import DistillationConfig
     from trainers.hard_negative_config import HardNegativeConfig
+    from trainers.mining.arguments import JudgeArguments, MiningArguments
     from trainers.run import ModelArguments
     from trainers.teacher_arguments import TeacherArguments
     from trainers.train_stage1 import Stage1Arguments
@@ -64,6 +65,7 @@ def known_options(name: str, words: list[str]) -> set[str]:
         "examples/evaluate.sh": (EvaluationArguments,),
         "unime convert": (ConvertArguments,),
         "unime check": (CheckArguments,),
+        "unime mine-negatives": (MiningArguments, JudgeArguments),
     }.get(
         " ".join(words[:2]) if name == "unime" else name,
         (BackboneArguments,) if "examples.tiny_backbone" in words else (),

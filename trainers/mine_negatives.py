@@ -24,14 +24,13 @@ from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.data_files import DataError
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
-from evaluation.fingerprint import code_identity
+from evaluation.fingerprint import code_identity, model_identity
 from evaluation.run import encoder_identity, find_model, make_encoder
 from modeling_unime import WeightsMismatchError
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageError
 
-from .data.bad_rows import BadRowError, BadRows
-from .data.columns import SourceError
+from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
 from .data.pairs import PairDataset
 from .distributed import broadcast, check_world_size, join_processes, own_device, rank, world_size
@@ -54,16 +53,7 @@ FREE_OPTIONS = frozenset(
     "output cache batch_size device num_workers query_block candidate_block shard_size judge_batch_size "
     "expected_world_size".split()
 )
-ERRORS = (
-    BadRowError,
-    DataError,
-    EncodingError,
-    FileNotFoundError,
-    ImageError,
-    MiningError,
-    SourceError,
-    WeightsMismatchError,
-)
+ERRORS = (DataError, EncodingError, FileNotFoundError, ImageError, MiningError, WeightsMismatchError)
 
 
 class Clock:
@@ -85,14 +75,17 @@ def load_rows(arguments: MiningArguments) -> tuple[PairDataset, int]:
     loaded = None
     if rank() == 0:
         bad_rows = BadRows(arguments.on_bad_row)
-        dataset = load_mmeb_train(
-            arguments.data,
-            image_root=arguments.image_root,
-            max_rows_per_source=arguments.max_rows_per_source,
-            on_bad_row=bad_rows,
-            image_check=arguments.image_check,
-            candidates=arguments.candidates,
-        )
+        try:
+            dataset = load_mmeb_train(
+                arguments.data,
+                image_root=arguments.image_root,
+                max_rows_per_source=arguments.max_rows_per_source,
+                on_bad_row=bad_rows,
+                image_check=arguments.image_check,
+                candidates=arguments.candidates,
+            )
+        except ValueError as error:  # what the loader says of options, files, rows and images
+            raise MiningError(str(error)) from error
         if len(bad_rows):
             bad_rows.write(Path(arguments.output, "bad_rows.json"))
         loaded = dataset, len(bad_rows)
@@ -159,13 +152,20 @@ def judge_neighbours(
 
 
 def make_prompt(judge_arguments: JudgeArguments) -> JudgePrompt:
-    """How the judge is asked; a model that cannot be a judge is refused here."""
-    return JudgePrompt(
-        find_model(judge_arguments.judge),
-        judge_arguments.judge_max_text_tokens,
-        judge_arguments.judge_image_resolution,
-        judge_arguments.judge_chat_format,
-    )
+    """How the judge is asked.
+
+    Raises:
+        MiningError: the model cannot be a judge.
+    """
+    try:
+        return JudgePrompt(
+            find_model(judge_arguments.judge),
+            judge_arguments.judge_max_text_tokens,
+            judge_arguments.judge_image_resolution,
+            judge_arguments.judge_chat_format,
+        )
+    except (OSError, ValueError) as error:  # what the libraries say of a folder that is not as it should be
+        raise MiningError(f"judge {judge_arguments.judge}: {error}") from error
 
 
 class Plan(NamedTuple):
@@ -257,9 +257,10 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
         The folder written.
 
     Raises:
-        MiningError: options that do not go together, or do not fit the data; before anything is encoded.
-        DataError, SourceError, BadRowError, ImageError: model folder, data or images cannot be used; as early.
-        EncodingError, WeightsMismatchError: the model cannot encode. What was finished is kept.
+        MiningError, DataError, FileNotFoundError: options, model folders, rows or images cannot be used; before anything is
+            encoded.
+        EncodingError, ImageError, WeightsMismatchError: a model cannot do its work, or an image has changed meanwhile.
+            What was finished is kept.
     """
     output, clock = Path(arguments.output), Clock()
     if arguments.format == "unime_v2" and judge_arguments.judge is None:
@@ -300,14 +301,15 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
     record = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": arguments.model,
-        "fingerprint": digest(identity),
+        "model_fingerprint": digest(identity),
+        "judge_fingerprint": None if prompt is None else digest(model_identity(prompt.folder)),
         "training": report.read_training_record(Path(arguments.model)),
         "options": asdict(arguments) | asdict(judge_arguments),
         "distinct_queries": len(pool.queries),
         "distinct_candidates": len(pool.candidates),
         "skipped_rows": plan.skipped,
         "counts": counts,
-        "counts_by_source": {name: summarise(counts) for name, counts in selector.counts.items() if counts},
+        "counts_by_source": {name: summarise(own) for name, own in selector.counts.items() if own},
         "files": [str(file.relative_to(output)) for file in plan.files.values()],
         "shards": shards.counts,
         "seconds": clock.seconds,

@@ -65,7 +65,7 @@ class JudgePrompt:
         config = AutoConfig.from_pretrained(folder)
         if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise MiningError(
-                f"judge {folder}: transformers has no chat model of type {config.model_type!r}; a UniME folder has lost its "
+                f"transformers has no chat model of type {config.model_type!r}; a UniME folder has lost its "
                 "head. Use a multimodal chat model, such as Qwen2.5-VL"
             )
         self.folder = folder
@@ -78,9 +78,7 @@ class JudgePrompt:
         self.answer_ids = [tokenizer.encode(answer, add_special_tokens=False)[0] for answer in ANSWERS]
         if self.answer_ids[0] == self.answer_ids[1]:
             token = tokenizer.convert_ids_to_tokens(self.answer_ids[0])
-            raise MiningError(
-                f"judge {folder}: Yes and No begin with the same token, {token!r}; its score says nothing"
-            )
+            raise MiningError(f"Yes and No begin with the same token, {token!r}; its score says nothing")
         self.limit = min(tokenizer.model_max_length, config.get_text_config().max_position_embeddings)
 
     def side(self, content: Content) -> Side:
@@ -120,7 +118,8 @@ class JudgePrompt:
             query = pairs[int(lengths.argmax())][0].content.example
             raise MiningError(
                 f"the judge reads {self.limit} tokens, but the question on the query {query.describe()} has {longest}; "
-                "lower --judge_max_text_tokens or --judge_image_resolution"
+                "lower --judge_max_text_tokens or --judge_image_resolution, in a new output folder; with the --cache of this run "
+                "nothing that was judged is lost"
             )
         if get_family(self.processor.family).needs_token_types:
             inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.processor.image_token_id).int()

@@ -37,7 +37,8 @@ class Search:
 
 
 class Pool:
-    """Distinct queries and candidates of a data set, by content: the same text with the same picture is one.
+    """Distinct queries and candidates of a data set, by content: the same text with the same picture is one. A query is
+    another one under another instruction.
 
     Args:
         dataset: rows to be mined, then rows of which only the positive counts (`load_mmeb_train(candidates=...)`).
@@ -62,17 +63,18 @@ class Pool:
         candidate_groups, places, self.positive_of_row = np.unique(groups, return_index=True, return_inverse=True)
         self.candidates = [self.positive(row) for row in places]
         mined = np.flatnonzero(has_query)
-        distinct, first, numbers = np.unique(query_groups[mined], return_index=True, return_inverse=True)
+        keys = np.stack([query_groups, _instructions(dataset, self.sources)], axis=1)[mined]  # (m, 2)
+        distinct, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         self.query_of_row = np.full(len(groups), -1)
         self.query_of_row[mined] = numbers
-        self.queries = [Content(dataset[int(row)].query, dataset[int(row)].store) for row in mined[first]]
-
+        pairs_of_queries = (dataset[int(row)] for row in mined[first])
+        self.queries = [Content(pair.query, pair.store) for pair in pairs_of_queries]
         self.query_digests = [content_digest(content, dataset.stores) for content in self.queries]
         self.candidate_digests = [content_digest(content, dataset.stores) for content in self.candidates]
 
         # A query's own content and the positives of all its rows are never its negatives.
-        same = np.searchsorted(candidate_groups, distinct).clip(max=len(candidate_groups) - 1)
-        itself = np.flatnonzero(candidate_groups[same] == distinct)
+        same = np.searchsorted(candidate_groups, distinct[:, 0]).clip(max=len(candidate_groups) - 1)
+        itself = np.flatnonzero(candidate_groups[same] == distinct[:, 0])
         pairs = [
             np.stack([numbers, self.positive_of_row[mined]], axis=1),
             np.stack([itself, same[itself]], axis=1),
@@ -136,6 +138,13 @@ class Pool:
 def _given(dataset: PairDataset, side: str, part: str) -> np.ndarray:
     """Which rows' query or positive has a text or an image, (rows,) bool."""
     return dataset.table[side].combine_chunks().field(part).is_valid().to_numpy(zero_copy_only=False)
+
+
+def _instructions(dataset: PairDataset, sources: np.ndarray) -> np.ndarray:
+    """A number for the instruction of each row's query, (rows,): rows of a source share it."""
+    _, first, inverse = np.unique(sources, return_index=True, return_inverse=True)
+    instructions = [dataset[int(row)].query.instruction or "" for row in first]
+    return np.unique(instructions, return_inverse=True)[1][inverse]
 
 
 def content_digest(content: Content, stores: Sequence[ImageStore]) -> str:

@@ -7,6 +7,8 @@ Design decisions:
 - No top-k of a block, which would cost a quarter of the product. The maxima of runs of `RUN` similarities, which cost a
   hundredth of it, are compared with each query's k-th best so far. Only runs that hold something better are looked at,
   and soon these are few.
+- On a CPU each thread has queries of its own. What follows a product is too short to be shared among threads, which would
+  wait for each other longer than they work.
 - What is above a query's limit (a likely false negative) and what is excluded by number is left out before the k best
   are taken, so that k remain wherever there are k.
 - In bfloat16 more than k are found, computed again in float32, and the k best of these taken. For each query the rounding
@@ -15,6 +17,8 @@ Design decisions:
 - Equal similarities are ordered by the number of the candidate, whatever the sizes of the blocks.
 """
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -40,10 +44,6 @@ class Neighbours(NamedTuple):
     numbers: Tensor
     above_limit: Tensor
 
-    def rows(self, start: int, end: int) -> "Neighbours":
-        """Views of some queries' neighbours."""
-        return Neighbours(*(tensor[start:end] for tensor in self))
-
 
 def search(
     queries: Tensor,
@@ -64,9 +64,9 @@ def search(
         limits: (n,) float32: a candidate whose similarity is greater is left out; inf for no limit.
         excluded: (e, 2) int64, pairs (query, candidate) that are left out, in any order.
         dtype: of the product, float32 or bfloat16; the result is the same.
-        query_block: queries of a product (default 1024).
-        candidate_block: candidates of a product (default 4096). Its result should fit the processor's cache, or fill
-            the accelerator.
+        query_block: queries of a product (default 1024); all of them are best on an accelerator, to which the candidates
+            go once for each block.
+        candidate_block: candidates of a product (default 4096).
 
     Returns:
         The neighbours, on the queries' device.
@@ -108,37 +108,54 @@ def _search_in(
     blocks: tuple[int, int],
 ) -> Neighbours:
     """`search` by the similarities that a product in `dtype` gives; `excluded` sorted by candidate."""
+    threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
+    size = min(blocks[0], math.ceil(len(queries) / threads))
+    queries = queries.to(dtype)
+
+    def search_part(start: int) -> Neighbours:
+        end = min(start + size, len(queries))
+        here = excluded[(excluded[:, 0] >= start) & (excluded[:, 0] < end)] - excluded.new_tensor([start, 0])
+        return _search_part(queries[start:end], candidates, k, limits[start:end], here, blocks[1])
+
+    starts = range(0, len(queries), size)
+    if threads == 1:
+        parts = list(map(search_part, starts))
+    else:
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                parts = list(pool.map(search_part, starts))
+        finally:
+            torch.set_num_threads(threads)  # for threads to come; this one has kept its number
+    return Neighbours(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def _search_part(
+    queries: Tensor, candidates: Tensor, k: int, limits: Tensor, excluded: Tensor, candidate_block: int
+) -> Neighbours:
+    """The search of the queries of one block."""
     n, device = len(queries), queries.device
     best = Neighbours(
         torch.full((n, k), -torch.inf, device=device),
         torch.full((n, k), -1, dtype=torch.int64, device=device),
         torch.zeros(n, dtype=torch.int64, device=device),
     )
-    queries = queries.to(dtype)
-    for first in range(0, len(candidates), blocks[1]):
-        block = candidates[first : first + blocks[1]].to(device, dtype)  # (b, D)
-        bounds = torch.tensor([first, first + len(block)], device=device)
-        inside = slice(*torch.searchsorted(excluded[:, 1].contiguous(), bounds).tolist())
-        for start in range(0, n, blocks[0]):
-            end = min(start + blocks[0], n)
-            scores = _similarities(queries[start:end], block)  # (q, runs, RUN)
-            here = excluded[inside]
-            here = here[(here[:, 0] >= start) & (here[:, 0] < end)]
-            scores.view(end - start, -1)[here[:, 0] - start, here[:, 1] - first] = -torch.inf
-            _take_in(best.rows(start, end), scores, limits[start:end], first)
+    numbers = excluded[:, 1].contiguous()
+    for first in range(0, len(candidates), candidate_block):
+        block = candidates[first : first + candidate_block].to(device, queries.dtype)  # (b, D)
+        scores = _similarities(queries, block)  # (n, runs, RUN)
+        bounds = torch.searchsorted(numbers, numbers.new_tensor([first, first + len(block)])).tolist()
+        rows, columns = excluded[slice(*bounds)].T
+        scores.view(n, -1)[rows, columns - first] = -torch.inf
+
+        cut = best.similarities[:, -1].clone()  # (n,) what is not greater is not among the best
+        unfilled = (best.numbers[:, -1] < 0).nonzero()[:, 0]
+        if len(unfilled):
+            cut[unfilled] = _first_cut(scores[unfilled], limits[unfilled], k)
+        rows, columns, values = _greater(scores, cut)
+        fits = values <= limits[rows]
+        best.above_limit.add_(torch.bincount(rows[~fits], minlength=n))
+        _merge(best, rows[fits], columns[fits] + first, values[fits])
     return best
-
-
-def _take_in(best: Neighbours, scores: Tensor, limits: Tensor, first: int) -> None:
-    """Bring what a block of scores (q, runs, RUN) has into the best; its candidates are numbered from `first` on."""
-    cut = best.similarities[:, -1].clone()  # (q,) what is not greater is not among the best
-    unfilled = (best.numbers[:, -1] < 0).nonzero()[:, 0]
-    if len(unfilled):
-        cut[unfilled] = _first_cut(scores[unfilled], limits[unfilled], best.numbers.shape[1])
-    rows, columns, values = _greater(scores, cut)
-    fits = values <= limits[rows]
-    best.above_limit.add_(torch.bincount(rows[~fits], minlength=len(limits)))
-    _merge(best, rows[fits], columns[fits] + first, values[fits])
 
 
 def _similarities(queries: Tensor, block: Tensor) -> Tensor:

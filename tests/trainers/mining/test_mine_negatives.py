@@ -3,10 +3,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,10 @@ from trainers.data.mmeb import load_mmeb_train
 from trainers.mine_negatives import main
 from trainers.mining.selection import sample_by_chance, sample_by_step
 
+COUNTS = set(
+    "rows negatives short_rows rows_without_negatives replaced_negatives known_to_be_right above_margin "
+    "above_max_similarity below_min_similarity judged_right".split()
+)
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -184,6 +190,7 @@ def test_judge_has_a_say(model, data, cache, backbones, tmp_path):
         "the same pairs were judged for the other form"
     )
     counts = record(tmp_path / "mmeb")["counts"]
+    assert set(counts) - {"mean_positive_similarity", "mean_negative_similarity"} <= COUNTS
     assert counts["judged_right"] > 0 and counts["negatives"] < record(tmp_path / "plain")["counts"]["negatives"]
 
     published = {file.name: json.loads(file.read_text("utf-8")) for file in (tmp_path / "v2").rglob("train_*.json")}
@@ -301,7 +308,9 @@ def test_bad_options_are_named(options, message, model, data, tmp_path, no_encod
             "20 distinct candidates, .* leave nothing from rank 40 on. Lower --rank_from",
         ),
         ({"model": "no/such/model"}, "model 'no/such/model' is neither a folder nor"),
-        ({"judge": "no/such/judge"}, "model 'no/such/judge' is neither a folder nor"),
+        ({"judge": "no/such/judge"}, "judge no/such/judge: model 'no/such/judge' is neither a folder nor"),
+        ({"judge": "MODEL"}, "judge .*: transformers has no chat model of type 'unime'"),
+        ({"data": "DATA/images/0.png"}, "the kind of file is not known"),
         ({"data": "no/such/file.jsonl"}, "no/such/file.jsonl"),
         ({"candidates": "no/such/file.jsonl"}, "no/such/file.jsonl"),
         ({"image_root": "no/such/folder"}, "image root 'no/such/folder' does not exist"),
@@ -309,7 +318,8 @@ def test_bad_options_are_named(options, message, model, data, tmp_path, no_encod
     ],
 )
 def test_what_cannot_be_mined_is_refused_before_encoding(options, message, model, data, tmp_path, no_encoding):
-    options = dict(options)
+    names = {"MODEL": str(model), "DATA/images/0.png": str(data / "images/0.png")}
+    options = {name: names.get(value, value) for name, value in options.items()}
     places = options.pop("data", data)
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         main(command(options.pop("model", model), Path(places), tmp_path, **options))
@@ -338,6 +348,22 @@ def test_result_of_other_options_is_not_overwritten(model, data, cache, tmp_path
     with pytest.raises(SystemExit, match="holds a run with other options .num_negatives: 3 there, 2 now"):
         main(command(model, data, tmp_path, cache, num_negatives=2))
     main(command(model, data, tmp_path, cache, batch_size=7, shard_size=4))  # these change nothing of the result
+
+
+def test_commands_of_the_documentation_have_these_options():
+    from trainers.mining.arguments import JudgeArguments, MiningArguments
+
+    text = (ROOT / "docs" / "mining.md").read_text("utf-8")
+    known = {entry.name for group in (MiningArguments, JudgeArguments) for entry in fields(group)} | {"nproc_per_node"}
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    commands = [line.split() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    mining = [words for words in commands if words[0] == "examples/mine_negatives.sh" or words[1] == "mine-negatives"]
+    assert len(mining) == 3 and os.access(ROOT / "examples" / "mine_negatives.sh", os.X_OK)
+    for words in mining:
+        assert {word[2:] for word in words if word.startswith("--")} <= known
+    assert set(re.findall(r"`--(\w+)", text)) <= known
+    counted = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in text.splitlines() if line[:1] == "|")))
+    assert counted == COUNTS
 
 
 def test_console_script_and_launcher():

@@ -85,6 +85,19 @@ def test_limits_and_exclusions(vectors, k, blocks, dtype):
     assert_same(search(queries, candidates, k, limits, excluded, dtype, *blocks), expected)
 
 
+def test_threads_share_the_queries():
+    queries, candidates = random_vectors()
+    limits, excluded = torch.linspace(-0.6, 0.9, N), some_pairs()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = search(queries, candidates, 7, limits, excluded, torch.float32, 1024, 64)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert_same(found, sorted_whole(queries, candidates, 7, limits, excluded))
+
+
 def test_bfloat16_searches_again_where_rounding_could_matter(monkeypatch):
     generator = torch.Generator().manual_seed(3)
     middle = torch.randn(1, D, generator=generator)
