@@ -91,9 +91,7 @@ def test_mining_search(tmp_path):
     output = tmp_path / "result.json"
     sizes = ["--queries", "300", "--candidates", "500", "--dimension", "16", "--k", "5", "--shard_size", "128"]
     ways = ["product", "ours", "sentence_transformers"]
-    mining_search.main(
-        ["--output", str(output), "--rounds", "1", "--device", "cpu", *sizes, "--ways", *ways]
-    )
+    mining_search.main(["--output", str(output), "--rounds", "1", "--device", "cpu", *sizes, "--ways", *ways])
     result = json.loads(output.read_text())
     assert result["share_of_a_full_top_k_that_ours_found"] == 1
     assert set(result["share_of_the_speed_of_the_product"]) == set(ways[1:])

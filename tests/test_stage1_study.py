@@ -74,7 +74,9 @@ def test_margin_is_taken_against_the_best_row_of_the_baseline_seed_by_seed():
     def run(seed: int, score: float) -> dict:
         return {"seed": seed, "scores": {"stsb_en/test": score, "sick/pairs_test": score, "stsb_en/dev": 0.0}}
 
-    variants, _ = make_plan(StudyArguments(report=True, results="none", learning_rates=[1e-3, 2e-3], temperatures=[0.02, 0.05, 0.1, 0.2]))
+    variants, _ = make_plan(
+        StudyArguments(report=True, results="none", learning_rates=[1e-3, 2e-3], temperatures=[0.02, 0.05, 0.1, 0.2])
+    )
     results = {variant.name: [] for variant in variants}
     results["e5v-lr0.001"] = [run(0, 0.40), run(1, 0.42)]
     results["e5v-lr0.002"] = [run(0, 0.50), run(1, 0.30)]
@@ -93,7 +95,9 @@ def test_bad_options_are_refused(tmp_path):
 
 
 def test_later_variants_are_named_by_the_dev_set(tmp_path):
-    arguments = StudyArguments(report=True, results=str(tmp_path), seeds=[0], learning_rates=[1e-3, 2e-3], temperatures=[0.02, 0.05, 0.1, 0.2])
+    arguments = StudyArguments(
+        report=True, results=str(tmp_path), seeds=[0], learning_rates=[1e-3, 2e-3], temperatures=[0.02, 0.05, 0.1, 0.2]
+    )
 
     def finish(name: str, dev: float, test: float) -> None:
         (variant,) = (variant for variant in make_plan(arguments)[0] if variant.name == name)

@@ -271,7 +271,8 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
     code = code_identity(Path(__file__).parent / "mining")
     identity = [encoder_identity(arguments), code]
     try:
-        record_options(output, [arguments, judge_arguments], rank() == 0, OPTIONS_FILE, FREE_OPTIONS)
+        finished = (output / RECORD_FILE).exists()
+        record_options(output, [arguments, judge_arguments], rank() == 0, finished, OPTIONS_FILE, FREE_OPTIONS)
     except ValueError as error:
         raise MiningError(str(error)) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from evaluation.atomic import write_atomically
@@ -108,6 +109,7 @@ def record_options(
     output_dir: str,
     arguments: list,
     is_main: bool,
+    started: bool,
     name: str = OPTIONS_FILE,
     free: frozenset[str] = FREE_OPTIONS,
 ) -> None:
@@ -117,6 +119,8 @@ def record_options(
         output_dir: the run's folder.
         arguments: the dataclasses with its options.
         is_main: whether this process writes.
+        started: whether the folder holds anything that the run could continue. A run that ended before it had any may be
+            started again with other options.
         name: of the file.
         free: options that are neither written nor compared.
 
@@ -130,7 +134,7 @@ def record_options(
                 options[entry.name] = getattr(group, entry.name)
     options = json.loads(json.dumps(options, default=str, sort_keys=True))
     file = Path(output_dir, name)
-    if file.exists():
+    if started and file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
             f"{name}: {before.get(name)!r} there, {options.get(name)!r} now"
@@ -231,8 +235,14 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         ValueError: for options that are not supported, or differ from those of the run in the folder.
     """
     check_run(model_arguments, config)
-    record_options(config.output_dir, [model_arguments, arguments, config, *more], is_main=config.process_index == 0)
-    if Path(config.output_dir, RECORD_FILE).exists():
+    finished = Path(config.output_dir, RECORD_FILE).exists()
+    record_options(
+        config.output_dir,
+        [model_arguments, arguments, config, *more],
+        is_main=config.process_index == 0,
+        started=finished or any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")),
+    )
+    if finished:
         print(f"already finished: {config.output_dir}")
         return False
     return True

@@ -44,6 +44,8 @@ def expand_configs(source: str, split: str) -> list[str]:
     name, parts = _parse(source)
     if parts or (Path(name) / "state.json").is_file() or (Path(name) / "dataset_dict.json").is_file():
         return [source]
+    if Path(name).is_file():  # one of a kind that is not known, which its reader says
+        return [source]
     try:
         configs = datasets.get_dataset_config_names(name)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:

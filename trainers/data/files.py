@@ -92,7 +92,7 @@ def _read_jsonl(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None
         except UnicodeDecodeError as error:
             fault = f"not UTF-8 ({error.reason} at byte {error.start + 1} of the line)"
         except json.JSONDecodeError as error:
-            fault = f"not JSON ({error.msg} at character {error.pos + 1} of {len(error.doc.strip())})"
+            fault = f"not JSON ({error.msg.removesuffix(' at')}, at character {error.pos + 1})"
         if fault:
             bad_rows.add(Place(file, line), fault, "Mend or remove the line.")
         yield line, None if fault else value
