@@ -54,9 +54,11 @@ class Stage2StudyArguments:
     sweep_seeds: list[int] = field(
         default_factory=lambda: [0], metadata={"help": "Seeds of the sweeps of k and beta."}
     )
-    backbone_steps: int = field(default=400, metadata={"help": "Pre-training steps of the backbone."})
+    hidden_size: int = field(default=128, metadata={"help": "Width of the backbone's LLM."})
+    backbone_steps: int = field(default=800, metadata={"help": "Pre-training steps of the backbone."})
     stage1_steps: int = field(default=100, metadata={"help": "Steps of stage 1."})
-    steps: int = field(default=80, metadata={"help": "Steps of stage 2."})
+    steps: int = field(default=150, metadata={"help": "Steps of stage 2."})
+    learning_rate: float = field(default=2e-3, metadata={"help": "Peak learning rate of stage 2, for all methods."})
     batch_size: int = field(default=64, metadata={"help": "Rows of a step of stage 2."})
     eval_rows: int = field(
         default=100, metadata={"help": "Rows of each image set that are evaluated, drawn once for all runs; 0: all."}
@@ -85,6 +87,8 @@ class Study:
             RECIPES / "backbone.yaml",
             texts=self.texts(),
             pairs=sorted(self.data.glob("*/train_*.jsonl")),
+            hidden_size=self.arguments.hidden_size,
+            intermediate_size=2 * self.arguments.hidden_size,
             steps=self.arguments.backbone_steps,
             seed=self.seed,
             output=output,
@@ -135,6 +139,8 @@ class Study:
             data=self.data,
             max_steps=self.arguments.steps,
             per_device_train_batch_size=self.arguments.batch_size,
+            learning_rate=self.arguments.learning_rate,
+            gradient_cache_chunk_size=0,  # a batch of this size fits into memory, so it is embedded once
             report_to="none",
             seed=self.seed,
             output_dir=output,
