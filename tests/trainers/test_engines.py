@@ -112,23 +112,29 @@ def alone(folder, backbones) -> dict:
     return results
 
 
-def run_two(engine: str, runs: list[Run], folder: Path) -> list[dict]:
-    """The results of runs on two processes."""
+def run_together(engine: str, runs: list[Run], folder: Path, processes: int = 2) -> list[dict]:
+    """The results of runs on several processes."""
     runs = copy.deepcopy(runs)
     for run in runs:
         run.options |= OPTIONS[engine]
         run.finish = run.finish and f"{run.finish}-{engine}"
-    plan, results = folder / f"{engine}-runs.json", folder / f"{engine}-results.json"
+    plan, results = folder / f"{engine}{processes}-runs.json", folder / f"{engine}{processes}-results.json"
     plan.write_text(json.dumps([asdict(run) for run in runs]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    command += ["--rdzv_endpoint", "localhost:0", str(ROOT / "tests/trainers/training_worker.py")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command += [
+        "--rdzv_backend",
+        "c10d",
+        "--rdzv_endpoint",
+        "localhost:0",
+        str(ROOT / "tests/trainers/training_worker.py"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.run(
         [*command, str(plan), str(results)], env=environment, timeout=900, cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-6000:]
     content = json.loads(results.read_text())
-    assert content["processes"] == 2, "a launcher that starts one process would make these tests say nothing"
+    assert content["processes"] == processes, "a launcher that starts one process would make these tests say nothing"
     return content["results"]
 
 
@@ -153,7 +159,7 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     cells = {key: run for key, run in cell_runs(folder, backbone).items() if is_tested(Setup(engine, *key[1:]))}
     assert len(cells) == 16
     special = special_runs(folder, backbone)
-    *results, accumulation, checkpointing, few_images, finish1, finish2 = run_two(
+    *results, accumulation, checkpointing, few_images, finish1, finish2 = run_together(
         engine, [*cells.values(), *special.values()], folder
     )
     for (stage, lora, _, precision), result in zip(cells, results, strict=True):
@@ -185,6 +191,19 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     assert read_digest(checkpoint) == digest_weights(loaded.state_dict()), "a digest of parts, or of nothing"
     assert json.loads((checkpoint / "config.json").read_text())["auto_map"]["AutoModel"] == "modeling_unime.UniMEModel"
     assert (checkpoint / "modeling_unime.py").is_file()
+
+
+@pytest.mark.slow
+def test_four_processes_equal_one(folder, backbones, alone):
+    """One step, before any update can carry a difference of rounding further."""
+    keys = [(stage, False, True, "float32") for stage in STAGES]
+    cells = cell_runs(folder, str(backbones["llava_next"]))
+    results = run_together("ddp", [replace(cells[key], steps=1) for key in keys], folder, processes=4)
+    for (stage, *_), result in zip(keys, results, strict=True):
+        one, four = alone[stage, False, False, "float32"][0], result["history"][0]
+        assert four["loss"] == pytest.approx(one["loss"], rel=1e-6)
+        assert four["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
+        assert four["effective_batch"] == one["effective_batch"] == 8
 
 
 ALL = [
