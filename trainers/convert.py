@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
@@ -84,11 +85,18 @@ class ConvertArguments:
 
 
 def _local(source: str) -> Path:
-    """The folder itself, or the files of a Hub repository, downloaded."""
+    """The folder itself, or the files of a Hub repository, downloaded.
+
+    Raises:
+        FileNotFoundError: There is neither.
+    """
     if Path(source).is_dir():
         return Path(source)
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    return Path(snapshot_download(source, allow_patterns=patterns))
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise FileNotFoundError(f"{source!r} is neither a folder nor can it be had from the Hub: {error}") from error
 
 
 def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
@@ -129,6 +137,7 @@ def convert(arguments: ConvertArguments) -> Path:
 
     Raises:
         FileExistsError: The output holds something.
+        FileNotFoundError: The source or its base model is not to be had.
         WeightsMismatchError, AdapterError: Weights do not fit; names them. Nothing is written then.
     """
     output = Path(arguments.output)
@@ -182,7 +191,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m trainers.convert",
         description=__doc__.partition("\n")[0],
     )
-    print(convert(arguments))
+    try:
+        print(convert(arguments))
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # what they say of sources and weights is for the user; no trace of the code is
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -83,6 +83,14 @@ def test_an_output_that_is_not_empty_is_kept(backbones, tmp_path):
         convert(ConvertArguments(source=str(backbones["llava_next"]), output=str(tmp_path)))
 
 
+def test_a_source_that_is_not_there_is_said_without_a_trace(tmp_path):
+    with pytest.raises(
+        SystemExit, match="error: '/no/such/folder' is neither a folder nor can it be had from the Hub"
+    ):
+        main(["/no/such/folder", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_image_options_are_kept(backbones, tmp_path):
     main([str(backbones["phi3_v"]), str(tmp_path / "out"), "--image_options", '{"num_crops": 9}'])
     assert UniMEProcessor.from_pretrained(tmp_path / "out").image_processor.num_crops == 9
