@@ -221,9 +221,12 @@ def report(document: Path, folder: Path) -> None:
     groups = {title: read_results(folder, [name]) for name, title in METHODS.items()}
     every = [result for results in groups.values() for result in results]
     settings = every[-1]["settings"]
+    chance = {kind: every[-1]["summary"]["mmeb"][kind]["chance"]["precision@1"] for kind in KINDS}
+    chances = ", ".join(f"{kind} {100 * value:.1f}" for kind, value in chance.items())
     note = (
         f"\nMean P@1 of each kind of set, in per cent, mean ± standard deviation over the runs; {settings['steps']} steps of "
-        f"{settings['batch_size']} rows, at most {settings['eval_rows']} rows of each image set (0: all). {machines_of(every)}\n"
+        f"{settings['batch_size']} rows, at most {settings['eval_rows']} rows of each image set (0: all). By chance: {chances}; SugarCrepe 50.0. "
+        f"{machines_of(every)}\n"
     )
     insert_between_markers(document, "methods", table_of_runs(groups, COLUMNS, "method") + note)
     for marker, label, values, own in (
