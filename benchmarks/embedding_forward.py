@@ -10,11 +10,9 @@ vectors are compared before anything is measured. Memory is measured in a proces
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import CLIPVisionConfig, LlavaNextConfig, LlavaNextForConditionalGeneration, MistralConfig
@@ -25,11 +23,11 @@ from benchmarks.measure import (
     median_ratio,
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
+    show_and_write,
 )
-from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
-from evaluation.report import environment, to_json
+from evaluation.report import environment
 from modeling_unime import UniMEConfig, UniMEModel
 
 WAYS = ("embedding", "causal_lm")
@@ -123,11 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         actions, device = build(arguments)
         print(peak_extra_bytes(actions[arguments.memory_of], device))
         return
-    result = run(arguments)
-    print(
-        json.dumps({name: result[name] for name in ("gflop", "peak_extra_mib", "causal_lm_over_embedding")}, indent=2)
-    )
-    print(write_atomically(Path(arguments.output), to_json(result)))
+    show_and_write(run(arguments), ("gflop", "peak_extra_mib", "causal_lm_over_embedding"), arguments.output)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from evaluation.atomic import write_atomically
+from evaluation.report import to_json
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -87,3 +92,40 @@ def interleaved_seconds(
 def median_ratio(first: list[float], second: list[float]) -> float:
     """Median over the rounds of first / second, taken within a round."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+def step_seconds(
+    steps: dict[str, Callable[[Any], object]], batches: Sequence[Any], device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each way's step on each batch but the first, which warms up; all ways take the same batches, in turns."""
+    turns = {way: iter(batches) for way in steps}
+    actions = {way: lambda way=way: steps[way](next(turns[way])) for way in steps}
+    return interleaved_seconds(actions, len(batches) - 1, device)
+
+
+def comparison(seconds: dict[str, list[float]], memory: dict[str, int]) -> dict:
+    """What a result file says of several ways.
+
+    Args:
+        seconds: Of each way in each round; the first way is ours.
+        memory: Peak bytes of each way.
+    """
+    ours, *others = seconds
+    return {
+        "median_seconds": {way: statistics.median(values) for way, values in seconds.items()},
+        "seconds": seconds,
+        "peak_extra_mib": {way: value / 2**20 for way, value in memory.items()},
+        "over_ours": {
+            way: {
+                "seconds": median_ratio(seconds[way], seconds[ours]),
+                "memory": memory[way] / max(memory[ours], 1),
+            }
+            for way in others
+        },
+    }
+
+
+def show_and_write(result: dict, shown: Sequence[str], output: str) -> None:
+    """Print some entries of a result, write all of it, and print the file's path last."""
+    print(json.dumps({name: result[name] for name in shown}, indent=2))
+    print(write_atomically(Path(output), to_json(result)))

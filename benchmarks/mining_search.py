@@ -9,22 +9,19 @@ those of all queries with all candidates, in blocks, their results thrown away: 
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.measure import interleaved_seconds, median_ratio
+from benchmarks.measure import interleaved_seconds, median_ratio, show_and_write
 from evaluation.arguments import check_at_least
-from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import DTYPES, pick_device
-from evaluation.report import environment, to_json
+from evaluation.report import environment
 from trainers.mining.faiss_search import FaissIndex
 from trainers.mining.search import Neighbours, search
 
@@ -164,10 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.mining_search",
         description=__doc__.partition("\n")[0],
     )
-    result = run(arguments)
     shown = ("tflop", "median_seconds", "share_of_the_speed_of_the_product", "share_of_a_full_top_k_that_ours_found")
-    print(json.dumps({name: result[name] for name in shown}, indent=2))
-    print(write_atomically(Path(arguments.output), to_json(result)))
+    show_and_write(run(arguments), shown, arguments.output)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ same model. Collation is part of the step.
 
 from __future__ import annotations
 
-import json
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,11 +24,16 @@ import numpy as np
 import torch
 from transformers import LlavaNextForConditionalGeneration
 
-from benchmarks.measure import interleaved_seconds, median_ratio, peak_extra_bytes, peak_extra_bytes_in_own_process
+from benchmarks.measure import (
+    comparison,
+    peak_extra_bytes,
+    peak_extra_bytes_in_own_process,
+    show_and_write,
+    step_seconds,
+)
 from benchmarks.step_model import StepModelArguments, adamw, save_step_model
-from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
-from evaluation.report import environment, to_json
+from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
 from trainers.data.texts import load_texts
@@ -180,26 +183,14 @@ def run(arguments: Stage1StepArguments) -> dict:
         corpus = Corpus(Path(folder), arguments)
         steps = {way: maker(Path(folder), corpus, arguments) for way, maker in MAKERS.items()}
         rounds = batches_of(corpus, arguments, arguments.rounds + 1)
-        turns = {way: iter(rounds) for way in WAYS}
-        seconds = interleaved_seconds(
-            {way: lambda way=way: steps[way](next(turns[way])) for way in WAYS}, arguments.rounds, torch.device("cpu")
-        )
+        seconds = step_seconds(steps, rounds, torch.device("cpu"))
         parameters = corpus.parameters
     memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage1_step", arguments, way) for way in WAYS}
     return {
         "settings": asdict(arguments),
         **environment(torch.device("cpu")),
         "parameters": parameters,
-        "median_seconds": {way: statistics.median(values) for way, values in seconds.items()},
-        "seconds": seconds,
-        "peak_extra_mib": {way: value / 2**20 for way, value in memory.items()},
-        "over_ours": {
-            way: {
-                "seconds": median_ratio(seconds[way], seconds["ours"]),
-                "memory": memory[way] / max(memory["ours"], 1),
-            }
-            for way in WAYS[1:]
-        },
+        **comparison(seconds, memory),
     }
 
 
@@ -214,10 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.memory_of:
         print(measure_memory(arguments, arguments.memory_of))
         return
-    result = run(arguments)
     shown = ("parameters", "median_seconds", "peak_extra_mib", "over_ours")
-    print(json.dumps({name: result[name] for name in shown}, indent=2))
-    print(write_atomically(Path(arguments.output), to_json(result)))
+    show_and_write(run(arguments), shown, arguments.output)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ weights; the learning rate is 0, so that all rounds measure the same model. Coll
 
 from __future__ import annotations
 
-import json
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,15 +23,15 @@ import torch
 from transformers import LlavaNextForConditionalGeneration
 
 from benchmarks.measure import (
-    interleaved_seconds,
-    median_ratio,
+    comparison,
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
+    show_and_write,
+    step_seconds,
 )
 from benchmarks.step_model import StepModelArguments, adamw, save_step_model
-from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
-from evaluation.report import environment, to_json
+from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
 from trainers.batch_sampler import GlobalBatchSampler
@@ -212,10 +210,7 @@ def run(arguments: Stage2StepArguments) -> dict:
         dataset, batches, parameters = prepare(arguments, Path(folder))
         steps = {way: maker(Path(folder), dataset, arguments) for way, maker in MAKERS.items()}
         rounds = [next(batches) for _ in range(arguments.rounds + 1)]
-        turns = {way: iter(rounds) for way in WAYS}
-        seconds = interleaved_seconds(
-            {way: lambda way=way: steps[way](next(turns[way])) for way in WAYS}, arguments.rounds, torch.device("cpu")
-        )
+        seconds = step_seconds(steps, rounds, torch.device("cpu"))
         inputs = [example for pair in rounds[-1] for example in (pair.query, pair.positive)]
     memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage2_step", arguments, way) for way in WAYS}
     return {
@@ -223,16 +218,7 @@ def run(arguments: Stage2StepArguments) -> dict:
         **environment(torch.device("cpu")),
         "parameters": parameters,
         "inputs_of_the_last_batch": {"all": len(inputs), "distinct": len(set(inputs))},
-        "median_seconds": {way: statistics.median(values) for way, values in seconds.items()},
-        "seconds": seconds,
-        "peak_extra_mib": {way: value / 2**20 for way, value in memory.items()},
-        "over_ours": {
-            way: {
-                "seconds": median_ratio(seconds[way], seconds["ours"]),
-                "memory": memory[way] / max(memory["ours"], 1),
-            }
-            for way in WAYS[1:]
-        },
+        **comparison(seconds, memory),
     }
 
 
@@ -247,13 +233,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.memory_of:
         print(measure_memory(arguments, arguments.memory_of))
         return
-    result = run(arguments)
-    print(
-        json.dumps(
-            {name: result[name] for name in ("parameters", "median_seconds", "peak_extra_mib", "over_ours")}, indent=2
-        )
-    )
-    print(write_atomically(Path(arguments.output), to_json(result)))
+    shown = ("parameters", "median_seconds", "peak_extra_mib", "over_ours")
+    show_and_write(run(arguments), shown, arguments.output)
 
 
 if __name__ == "__main__":
