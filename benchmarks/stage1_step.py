@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlavaNextForConditionalGeneration
 
 from benchmarks.measure import (
     comparison,
@@ -31,7 +30,7 @@ from benchmarks.measure import (
     show_and_write,
     step_seconds,
 )
-from benchmarks.step_model import StepModelArguments, adamw, save_step_model
+from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
 from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -106,9 +105,7 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
 
 def make_straightforward(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> Step:
     """Teacher in the loop, whole causal LM, one padded batch."""
-    causal = LlavaNextForConditionalGeneration.from_pretrained(folder).train()
-    causal.requires_grad_(False)
-    causal.model.language_model.requires_grad_(True)
+    causal = load_causal_lm(folder)
     processor, loss_function = UniMEProcessor.from_backbone(str(folder)), SimilarityDistillationLoss()
     optimizer = adamw(causal.parameters())
 
@@ -127,17 +124,9 @@ def make_straightforward(folder: Path, corpus: Corpus, arguments: Stage1StepArgu
 
 def make_sentence_transformers(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> Step:
     """The library's loss that is closest, fed as its trainer feeds it: one padded batch per column."""
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
 
-    saved = folder / "unime"
-    if not saved.exists():
-        for kind in (UniMEModel, UniMEProcessor):
-            kind.from_backbone(str(folder)).save_pretrained(saved)
-    model = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu").train()
-    unime = model[0].model
-    unime.requires_grad_(False)
-    unime.language_model.requires_grad_(True)
+    model = load_sentence_transformer(folder)
     loss_function = DistillKLDivLoss(model, temperature=0.05)
     optimizer = adamw(model.parameters())
 

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import LlavaNextForConditionalGeneration
 
 from benchmarks.measure import (
     comparison,
@@ -29,7 +28,7 @@ from benchmarks.measure import (
     show_and_write,
     step_seconds,
 )
-from benchmarks.step_model import StepModelArguments, adamw, save_step_model
+from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
 from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -104,9 +103,7 @@ def make_ours(folder: Path, dataset: PairDataset, arguments: Stage2StepArguments
 
 def make_vlm2vec(folder: Path, dataset: PairDataset, arguments: Stage2StepArguments) -> Step:
     """A plain gradient cache on the causal LM."""
-    causal = LlavaNextForConditionalGeneration.from_pretrained(folder).train()
-    causal.requires_grad_(False)
-    causal.model.language_model.requires_grad_(True)
+    causal = load_causal_lm(folder)
     processor, loss_function = UniMEProcessor.from_backbone(str(folder)), InfoNCELoss(temperature=TEMPERATURE)
     optimizer = adamw(causal.parameters())
 
@@ -144,17 +141,9 @@ def make_vlm2vec(folder: Path, dataset: PairDataset, arguments: Stage2StepArgume
 
 def make_sentence_transformers(folder: Path, dataset: PairDataset, arguments: Stage2StepArguments) -> Step:
     """The library's cached loss, fed as its trainer feeds it: one column of queries, one of positives."""
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
-    saved = folder / "unime"
-    if not saved.exists():
-        for kind in (UniMEModel, UniMEProcessor):
-            kind.from_backbone(str(folder)).save_pretrained(saved)
-    model = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu").train()
-    unime = model[0].model
-    unime.requires_grad_(False)
-    unime.language_model.requires_grad_(True)
+    model = load_sentence_transformer(folder)
     model[0].processor.tokenizer.padding_side = "right"  # it trims a chunk's padding on the right only
     loss_function = CachedMultipleNegativesRankingLoss(
         model, scale=1 / TEMPERATURE, mini_batch_size=arguments.chunk_rows

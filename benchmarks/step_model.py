@@ -6,11 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from transformers import LlavaNextForConditionalGeneration
 
 from examples.tiny.architecture import Architecture, build_image_processor, build_model
 from examples.tiny.tokenizer import train_tokenizer
+from modeling_unime import UniMEModel, UniMEProcessor
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 @dataclass
@@ -60,3 +66,26 @@ def save_step_model(folder: Path, arguments: StepModelArguments, texts: Sequence
     tokenizer.save_pretrained(folder)
     build_image_processor(architecture).save_pretrained(folder)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def load_causal_lm(folder: Path) -> LlavaNextForConditionalGeneration:
+    """The model of `folder` with its LM head; only the LLM is trained, as in all ways."""
+    model = LlavaNextForConditionalGeneration.from_pretrained(folder).train()
+    model.requires_grad_(False)
+    model.model.language_model.requires_grad_(True)
+    return model
+
+
+def load_sentence_transformer(folder: Path) -> SentenceTransformer:
+    """The model of `folder` through the other library; only the LLM is trained, as in all ways."""
+    from sentence_transformers import SentenceTransformer
+
+    saved = folder / "unime"
+    if not saved.exists():
+        for kind in (UniMEModel, UniMEProcessor):
+            kind.from_backbone(str(folder)).save_pretrained(saved)
+    model = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu").train()
+    unime = model[0].model
+    unime.requires_grad_(False)
+    unime.language_model.requires_grad_(True)
+    return model
