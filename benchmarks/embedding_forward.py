@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from transformers import CLIPVisionConfig, LlavaNextConfig, LlavaNextForConditionalGeneration, MistralConfig
@@ -23,6 +23,7 @@ from benchmarks.measure import (
     median_ratio,
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
+    settings_of,
     show_and_write,
 )
 from evaluation.command_line import parse_dataclasses
@@ -94,7 +95,7 @@ def run(arguments: ForwardArguments) -> dict:
     seconds = interleaved_seconds(actions, arguments.rounds, device)
     memory = {way: peak_extra_bytes_in_own_process("benchmarks.embedding_forward", arguments, way) for way in WAYS}
     return {
-        "settings": asdict(arguments),
+        "settings": settings_of(arguments),
         **environment(device),
         "largest_difference_of_the_vectors": difference,
         "gflop": {way: value / 1e9 for way, value in operations.items()},

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.measure import peak_extra_bytes
+from benchmarks.measure import peak_extra_bytes, settings_of
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
@@ -144,7 +144,7 @@ def run(arguments: LossMemoryArguments) -> dict:
     """Everything measured, ready for JSON; the file is written after every size."""
     device = pick_device(arguments.device)
     result = {
-        "settings": asdict(arguments),
+        "settings": settings_of(arguments),
         **environment(device),
         "gradients_bytes_per_row": 2 * 2 * arguments.width,
         "relative_difference_from_plain": largest_difference(arguments, min(512, *arguments.sizes), device),

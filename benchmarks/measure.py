@@ -125,6 +125,18 @@ def comparison(seconds: dict[str, list[float]], memory: dict[str, int]) -> dict:
     }
 
 
+def settings_of(arguments: object) -> dict:
+    """The options of a benchmark, a dataclass, for the record: of places on this machine only the last part."""
+
+    def without_place(value: Any) -> Any:
+        if isinstance(value, list):
+            return [without_place(entry) for entry in value]
+        return Path(value).name if isinstance(value, str) else value
+
+    options = asdict(arguments)
+    return {name: without_place(value) for name, value in options.items() if name not in ("output", "memory_of")}
+
+
 def show_and_write(result: dict, shown: Sequence[str], output: str) -> None:
     """Print some entries of a result, write all of it, and print the file's path last."""
     print(json.dumps({name: result[name] for name in shown}, indent=2))

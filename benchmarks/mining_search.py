@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from benchmarks.measure import interleaved_seconds, median_ratio, show_and_write
+from benchmarks.measure import interleaved_seconds, median_ratio, settings_of, show_and_write
 from evaluation.arguments import check_at_least
 from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import DTYPES, pick_device
@@ -141,7 +141,7 @@ def run(arguments: SearchArguments) -> dict:
     seconds = interleaved_seconds(ways, arguments.rounds, device)
     operations = 2 * arguments.queries * arguments.candidates * arguments.dimension
     return {
-        "settings": asdict(arguments),
+        "settings": settings_of(arguments),
         **environment(device),
         "share_of_a_full_top_k_that_ours_found": share_found(arguments, queries, candidates, found),
         "tflop": operations / 1e12,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from benchmarks.measure import (
     comparison,
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
+    settings_of,
     show_and_write,
     step_seconds,
 )
@@ -176,7 +177,7 @@ def run(arguments: Stage1StepArguments) -> dict:
         parameters = corpus.parameters
     memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage1_step", arguments, way) for way in WAYS}
     return {
-        "settings": asdict(arguments),
+        "settings": settings_of(arguments),
         **environment(torch.device("cpu")),
         "parameters": parameters,
         **comparison(seconds, memory),

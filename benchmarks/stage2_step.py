@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from benchmarks.measure import (
     comparison,
     peak_extra_bytes,
     peak_extra_bytes_in_own_process,
+    settings_of,
     show_and_write,
     step_seconds,
 )
@@ -203,7 +204,7 @@ def run(arguments: Stage2StepArguments) -> dict:
         inputs = [example for pair in rounds[-1] for example in (pair.query, pair.positive)]
     memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage2_step", arguments, way) for way in WAYS}
     return {
-        "settings": asdict(arguments),
+        "settings": settings_of(arguments),
         **environment(torch.device("cpu")),
         "parameters": parameters,
         "inputs_of_the_last_batch": {"all": len(inputs), "distinct": len(set(inputs))},

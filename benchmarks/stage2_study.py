@@ -35,6 +35,8 @@ METHODS = {
     "unime_stage2": "UniME, stage 2 only",
     "unime": "UniME, both stages",
 }
+# They say where the study reads and writes and which runs it has, not how a run goes.
+STUDY_OPTIONS = frozenset("data work results report seeds sweep_seeds".split())
 # As the paper's ablations (arXiv 2504.17432, Tables 4 and 5), around this study's own k.
 NUM_HARD_NEGATIVES, MARGIN = 64, 0.1
 SWEPT_K, SWEPT_MARGINS = (4, 8, 16, 32, 64), (-0.1, 0.0, 0.1, 0.2, 0.3)
@@ -164,7 +166,9 @@ class Study:
                 "summary": summarise(scores["data_sets"]),
                 "seconds_of_training": record.get("seconds_since_start_or_resumption"),
                 "final_loss": record.get("final_loss"),
-                "settings": asdict(self.arguments),
+                "settings": {
+                    name: value for name, value in asdict(self.arguments).items() if name not in STUDY_OPTIONS
+                },
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 **environment(torch.device("cpu")),
             }
