@@ -11,6 +11,7 @@ from tiny_models import write_pairs
 from benchmarks import loss_memory, mining_search, stage1_step, stage2_step
 from benchmarks.embedding_forward import main
 from benchmarks.measure import interleaved_seconds, median_ratio
+from benchmarks.table import RESULTS, make_table
 
 
 def test_embedding_forward(tmp_path):
@@ -104,3 +105,7 @@ def test_alternatives_take_turns():
     )
     assert calls == ["a", "b"] * 3 and [len(values) for values in seconds.values()] == [2, 2]
     assert median_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == 2.0
+
+
+def test_table_of_the_readme_is_that_of_the_result_files():
+    assert make_table(RESULTS) in (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
