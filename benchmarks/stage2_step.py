@@ -58,7 +58,7 @@ class Stage2StepArguments(StepModelArguments):
     output: str = field(default="stage2_step.json", metadata={"help": "JSON file to write."})
     batch_size: int = field(default=256, metadata={"help": "Rows of a step."})
     chunk_rows: int = field(default=16, metadata={"help": "Rows that the other two embed at a time."})
-    chunk_tokens: int = field(default=1024, metadata={"help": "Tokens that ours embeds at a time."})
+    chunk_tokens: int = field(default=512, metadata={"help": "Tokens that ours embeds at a time."})
     rounds: int = field(
         default=3, metadata={"help": "Timed rounds, each with a batch of its own, after one to warm up."}
     )
