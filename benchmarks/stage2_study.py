@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Stage 2 on small real sets: base, stage 1, VLM2Vec's recipe, UniME's stage 2 with and without stage 1; sweeps of k, beta.
 
-    python -m benchmarks.stage2_study --data DATA --work /tmp/study
+    python -m benchmarks.stage2_study --data DATA --report docs/stage2.md
     python -m benchmarks.stage2_study --report docs/stage2.md
 
 DATA is a folder of sets as the README describes it. Every method starts from the same pre-trained tiny backbone of its
