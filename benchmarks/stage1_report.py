@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.study import dates_of, processors_of, seeds_of, spread
 from evaluation.report import markdown_table
 from evaluation.table import insert_between_markers
 from trainers.distillation_config import DistillationConfig
@@ -41,12 +42,6 @@ class Choice(NamedTuple):
 
     learning_rate: float | None
     temperature: float | None
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and, of more than one value, sample standard deviation."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def mean_of_tests(result: dict) -> float:
@@ -132,18 +127,15 @@ def findings(variants: Sequence[Variant], results: Results, choice: Choice) -> s
 def machine(variants: Sequence[Variant], results: Results) -> str:
     """Runs, machine, dates and time."""
     runs = [run for variant in variants for run in results[variant.name]]
-    seeds = sorted({run["seed"] for run in runs})
     settings = runs[0]["settings"]
-    places = sorted({f"{run['hardware']['cpu']}, {run['hardware']['threads']} thread(s)" for run in runs})
     versions = sorted(
         {f"torch {run['versions']['torch']}, transformers {run['versions']['transformers']}" for run in runs}
     )
-    dates = sorted({run["created"][:10] for run in runs})
     seconds = sum(run["training_seconds"] or 0 for run in runs)
     return (
-        f"{len(runs)} runs, {len(variants)} variants with seeds {', '.join(map(str, seeds))}: {settings['steps']} steps of "
+        f"{len(runs)} runs, {len(variants)} variants with seeds {seeds_of(runs)}: {settings['steps']} steps of "
         f"{settings['texts_per_step']} texts, {settings['num_layers']} layers of width {settings['hidden_size']}, teacher "
-        f"{settings['teacher']}. On {'; '.join(places)}; {'; '.join(versions)}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}; "
+        f"{settings['teacher']}. On {processors_of(runs)}; {'; '.join(versions)}; {dates_of(runs)}; "
         f"{seconds / 60:.0f} minutes of training in all (wall clock).\n"
     )
 

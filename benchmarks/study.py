@@ -48,11 +48,10 @@ def once(file: Path, make: Callable[[], Result]) -> Result:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over runs, as "12.3 ± 0.4"; a single run has no spread."""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and, of more than one value, sample standard deviation, as "12.3 ± 0.4"."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def table_of_runs(
@@ -73,17 +72,28 @@ def table_of_runs(
         cells = [name, str(len(results))]
         for measure in columns.values():
             values = [value for result in results if (value := measure(result)) is not None]
-            cells.append(mean_and_spread(values) if values else "–")
+            cells.append(spread(values) if values else "–")
         rows.append(cells)
     return markdown_table([first, "runs", *columns], rows)
 
 
 def machines_of(results: Sequence[Result]) -> str:
     """Where and when the runs were made, for the line below a table."""
-    machines = sorted(
-        {f"{result['hardware']['cpu']}, {result['hardware']['threads']} thread(s)" for result in results}
-    )
-    dates = sorted({result["created"][:10] for result in results})
-    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    seeds = sorted({result["seed"] for result in results})
-    return f"Seeds {', '.join(map(str, seeds))}; {'; '.join(machines)}; {span}."
+    return f"Seeds {seeds_of(results)}; {processors_of(results)}; {dates_of(results)}."
+
+
+def seeds_of(results: Sequence[Result]) -> str:
+    """The seeds of runs, each once."""
+    return ", ".join(map(str, sorted({result["seed"] for result in results})))
+
+
+def processors_of(results: Sequence[Result]) -> str:
+    """What runs were made on, each once."""
+    names = {f"{result['hardware']['cpu']}, {result['hardware']['threads']} thread(s)" for result in results}
+    return "; ".join(sorted(names))
+
+
+def dates_of(results: Sequence[Result]) -> str:
+    """The first and the last day of runs."""
+    days = sorted({result["created"][:10] for result in results})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What is left of a text for models that know no image token and no prompts."""
+"""What is left of a text for models that know neither MMEB's image token nor UniME's prompts."""
 
 from modeling_unime.example import MMEB_IMAGE
 

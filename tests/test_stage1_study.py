@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import stage1_study
-from benchmarks.stage1_report import MARKERS, Choice, findings, spread
+from benchmarks.stage1_report import MARKERS, Choice, findings
 from benchmarks.stage1_study import StudyArguments, main, make_plan, result_file
+from benchmarks.study import spread
 
 WORDS = "red green blue dog cat tree runs sleeps under over small large".split()
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ def join_processes() -> None:
     Only small objects travel then, so gloo serves everywhere. A process may wait for the others for days.
     """
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=timedelta(days=7))
+        dist.init_process_group("gloo", timeout=LONGEST_WAIT)
 
 
 def own_device(device: str) -> str:
@@ -36,21 +36,6 @@ def own_device(device: str) -> str:
 def rank() -> int:
     """Number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
-
-
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if world_size() > 1:
-        dist.barrier()
-
-
-def broadcast(value: Any) -> Any:
-    """What the first process passed, in every process."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values)
-    return values[0]
 
 
 def largest(numbers: Sequence[int], device: torch.device) -> list[int]:

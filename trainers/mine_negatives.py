@@ -33,7 +33,7 @@ from modeling_unime.image_store import ImageError
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
 from .data.pairs import PairDataset
-from .distributed import broadcast, check_world_size, join_processes, own_device, rank, world_size
+from .distributed import PatientRanks, check_world_size, join_processes, own_device, rank, world_size
 from .mining.arguments import JudgeArguments, MiningArguments
 from .mining.faiss_search import check_faiss
 from .mining.judge import Judge, JudgePrompt
@@ -71,25 +71,26 @@ class Clock:
 
 
 def load_rows(arguments: MiningArguments) -> tuple[PairDataset, int]:
-    """The data set and how many bad rows were left out. One process reads and checks; the others are sent the result."""
-    loaded = None
-    if rank() == 0:
-        bad_rows = BadRows(arguments.on_bad_row)
-        try:
-            dataset = load_mmeb_train(
-                arguments.data,
-                image_root=arguments.image_root,
-                max_rows_per_source=arguments.max_rows_per_source,
-                on_bad_row=bad_rows,
-                image_check=arguments.image_check,
-                candidates=arguments.candidates,
-            )
-        except ValueError as error:  # what the loader says of options, files, rows and images
-            raise MiningError(str(error)) from error
-        if len(bad_rows):
-            bad_rows.write(Path(arguments.output, "bad_rows.json"))
-        loaded = dataset, len(bad_rows)
-    return broadcast(loaded)
+    """The data set and how many bad rows were left out; those are listed in `bad_rows.json`.
+
+    Raises:
+        MiningError: what the loader says of options, files, rows and images.
+    """
+    bad_rows = BadRows(arguments.on_bad_row)
+    try:
+        dataset = load_mmeb_train(
+            arguments.data,
+            image_root=arguments.image_root,
+            max_rows_per_source=arguments.max_rows_per_source,
+            on_bad_row=bad_rows,
+            image_check=arguments.image_check,
+            candidates=arguments.candidates,
+        )
+    except ValueError as error:
+        raise MiningError(str(error)) from error
+    if len(bad_rows):
+        bad_rows.write(Path(arguments.output, "bad_rows.json"))
+    return dataset, len(bad_rows)
 
 
 def encode_pool(
@@ -190,7 +191,8 @@ def make_plan(arguments: MiningArguments) -> Plan:
     Raises:
         MiningError: too few candidates, or images in several places.
     """
-    dataset, skipped = load_rows(arguments)
+    with PatientRanks() as ranks:  # one process reads and checks
+        dataset, skipped = ranks.decided_by_first(lambda: load_rows(arguments))
     pool = Pool(dataset)
     searches = list(pool.searches(by_source=arguments.pool == "source"))
     stores: dict[int, int] = {}  # where the images of each mined source are

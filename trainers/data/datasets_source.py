@@ -17,10 +17,13 @@ def _parse(source: str) -> tuple[str, list[str]]:
     return name, [part for part in parts if part]
 
 
+def _is_saved(name: str) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return any(Path(name, file).is_file() for file in ("state.json", "dataset_dict.json"))
+
+
 def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDict:
-    folder = Path(name)
-    saved = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
-    if saved:
+    if _is_saved(name):
         loaded = datasets.load_from_disk(name)
         if parts and not isinstance(loaded, datasets.DatasetDict):
             raise ValueError(f"this saved data set has no splits, so {parts[0]!r} cannot be chosen")
@@ -42,9 +45,8 @@ def expand_configs(source: str, split: str) -> list[str]:
         SourceError: the data set is not to be had.
     """
     name, parts = _parse(source)
-    if parts or (Path(name) / "state.json").is_file() or (Path(name) / "dataset_dict.json").is_file():
-        return [source]
-    if Path(name).is_file():  # one of a kind that is not known, which its reader says
+    # The last is a file of a kind that is not known, which its reader says.
+    if parts or _is_saved(name) or Path(name).is_file():
         return [source]
     try:
         configs = datasets.get_dataset_config_names(name)

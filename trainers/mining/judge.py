@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoModelForImageTextToText, BatchFeature
 
+from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
-from modeling_unime.example import MMEB_IMAGE
 from modeling_unime.families import SUMMARY_TURNS, get_family
 from modeling_unime.image_store import ImageStore
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
@@ -84,7 +84,7 @@ class JudgePrompt:
     def side(self, content: Content) -> Side:
         """A query or a candidate; its image stands before its text, as in MMEB's strings."""
         example = content.example
-        text = " ".join(filter(None, [example.instruction, MMEB_IMAGE.sub("", example.text or "").strip()]))
+        text = plain_text(example.text, example.instruction)
         for token in (self.processor.image_block, self.processor.image_token):
             text = text.replace(token, "")  # a text must not claim the place of an image
         encoded = self.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from evaluation.atomic import remove_unfinished, write_atomically
-from trainers.distributed import broadcast, rank, wait_for_all, world_size
+from trainers.distributed import PatientRanks
 
 Arrays = dict[str, np.ndarray]
 
@@ -66,18 +66,20 @@ class Shards:
         Raises:
             MiningError: another process has finished, but its files cannot be seen.
         """
-        # One process looks, so that all share out the same list however long they took to get here.
-        missing = [number for number, key in enumerate(keys) if not self.path(kind, key).exists()]
-        missing = broadcast(missing)
-        counts = self.counts.setdefault(kind, {"found": 0, "computed": 0})
-        counts["found"] += len(keys) - len(missing)
-        counts["computed"] += len(missing)
-        mine = missing[rank() :: world_size()]
-        for number in tqdm(mine, desc=kind, unit="shard", disable=None if rank() == 0 else True):
-            content = io.BytesIO()
-            np.savez(content, **compute(number))
-            write_atomically(self.path(kind, keys[number]), content.getbuffer())
-        wait_for_all()
+        with PatientRanks() as ranks:
+            # One process looks, so that all share out the same list however long they took to get here.
+            missing = ranks.decided_by_first(
+                lambda: [number for number, key in enumerate(keys) if not self.path(kind, key).exists()]
+            )
+            counts = self.counts.setdefault(kind, {"found": 0, "computed": 0})
+            counts["found"] += len(keys) - len(missing)
+            counts["computed"] += len(missing)
+            mine = missing[ranks.rank :: ranks.size]
+            for number in tqdm(mine, desc=kind, unit="shard", disable=None if ranks.rank == 0 else True):
+                content = io.BytesIO()
+                np.savez(content, **compute(number))
+                write_atomically(self.path(kind, keys[number]), content.getbuffer())
+            ranks.wait()
         absent = [self.path(kind, keys[number]) for number in missing if not self.path(kind, keys[number]).exists()]
         if absent:
             raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
