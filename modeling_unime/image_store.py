@@ -3,22 +3,48 @@
 
 Data files name their images by paths such as `images/test/7.jpg`. A store answers for those paths without unpacking
 anything, and turns whatever lies there into the one thing the processor takes: a fully decoded RGB picture.
+
+Data files come from strangers. Paths must stay within the root, sizes are asked before bytes are read, and only the
+usual formats are opened. Links in a folder are followed wherever they lead, since data sets are put together by them:
+whoever writes into an image root decides what is read through it.
 """
 
 import io
 import os
 import posixpath
+import re
 import threading
+import unicodedata
 import zipfile
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from transformers.utils import logging
 
 from .rgb import to_rgb
 
-DEFAULT_MAX_PIXELS = 178_956_970  # the size from which PIL itself refuses to open an image
+logger = logging.get_logger(__name__)
+
+PIL_MAX_PIXELS = 178_956_970  # above it PIL itself refuses to open an image
+DEFAULT_MAX_PIXELS = 2**26  # a camera of 64 megapixels; RGB takes 200 MB
+MAX_BYTES = 2**30  # of a stored image: twice what DEFAULT_MAX_PIXELS take uncompressed with 8 bytes each
+BIG_PIXELS = 2**23  # larger pictures are decoded one at a time, however many threads there are
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS, which would start Ghostscript, and the like
 DEFAULT_ARCHIVE = "images.zip"
+
+_one_big_picture = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """A child that was forked while another thread held the lock would wait for it for ever."""
+    global _one_big_picture
+    _one_big_picture = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class ImageError(ValueError):
@@ -26,23 +52,38 @@ class ImageError(ValueError):
 
 
 def normalise_path(path: str) -> str:
-    """Bring a relative path to the form in which stores keep it.
+    """Bring a relative path to the form in which stores look it up.
 
     Args:
-        path: A path with forward slashes, relative to the root; a leading `./` is tolerated.
+        path: A path with slashes or, as Windows has them, backslashes, relative to the root; a leading `./` is
+            tolerated.
 
     Returns:
-        The path without `.` and `..` components.
+        The path with slashes, without `.` and `..` components.
 
     Raises:
-        ImageError: If the path is empty, absolute, or leads out of the root.
+        ImageError: If the path is empty, absolute, no file name at all, or leads out of the root.
     """
     if not path:
         raise ImageError("the image path is empty")
-    clean = posixpath.normpath(path)
-    if "\0" in path or os.path.isabs(clean) or clean.startswith("/") or clean.split("/")[0] == "..":
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            f"image {path!r} holds half a character (a lone surrogate) at position {error.start + 1}"
+        ) from error
+    clean = posixpath.normpath(path.replace("\\", "/"))
+    if "\0" in path or clean.startswith("/") or re.match("[A-Za-z]:", clean) or clean.split("/")[0] == "..":
         raise ImageError(f"image {path!r} is not inside the image root; paths must be relative and stay within it")
     return clean
+
+
+def _other_forms(name: str) -> list[str]:
+    """The other Unicode normal forms of a name: macOS stores an umlaut as two characters, most others as one."""
+    if name.isascii():
+        return []
+    forms = dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return [form for form in forms if form != name]
 
 
 class _Root:
@@ -55,38 +96,78 @@ class _Root:
     def __init__(self, path: Path):
         self.path = path
         self.is_archive = path.is_file()
+        name = Path(os.path.abspath(path)).name
+        self.own_name = Path(name).stem if self.is_archive else name
         self._local = threading.local()
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "is_archive": self.is_archive}
+        return {name: value for name, value in self.__dict__.items() if name != "_local"}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._local = threading.local()
 
-    def _archive(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-        if getattr(self._local, "process", None) != os.getpid():
-            archive = zipfile.ZipFile(self.path)
-            members = {posixpath.normpath(info.filename): info for info in archive.infolist() if not info.is_dir()}
-            self._local.archive, self._local.members, self._local.process = archive, members, os.getpid()
-        return self._local.archive, self._local.members
+    def _open_archive(self) -> None:
+        if getattr(self._local, "process", None) == os.getpid():
+            return
+        archive = zipfile.ZipFile(self.path)
+        members, other_forms = {}, {}
+        for info in archive.infolist():
+            if not info.is_dir():
+                name = posixpath.normpath(info.filename.replace("\\", "/"))
+                members[name] = info
+                if not name.isascii():
+                    other_forms.setdefault(unicodedata.normalize("NFC", name), name)
+        self._local.archive, self._local.members, self._local.other_forms = archive, members, other_forms
+        self._local.process = os.getpid()
 
-    def exists(self, path: str) -> bool:
+    def _find(self, path: str) -> str | None:
         if self.is_archive:
-            return path in self._archive()[1]
-        return (self.path / path).is_file()
+            self._open_archive()
+            if path in self._local.members:
+                return path
+            return None if path.isascii() else self._local.other_forms.get(unicodedata.normalize("NFC", path))
+        if (self.path / path).is_file():
+            return path
+        found = ""  # component by component: a folder and a file in it may be written in different forms
+        for component in [] if path.isascii() else path.split("/"):
+            forms = (posixpath.join(found, form) for form in (component, *_other_forms(component)))
+            found = next((form for form in forms if (self.path / form).exists()), None)
+            if found is None:
+                return None
+        return found if found and (self.path / found).is_file() else None
 
-    def read_bytes(self, path: str) -> bytes:
-        if self.is_archive:
-            archive, members = self._archive()
-            return archive.read(members[path])
-        return (self.path / path).read_bytes()
+    def locate(self, path: str) -> str | None:
+        """The name under which an image is stored; None if it is not here."""
+        found = self._find(path)
+        first, _, rest = path.partition("/")
+        if found is None and rest and first == self.own_name:
+            found = self._find(rest)
+            if found is not None:
+                logger.warning_once(
+                    f"image paths such as {path!r} begin with the name of the image root {str(self.path)!r} itself, so "
+                    "they are looked up beside it. (Said once.)"
+                )
+        return found
 
-    def stamp(self, path: str) -> tuple[int, int]:
+    def size(self, name: str) -> int:
+        return self._local.members[name].file_size if self.is_archive else (self.path / name).stat().st_size
+
+    def read_bytes(self, name: str) -> bytes:
+        size = self.size(name)
+        if size > MAX_BYTES:
+            raise OSError(f"it holds {size} bytes, more than the allowed {MAX_BYTES}")
         if self.is_archive:
-            member = self._archive()[1][path]
+            # Not archive.read, which inflates the whole member whatever size the archive says it has.
+            with self._local.archive.open(self._local.members[name]) as member:
+                return member.read(size)
+        return (self.path / name).read_bytes()
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        if self.is_archive:
+            member = self._local.members[name]
             return member.file_size, member.CRC
-        state = (self.path / path).stat()
+        state = (self.path / name).stat()
         return state.st_size, state.st_mtime_ns
 
 
@@ -97,10 +178,14 @@ class ImageStore:
         root: A folder, or a zip archive whose member names are the relative paths.
         *fallbacks: Further folders or archives, asked in order for what the ones before do not have.
         max_pixels: Width times height above which an image is refused before it is decoded, so that a small file
-            cannot claim all memory (default 178,956,970, PIL's own limit; a larger value has no effect).
+            cannot claim all memory (default 67,108,864; at most 178,956,970, PIL's own limit).
+
+    A path that begins with the name of the root itself (`images/7.jpg` in the folder `images` or in `images.zip`) is
+    also looked up without it.
 
     Raises:
         ImageError: If a root does not exist or is a file that is no zip archive.
+        ValueError: If `max_pixels` is out of range.
 
     Example:
         >>> store = ImageStore("data/images.zip")                      # doctest: +SKIP
@@ -109,6 +194,8 @@ class ImageStore:
     """
 
     def __init__(self, root: str | Path, *fallbacks: str | Path, max_pixels: int = DEFAULT_MAX_PIXELS):
+        if not 1 <= max_pixels <= PIL_MAX_PIXELS:
+            raise ValueError(f"max_image_pixels must be from 1 to {PIL_MAX_PIXELS}, got {max_pixels}")
         self.max_pixels = max_pixels
         self._roots = []
         for place in (root, *fallbacks):
@@ -153,6 +240,39 @@ class ImageStore:
         """The folders and archives of this store, in the order in which they are asked."""
         return [root.path for root in self._roots]
 
+    def _locate(self, path: str) -> tuple[_Root, str] | None:
+        clean = normalise_path(path)
+        try:
+            for root in self._roots:
+                name = root.locate(clean)
+                if name is not None:
+                    return root, name
+        except OSError as error:  # a name that no file can have, or a folder that may not be read
+            raise ImageError(f"image {_shown(path)} cannot be looked up in {self!r}: {error.strerror}") from error
+        return None
+
+    def _get(self, path: str) -> tuple[_Root, str]:
+        located = self._locate(path)
+        if located is None:
+            places = " or ".join(repr(str(root.path)) for root in self._roots)
+            raise ImageError(f"image {_shown(path)} is missing in {places}; check the path, or give the image root")
+        return located
+
+    def locate(self, path: str) -> tuple[Path, str] | None:
+        """Where an image lies: equal for all spellings of its path.
+
+        Args:
+            path: Relative path.
+
+        Returns:
+            The folder or archive and the name in it, with slashes; None if it is missing.
+
+        Raises:
+            ImageError: If the path leads out of the root, or cannot be the name of a file.
+        """
+        located = self._locate(path)
+        return None if located is None else (located[0].path, located[1])
+
     def exists(self, path: str) -> bool:
         """Whether an image lies at `path`.
 
@@ -163,10 +283,9 @@ class ImageStore:
             True if some root has a file of that name.
 
         Raises:
-            ImageError: If the path leads out of the root.
+            ImageError: If the path leads out of the root, or cannot be the name of a file.
         """
-        clean = normalise_path(path)
-        return any(root.exists(clean) for root in self._roots)
+        return self._locate(path) is not None
 
     def read_bytes(self, path: str) -> bytes:
         """Read the stored bytes of an image.
@@ -178,18 +297,14 @@ class ImageStore:
             The bytes, not decoded.
 
         Raises:
-            ImageError: If the file is missing or cannot be read.
+            ImageError: If the file is missing, too large, or cannot be read.
         """
-        clean = normalise_path(path)
-        for root in self._roots:
-            if root.exists(clean):
-                try:
-                    return root.read_bytes(clean)
-                # zipfile reports damage, encryption and unknown compression by different exceptions
-                except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-                    raise ImageError(f"image {path!r} in {str(root.path)!r} cannot be read: {error}") from error
-        places = " or ".join(repr(str(root.path)) for root in self._roots)
-        raise ImageError(f"image {path!r} is missing in {places}; check the path, or give the image root")
+        root, name = self._get(path)
+        try:
+            return root.read_bytes(name)
+        # zipfile reports damage, encryption and unknown compression by different exceptions
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ImageError(f"image {_shown(path)} in {str(root.path)!r} cannot be read: {error}") from error
 
     def stamp(self, path: str) -> tuple[int, int]:
         """What tells, without reading an image, whether it has changed.
@@ -203,11 +318,8 @@ class ImageStore:
         Raises:
             ImageError: If the file is missing.
         """
-        clean = normalise_path(path)
-        for root in self._roots:
-            if root.exists(clean):
-                return root.stamp(clean)
-        raise ImageError(f"image {path!r} is missing in {self!r}")
+        root, name = self._get(path)
+        return root.stamp(name)
 
     def decode(self, content: bytes, path: str) -> Image.Image:
         """Turn stored bytes into a picture.
@@ -223,16 +335,23 @@ class ImageStore:
             ImageError: If the bytes are no image, end too early, or hold more than `max_pixels` pixels.
         """
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > self.max_pixels:
-                    raise ValueError(f"{width} x {height} pixels are more than the allowed {self.max_pixels}")
-                image.load()
-                return to_rgb(image)
+                    raise ValueError(
+                        f"{width} x {height} pixels are more than the allowed {self.max_pixels} (max_image_pixels)"
+                    )
+                with _one_big_picture if width * height > BIG_PIXELS else nullcontext():
+                    image.load()
+                    return to_rgb(image)
+        except UnidentifiedImageError as error:
+            reason = f"cannot identify it as one of {', '.join(FORMATS)}"
+            raise ImageError(self._undecodable(content, path, reason)) from error
         except Exception as error:  # PIL's decoders raise nearly every type on damaged input
-            raise ImageError(
-                f"image {path!r} in {self!r} cannot be decoded ({len(content)} bytes): {error}"
-            ) from error
+            raise ImageError(self._undecodable(content, path, error)) from error
+
+    def _undecodable(self, content: bytes, path: str, reason: object) -> str:
+        return f"image {_shown(path)} in {self!r} cannot be decoded ({len(content)} bytes): {reason}"
 
     def open(self, path: str) -> Image.Image:
         """Read and decode an image.
@@ -248,3 +367,8 @@ class ImageStore:
                 the place and the cause.
         """
         return self.decode(self.read_bytes(path), path)
+
+
+def _shown(path: str) -> str:
+    """A path for messages: a caption that got into the column of the images may be long."""
+    return repr(path if len(path) <= 120 else f"{path[:120]} ...")
