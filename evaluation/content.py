@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from evaluation.image_sizes import ImageSizes
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageError, ImageStore
 
@@ -21,10 +22,12 @@ class ImageCheck:
     Args:
         store: Where the images lie.
         threads: Images decoded at the same time (PIL lets other threads run meanwhile).
+        sizes: Knows which sizes the model's processor can take. Default: all are taken.
     """
 
-    def __init__(self, store: ImageStore, threads: int = 4):
+    def __init__(self, store: ImageStore, threads: int = 4, sizes: ImageSizes | None = None):
         self.store = store
+        self.sizes = sizes
         self._pool = ThreadPoolExecutor(threads)
         self._digests: dict[str, str] = {}
         self._faults: dict[str, str] = {}
@@ -41,11 +44,15 @@ class ImageCheck:
     def _check(self, path: str) -> None:
         try:
             content = self.store.read_bytes(path)
-            self.store.decode(content, path)
+            image = self.store.decode(content, path)
         except ImageError as error:
             self._faults[path] = str(error)
-        else:
+            return
+        fault = None if self.sizes is None else self.sizes.fault(*image.size)
+        if fault is None:
             self._digests[path] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        else:
+            self._faults[path] = f"image {path!r} cannot be processed: {fault}"
 
     def digest(self, path: str) -> str:
         """Digest of the bytes of an image.
@@ -57,7 +64,7 @@ class ImageCheck:
             Hexadecimal digits.
 
         Raises:
-            ImageError: If the image is missing or unreadable.
+            ImageError: If the image is missing, unreadable or of a size that cannot be processed.
         """
         self.look_at([path])
         if path in self._faults:

@@ -2,20 +2,30 @@
 """Find and read data files: JSON Lines, JSON, CSV and Parquet, each row with the place it came from."""
 
 import csv
-import gzip
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from evaluation.raw_rows import (
+    MAX_LINE,
+    JSONFault,
+    allow_long_fields,
+    batch_rows,
+    numbered_lines,
+    parse_json,
+    read_whole,
+)
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 SUGARCREPE_STEMS = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
-MAX_CSV_FIELD = 2**24  # characters; the csv module stops at 131,072 otherwise
 
 
 class DataError(ValueError):
@@ -158,36 +168,30 @@ def read_rows(path: Path, limit: int | None = None) -> Iterator[RawRow]:
         for row in islice(readers[suffix_of(path)](path), limit):
             count += 1
             yield row
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text after {count} rows ({error})") from error
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path}: cannot be read after {count} rows ({error})") from error
     if count == 0:
         raise DataError(f"{path}: has no rows")
 
 
-def _open_text(path: Path) -> TextIO:
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="" if path.suffix.lower() == ".csv" else None)
-
-
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
-    with _open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    row = RawRow.of(json.loads(line), f"line {number}")
-                except json.JSONDecodeError as error:
-                    row = RawRow({}, f"line {number}", f"not valid JSON ({error})")
-                yield row
+    for number, content in numbered_lines(path):
+        place = f"line {number}"
+        if content is None:
+            yield RawRow({}, place, f"more than {MAX_LINE} bytes")
+        elif content.strip():
+            try:
+                row = RawRow.of(parse_json(content), place)
+            except JSONFault as fault:
+                row = RawRow({}, place, str(fault))
+            yield row
 
 
 def _read_json(path: Path) -> Iterator[RawRow]:
-    with _open_text(path) as file:
-        try:
-            content = json.load(file)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error})") from error
+    try:
+        content = parse_json(read_whole(path))
+    except JSONFault as fault:
+        raise DataError(f"{path}, line {fault.line}: {fault}") from fault
     if isinstance(content, dict):
         yield from (RawRow.of(values, f"key {key!r}") for key, values in content.items())
     elif isinstance(content, list):
@@ -196,25 +200,35 @@ def _read_json(path: Path) -> Iterator[RawRow]:
         raise DataError(f"{path}: expected a list of rows or an object of rows, got {type(content).__name__}")
 
 
+def _decoded_lines(path: Path) -> Iterator[str]:
+    for number, content in numbered_lines(path):
+        if content is None:
+            raise DataError(f"{path}, line {number}: more than {MAX_LINE} bytes; check the quotes")
+        try:
+            yield content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+
+
 def _read_csv(path: Path) -> Iterator[RawRow]:
-    csv.field_size_limit(MAX_CSV_FIELD)
-    with _open_text(path) as file:
-        for number, values in enumerate(csv.DictReader(file), start=1):
-            uneven = None in values or None in values.values()
-            fault = "not as many cells as in the header; check quotes and commas" if uneven else None
-            yield RawRow(values, f"row {number}", fault)
+    allow_long_fields()
+    reader = csv.DictReader(_decoded_lines(path))
+    header = reader.fieldnames or []
+    if len(set(header)) != len(header):
+        raise DataError(f"{path}: a column name occurs twice in the header {header}; rename one")
+    for number, values in enumerate(reader, start=1):
+        uneven = None in values or None in values.values()
+        fault = "not as many cells as in the header; check quotes and commas" if uneven else None
+        yield RawRow(values, f"row {number}", fault)
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    import pyarrow
-    import pyarrow.parquet
-
     try:
         number = 0
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):
-                for values in batch.to_pylist():
+                for values, fault in batch_rows(batch):
                     number += 1
-                    yield RawRow(values, f"row {number}")
-    except pyarrow.ArrowInvalid as error:
+                    yield RawRow(values or {}, f"row {number}", fault)
+    except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from error

@@ -9,11 +9,13 @@ from typing import Literal
 
 from evaluation.captions import CaptionTask
 from evaluation.data_files import DataError, RawRow, data_set_name, read_rows
+from evaluation.image_sizes import ImageSizes
 from evaluation.mmeb import MMEBTask
+from evaluation.raw_rows import half_character
 from evaluation.sts import STSTask
 from evaluation.sugarcrepe import SugarCrepeTask
 from evaluation.task import ParsedRow, RowError, Task
-from modeling_unime.image_store import ImageError, ImageStore
+from modeling_unime.image_store import DEFAULT_MAX_PIXELS, ImageError, ImageStore
 
 FORMS: tuple[type[Task], ...] = (SugarCrepeTask, STSTask, CaptionTask, MMEBTask)  # the first that recognises a row
 ROWS_AT_A_TIME = 64  # their images are checked together
@@ -38,6 +40,8 @@ def load_task(
     limit: int | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     threads: int = 4,
+    max_image_pixels: int = DEFAULT_MAX_PIXELS,
+    sizes: ImageSizes | None = None,
 ) -> LoadedTask:
     """Read a data file and check all its rows and images.
 
@@ -47,6 +51,8 @@ def load_task(
         limit: Use the first so many rows (default: all).
         on_bad_row: "error" stops at the first bad row or image; "skip" leaves such rows out and lists them.
         threads: Images decoded at the same time.
+        max_image_pixels: Larger images are bad.
+        sizes: Knows which sizes of images the model's processor can take. Default: all are taken.
 
     Returns:
         The task and what was skipped.
@@ -68,7 +74,8 @@ def load_task(
         checked: list[tuple[RawRow, ParsedRow | str]] = []  # each row with what came of it
         for row in chunk:
             if row.fault is None and task is None:
-                task = detect_form(path, row)(data_set_name(path), path, ImageStore.find(path, image_root), threads)
+                store = ImageStore.find(path, image_root, max_image_pixels)
+                task = detect_form(path, row)(data_set_name(path), path, store, threads, sizes)
             checked.append((row, row.fault or _parse(task, row)))
         parsed = [outcome for _, outcome in checked if isinstance(outcome, ParsedRow)]
         if task is not None:
@@ -111,9 +118,15 @@ def detect_form(path: Path, row: RawRow) -> type[Task]:
 
 def _parse(task: Task, row: RawRow) -> ParsedRow | str:
     try:
-        return task.parse_row(row.values)
+        parsed = task.parse_row(row.values)
     except RowError as error:
         return str(error)
+    for example in parsed.examples:
+        for name, value in vars(example).items():
+            fault = half_character(value or "")
+            if fault:
+                return f"the {name} {value[:60]!r} {fault}"
+    return parsed
 
 
 def _chunks(rows: Iterator[RawRow], size: int) -> Iterator[list[RawRow]]:

@@ -66,8 +66,8 @@ def _human_score(values: dict[str, Any]) -> float:
         raise RowError(f"field {name!r} (human score) must be a number, got {type(value).__name__}")
     try:
         number = float(value)  # CSV gives text
-    except ValueError as error:
-        raise RowError(f"field {name!r} (human score) must be a number, got {value!r}") from error
+    except (ValueError, OverflowError) as error:
+        raise RowError(f"field {name!r} (human score) must be a number, got {str(value)[:60]!r}") from error
     if not math.isfinite(number):
         raise RowError(f"field {name!r} (human score) must be finite, got {value!r}")
     return number

@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluation.content import ContentIndex, ImageCheck
 from evaluation.encoder import BaseEncoder
+from evaluation.image_sizes import ImageSizes
 from evaluation.metrics import check_not_constant
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageStore
@@ -58,6 +59,7 @@ class Task(ABC):
         source: The data file.
         store: Where its images lie.
         threads: Images checked at the same time.
+        sizes: Knows which sizes of images can be processed. Default: all.
     """
 
     form: ClassVar[str]
@@ -67,11 +69,11 @@ class Task(ABC):
     headline: ClassVar[tuple[str, ...]]
     """The metrics that go into tables."""
 
-    def __init__(self, name: str, source: Path, store: ImageStore, threads: int = 4):
+    def __init__(self, name: str, source: Path, store: ImageStore, threads: int = 4, sizes: ImageSizes | None = None):
         self.name = name
         self.source = source
         self.store = store
-        self.index = ContentIndex(ImageCheck(store, threads))
+        self.index = ContentIndex(ImageCheck(store, threads, sizes))
         self.row_count = 0
 
     @classmethod

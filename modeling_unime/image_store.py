@@ -29,7 +29,10 @@ logger = logging.get_logger(__name__)
 
 PIL_MAX_PIXELS = 178_956_970  # above it PIL itself refuses to open an image
 DEFAULT_MAX_PIXELS = 2**26  # a camera of 64 megapixels; RGB takes 200 MB
-MAX_BYTES = 2**30  # of a stored image: twice what DEFAULT_MAX_PIXELS take uncompressed with 8 bytes each
+BYTES_PER_PIXEL = (
+    5  # of a stored image at most, by the allowed pixels: uncompressed RGBA, and room for what else is there
+)
+MIN_BYTES = 2**26  # a stored image may always have so many
 BIG_PIXELS = 2**23  # larger pictures are decoded one at a time, however many threads there are
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS, which would start Ghostscript, and the like
 DEFAULT_ARCHIVE = "images.zip"
@@ -153,10 +156,10 @@ class _Root:
     def size(self, name: str) -> int:
         return self._local.members[name].file_size if self.is_archive else (self.path / name).stat().st_size
 
-    def read_bytes(self, name: str) -> bytes:
+    def read_bytes(self, name: str, limit: int) -> bytes:
         size = self.size(name)
-        if size > MAX_BYTES:
-            raise OSError(f"it holds {size} bytes, more than the allowed {MAX_BYTES}")
+        if size > limit:
+            raise OSError(f"it holds {size} bytes, more than the allowed {limit}")
         if self.is_archive:
             # Not archive.read, which inflates the whole member whatever size the archive says it has.
             with self._local.archive.open(self._local.members[name]) as member:
@@ -301,7 +304,7 @@ class ImageStore:
         """
         root, name = self._get(path)
         try:
-            return root.read_bytes(name)
+            return root.read_bytes(name, max(MIN_BYTES, BYTES_PER_PIXEL * self.max_pixels))
         # zipfile reports damage, encryption and unknown compression by different exceptions
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ImageError(f"image {_shown(path)} in {str(root.path)!r} cannot be read: {error}") from error

@@ -22,7 +22,7 @@ def mixed(write_rows, write_image, tmp_path, text_row):
 def test_bad_rows_are_an_error_that_names_file_line_and_field(mixed, write_rows):
     lines = mixed.read_text().splitlines()
     for number, message in (
-        (1, "not valid JSON"),
+        (1, "not JSON"),
         (2, "'tgt_img_path' .* is missing"),
         (3, "'gone.png' is missing"),
         (4, "'cut.png' .* cannot be decoded .*truncated"),
@@ -41,7 +41,7 @@ def test_bad_rows_can_be_skipped_and_are_listed(mixed):
 
 
 def test_nothing_left_is_an_error_even_when_skipping(write_rows):
-    with pytest.raises(DataError, match="all 2 rows are bad; the first: line 1: not valid JSON"):
+    with pytest.raises(DataError, match="all 2 rows are bad; the first: line 1: not JSON"):
         load_task(write_rows(["{", "{"]), on_bad_row="skip")
 
 

@@ -294,11 +294,11 @@ def test_what_takes_too_much_memory_is_refused_before_it_is_read(tmp_path, monke
     content[entry + 24 : entry + 28] = struct.pack("<I", 100)  # the size in the directory of the archive
     (tmp_path / "bomb.zip").write_bytes(content)
     (tmp_path / "large.png").write_bytes(bytes(2**26))
-    monkeypatch.setattr("modeling_unime.image_store.MAX_BYTES", 2**25, raising=False)
+    monkeypatch.setattr("modeling_unime.image_store.MIN_BYTES", 2**20, raising=False)
     for store, path in (("bomb.zip", "large.png"), ("bomb.zip", "liar.png"), (".", "large.png")):
         tracemalloc.start()
         with pytest.raises(ImageError, match="cannot be read: (it holds 67108864 bytes, more than|Bad CRC-32)"):
-            ImageStore(tmp_path / store).read_bytes(path)
+            ImageStore(tmp_path / store, max_pixels=10**7).read_bytes(path)
         assert tracemalloc.get_traced_memory()[1] < 2**22
         tracemalloc.stop()
 

@@ -3,6 +3,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from evaluation.raw_rows import half_character
+
 COLUMN_MARK = "::"  # between a source and the columns to read of it
 
 
@@ -31,8 +33,4 @@ def text_fault(value: object) -> str | None:
         return "is null"
     if not isinstance(value, str):
         return f"is of type {type(value).__name__}, not a text"
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"holds half a character (a lone surrogate) at position {error.start + 1}"
-    return None
+    return half_character(value)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import datasets
 
+from evaluation.raw_rows import batch_rows
+from trainers.data.bad_rows import BadRows, Place
 from trainers.data.columns import SourceError, check_columns
 
 
@@ -56,7 +58,9 @@ def expand_configs(source: str, split: str) -> list[str]:
     return [f"{name}:{config}:{split}" for config in configs] if len(configs) > 1 else [source]
 
 
-def read_datasets_source(source: str, columns: Sequence[str] | None) -> Iterator[tuple[int, dict]]:
+def read_datasets_source(
+    source: str, columns: Sequence[str] | None, bad_rows: BadRows
+) -> Iterator[tuple[int, dict | None]]:
     """Read rows through `datasets`.
 
     Args:
@@ -64,9 +68,10 @@ def read_datasets_source(source: str, columns: Sequence[str] | None) -> Iterator
             ending is a config if there is one of that name, else a split. Without a split, a data set that has
             only one, or one named "train", gives that.
         columns: read these only; None reads all.
+        bad_rows: told of rows that cannot be read.
 
     Yields:
-        The row's number from 1 and its columns. Media columns stay undecoded.
+        The row's number from 1 and its columns; None for a row that was reported as bad. Media columns stay undecoded.
 
     Raises:
         SourceError: the data set cannot be loaded, lacks a column, or a split must be chosen.
@@ -89,6 +94,8 @@ def read_datasets_source(source: str, columns: Sequence[str] | None) -> Iterator
         loaded = loaded.select_columns(list(columns))
     line = 0
     for table in loaded.with_format("arrow").iter(batch_size=1024):
-        for values in table.to_pylist():
+        for values, fault in batch_rows(table):
             line += 1
+            if fault:
+                bad_rows.add(Place(source, line), fault, "Mend or remove the row.")
             yield line, values

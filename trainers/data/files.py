@@ -8,16 +8,25 @@ line as an editor shows it. Parquet and `datasets` sources stream through Arrow 
 import csv
 import glob
 import gzip
-import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
 
+from evaluation.raw_rows import (
+    MAX_LINE,
+    JSONFault,
+    allow_long_fields,
+    batch_rows,
+    numbered_lines,
+    parse_json,
+    read_whole,
+)
 from trainers.data.bad_rows import BadRows, Place
 from trainers.data.columns import SourceError, check_columns
 from trainers.data.datasets_source import read_datasets_source
@@ -68,13 +77,21 @@ def expand_source(source: str, inside_folders: Sequence[str] = ()) -> list[str]:
     return [str(path) if path.exists() else source]
 
 
-def _text_lines(file: str) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines without their end, of a plain or gzipped file. Split at line feeds only, as editors count."""
+@contextmanager
+def _whole_file(file: str) -> Iterator[None]:
+    """Name a file whose compressed data are broken."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{file}: broken compressed data ({error}). Fetch the file again.") from error
+
+
+def _text_lines(file: str) -> Iterator[tuple[int, bytes | None]]:
+    """See `numbered_lines`."""
     line = 0
     try:
-        with gzip.open(file) if file.lower().endswith(".gz") else open(file, "rb") as stream:
-            for line, content in enumerate(stream, start=1):
-                yield line, content.removeprefix(b"\xef\xbb\xbf") if line == 1 else content
+        for line, content in numbered_lines(file):
+            yield line, content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(
             f"{file}: broken compressed data after line {line} ({error}). Fetch the file again."
@@ -83,30 +100,28 @@ def _text_lines(file: str) -> Iterator[tuple[int, bytes]]:
 
 def _read_jsonl(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]]:
     for line, content in _text_lines(file):
-        if not content.strip():
+        if content is not None and not content.strip():
             continue
         value = None
         try:
-            value = json.loads(content.decode("utf-8"))
+            value = None if content is None else parse_json(content)
             fault = None if isinstance(value, dict) else f"a JSON {type(value).__name__}, not an object of columns"
-        except UnicodeDecodeError as error:
-            fault = f"not UTF-8 ({error.reason} at byte {error.start + 1} of the line)"
-        except json.JSONDecodeError as error:
-            fault = f"not JSON ({error.msg.removesuffix(' at')}, at character {error.pos + 1})"
+            fault = fault if content is not None else f"more than {MAX_LINE} bytes"
+        except JSONFault as error:
+            fault = str(error)
         if fault:
             bad_rows.add(Place(file, line), fault, "Mend or remove the line.")
         yield line, None if fault else value
 
 
 def _read_json(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]]:
-    content = b"".join(content for _, content in _text_lines(file))
     try:
-        values = json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file}: not UTF-8 ({error}). Save it as UTF-8.") from error
-    except json.JSONDecodeError as error:
-        hint = "If it holds one object a line, name it .jsonl." if error.msg == "Extra data" else "Mend the file."
-        raise SourceError(f"{file} line {error.lineno}: not JSON ({error.msg}). {hint}") from error
+        with _whole_file(file):
+            content = read_whole(file)
+        values = parse_json(content)
+    except JSONFault as error:
+        hint = "If it holds one object a line, name it .jsonl." if "Extra data" in str(error) else "Mend the file."
+        raise SourceError(f"{file} line {error.line}: {error}. {hint}") from error
     if not isinstance(values, list):
         raise SourceError(f"{file}: holds a JSON {type(values).__name__}. A list of objects is needed.")
     for line, value in enumerate(values, start=1):
@@ -119,6 +134,8 @@ def _read_json(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]
 
 def _decoded_lines(file: str) -> Iterator[str]:
     for line, content in _text_lines(file):
+        if content is None:
+            raise SourceError(f"{file} line {line}: more than {MAX_LINE} bytes. Check the quotes.")
         try:
             yield content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -126,6 +143,7 @@ def _decoded_lines(file: str) -> Iterator[str]:
 
 
 def _read_csv(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]]:
+    allow_long_fields()
     reader = csv.reader(_decoded_lines(file), strict=True)
     try:
         header = next(reader, [])
@@ -144,15 +162,17 @@ def _read_csv(file: str, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]]
         raise SourceError(f"{file} line {reader.line_num}: not CSV ({error}). Check the quotes.") from error
 
 
-def _read_parquet(file: str, columns: Sequence[str] | None) -> Iterator[tuple[int, dict]]:
+def _read_parquet(file: str, columns: Sequence[str] | None, bad_rows: BadRows) -> Iterator[tuple[int, dict | None]]:
     line = 0
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             check_columns(table.schema_arrow.names, columns or (), file)
             for batch in table.iter_batches(batch_size=1024, columns=columns and list(columns)):
-                for value in batch.to_pylist():
+                for values, fault in batch_rows(batch):
                     line += 1
-                    yield line, value
+                    if fault:
+                        bad_rows.add(Place(file, line), fault, "Mend or remove the row.")
+                    yield line, values
     except (pyarrow.ArrowException, OSError) as error:
         raise SourceError(f"{file}: broken Parquet after row {line} ({error}). Fetch the file again.") from error
 
@@ -165,9 +185,9 @@ def _read_source(source: str, columns: Sequence[str] | None, bad_rows: BadRows) 
     if suffix and not Path(source).exists():
         raise FileNotFoundError(f"{source}: no such file. Check the path.")
     if suffix is None or Path(source).is_dir():
-        return read_datasets_source(source, columns)
+        return read_datasets_source(source, columns, bad_rows)
     if suffix == ".parquet":
-        return _read_parquet(source, columns)
+        return _read_parquet(source, columns, bad_rows)
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
     return readers[suffix.removesuffix(".gz")](source, bad_rows)
 

@@ -1,0 +1,39 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Whether a model's processor can take pictures of some size, known before the model is loaded."""
+
+import threading
+from collections.abc import Callable
+
+from modeling_unime import UniMEProcessor
+
+
+class ImageSizes:
+    """Asks the processor once for each size. May be used by several threads.
+
+    Args:
+        get_processor: Loads the processor, at the first picture.
+        max_length: Tokens that an example may have. Default: the processor's own limit.
+    """
+
+    def __init__(self, get_processor: Callable[[], UniMEProcessor], max_length: int | None = None):
+        self.get_processor = get_processor
+        self.max_length = max_length
+        self._lock = threading.Lock()
+        self._processor: UniMEProcessor | None = None
+        self._faults: dict[tuple[int, int], str | None] = {}
+
+    def fault(self, width: int, height: int) -> str | None:
+        """Why pictures of a size cannot be processed; None if they can."""
+        with self._lock:
+            if (width, height) not in self._faults:
+                self._faults[width, height] = self._ask(width, height)
+            return self._faults[width, height]
+
+    def _ask(self, width: int, height: int) -> str | None:
+        if self._processor is None:
+            self._processor = self.get_processor()
+        try:
+            self._processor.check_image_size(width, height, self.max_length)
+        except ValueError as error:
+            return str(error)
+        return None
