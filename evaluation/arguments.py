@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from evaluation.kinds import parse_patterns
+from modeling_unime.image_store import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 
 
 def check_at_least(arguments: object, **limits: int) -> None:
@@ -58,6 +59,13 @@ class EncoderArguments:
             "help": "Processes that prepare batches ahead of the model. Default: 4 on an accelerator, none on a CPU."
         },
     )
+    max_image_pixels: int = field(
+        default=DEFAULT_MAX_PIXELS,
+        metadata={
+            "help": "Width times height above which an image is refused before it is decoded: a small file may claim all "
+            f"memory. At most {PIL_MAX_PIXELS}."
+        },
+    )
     trust_remote_code: bool = field(
         default=False,
         metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
@@ -65,6 +73,7 @@ class EncoderArguments:
 
     def __post_init__(self) -> None:
         check_at_least(self, batch_size=1, max_length=1, num_workers=0)
+        check_max_pixels(self.max_image_pixels)
 
 
 @dataclass
@@ -84,7 +93,7 @@ class EvaluationArguments(EncoderArguments):
         default=None,
         metadata={
             "help": "Folder or zip archive with the images of all data files. Default: the folder of each data file, "
-            "then images.zip beside it."
+            "then images.zip beside it. Links in a folder are followed."
         },
     )
     limit: int | None = field(
@@ -97,8 +106,8 @@ class EvaluationArguments(EncoderArguments):
     on_bad_row: Literal["error", "skip"] = field(
         default="error",
         metadata={
-            "help": "What to do about a row with wrong fields or with a missing or damaged image: stop before the "
-            "model is loaded, or leave the row out, count it and list it in the results."
+            "help": "What to do about a row with wrong fields or with an image that is missing, damaged or cannot be "
+            "processed: stop before the model is loaded, or leave the row out, count it and list it in the results."
         },
     )
     kinds: list[str] = field(

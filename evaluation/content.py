@@ -30,6 +30,7 @@ class ImageCheck:
         self.sizes = sizes
         self._pool = ThreadPoolExecutor(threads)
         self._digests: dict[str, str] = {}
+        self._shapes: dict[str, tuple[int, int]] = {}  # width, height
         self._faults: dict[str, str] = {}
 
     def look_at(self, paths: Iterable[str]) -> None:
@@ -48,11 +49,8 @@ class ImageCheck:
         except ImageError as error:
             self._faults[path] = str(error)
             return
-        fault = None if self.sizes is None else self.sizes.fault(*image.size)
-        if fault is None:
-            self._digests[path] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        else:
-            self._faults[path] = f"image {path!r} cannot be processed: {fault}"
+        self._digests[path] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        self._shapes[path] = image.size
 
     def digest(self, path: str) -> str:
         """Digest of the bytes of an image.
@@ -64,12 +62,26 @@ class ImageCheck:
             Hexadecimal digits.
 
         Raises:
-            ImageError: If the image is missing, unreadable or of a size that cannot be processed.
+            ImageError: If the image is missing or unreadable.
         """
         self.look_at([path])
         if path in self._faults:
             raise ImageError(self._faults[path])
         return self._digests[path]
+
+    def check_size(self, path: str, instruction: str | None) -> None:
+        """Ask whether an image can be processed under an instruction.
+
+        Args:
+            path: Relative path of an image whose digest is known.
+            instruction: As in `Example`.
+
+        Raises:
+            ImageError: If it cannot; says why.
+        """
+        fault = None if self.sizes is None else self.sizes.fault(*self._shapes[path], instruction)
+        if fault is not None:
+            raise ImageError(f"image {path!r}: {fault}")
 
 
 class ContentIndex:
@@ -94,11 +106,14 @@ class ContentIndex:
             (N,) int32 indices into `examples`, equal for equal contents.
 
         Raises:
-            ImageError: If an image is missing or unreadable.
+            ImageError: If an image is missing, unreadable, or of a size that cannot be processed.
         """
         examples = list(examples)
         self.images.look_at(example.image for example in examples if example.image is not None)
         digests = [None if example.image is None else self.images.digest(example.image) for example in examples]
+        for example in examples:
+            if example.image is not None:
+                self.images.check_size(example.image, example.instruction)
         return np.array(
             [self._number(example, digest) for example, digest in zip(examples, digests, strict=True)], "i4"
         )

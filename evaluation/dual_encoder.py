@@ -169,6 +169,12 @@ class DualEncoderProcessor:
         """Patches of an image, whatever its size."""
         return self.image_tokens
 
+    def check_image_size(
+        self, width: int, height: int, max_length: int | None = None, instruction: str | None = ""
+    ) -> int:
+        """The same; every image is resized to one square, and no text stands beside it."""
+        return self.image_tokens
+
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Write the files of CLIP's own processor."""
         self.processor.save_pretrained(save_directory)

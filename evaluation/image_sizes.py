@@ -8,7 +8,7 @@ from modeling_unime import UniMEProcessor
 
 
 class ImageSizes:
-    """Asks the processor once for each size. May be used by several threads.
+    """Asks the processor once for each size and instruction. May be used by several threads.
 
     Args:
         get_processor: Loads the processor, at the first picture.
@@ -20,20 +20,27 @@ class ImageSizes:
         self.max_length = max_length
         self._lock = threading.Lock()
         self._processor: UniMEProcessor | None = None
-        self._faults: dict[tuple[int, int], str | None] = {}
+        self._faults: dict[tuple[int, int, str | None], str | None] = {}
 
-    def fault(self, width: int, height: int) -> str | None:
-        """Why pictures of a size cannot be processed; None if they can."""
+    def fault(self, width: int, height: int, instruction: str | None = "") -> str | None:
+        """Why pictures of a size cannot be processed; None if they can.
+
+        Args:
+            width: Pixels.
+            height: Pixels.
+            instruction: As in `Example`: its tokens need room, too. Default: a raw text's, which takes the least.
+        """
+        key = (width, height, instruction)
         with self._lock:
-            if (width, height) not in self._faults:
-                self._faults[width, height] = self._ask(width, height)
-            return self._faults[width, height]
+            if key not in self._faults:
+                self._faults[key] = self._ask(*key)
+            return self._faults[key]
 
-    def _ask(self, width: int, height: int) -> str | None:
+    def _ask(self, width: int, height: int, instruction: str | None) -> str | None:
         if self._processor is None:
             self._processor = self.get_processor()
         try:
-            self._processor.check_image_size(width, height, self.max_length)
+            self._processor.check_image_size(width, height, self.max_length, instruction)
         except ValueError as error:
             return str(error)
         return None

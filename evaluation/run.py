@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from evaluation import report
 from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.atomic import write_atomically
@@ -20,10 +22,13 @@ from evaluation.command_line import parse_dataclasses
 from evaluation.data_files import DataError, data_set_name, find_data_files
 from evaluation.encoder import BaseEncoder, Encoder, EncodingError, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, fingerprint, model_identity
+from evaluation.image_sizes import ImageSizes
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
 from evaluation.metrics import MetricError
 from evaluation.modality_sum import ModalitySum
+from modeling_unime import UniMEConfig, UniMEProcessor
+from modeling_unime.families import FAMILIES
 from modeling_unime.image_store import ImageError
 
 BASELINE_PREFIX = "sentence-transformers:"
@@ -83,6 +88,24 @@ def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
     else:
         encoder = Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
     return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
+
+
+def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
+    """Which sizes of images the model's processor can take, for the check of the data; None: any, as far as is known.
+
+    Args:
+        arguments: The options.
+
+    Returns:
+        What asks the processor of a UniME model or of a multimodal LLM of a supported family.
+    """
+    if arguments.model.startswith(BASELINE_PREFIX):
+        return None
+    folder = find_model(arguments.model)
+    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
+        return None
+    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
@@ -179,7 +202,9 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"output {arguments.output!r} cannot be made: {error}") from error
-    common = {**encoder_identity(arguments), "limit": arguments.limit, "on_bad_row": arguments.on_bad_row}
+    sizes = image_sizes(arguments)
+    row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
+    common = {**encoder_identity(arguments), **row_options}
     results: dict[str, report.Result] = {}
     waiting: dict[str, tuple[str, LoadedTask]] = {}
     files = find_data_files(arguments.data)
@@ -191,7 +216,14 @@ def evaluate(
             results[name] = finished
             print(f"{name}: finished earlier", flush=True)
             continue
-        loaded = load_task(path, arguments.image_root, arguments.limit, arguments.on_bad_row)
+        loaded = load_task(
+            path,
+            arguments.image_root,
+            arguments.limit,
+            arguments.on_bad_row,
+            max_image_pixels=arguments.max_image_pixels,
+            sizes=sizes,
+        )
         waiting[name] = (mark, loaded)
         skipped = f", {len(loaded.skipped)} skipped" if loaded.skipped else ""
         print(

@@ -120,7 +120,7 @@ class Task(ABC):
             row: The row.
 
         Raises:
-            ImageError: If an image is missing or unreadable; the row is then not kept.
+            ImageError: If an image is missing, unreadable or cannot be processed; the row is then not kept.
         """
         self.keep(self.index.add(row.examples), row.extra)
         self.row_count += 1

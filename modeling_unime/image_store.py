@@ -54,6 +54,16 @@ class ImageError(ValueError):
     """An image is missing, damaged, too large, or outside its store."""
 
 
+def check_max_pixels(max_pixels: int) -> None:
+    """Refuse a limit of pixels that would have no effect.
+
+    Raises:
+        ValueError: Names the range.
+    """
+    if not 1 <= max_pixels <= PIL_MAX_PIXELS:
+        raise ValueError(f"max_image_pixels must be from 1 to {PIL_MAX_PIXELS}, got {max_pixels}")
+
+
 def normalise_path(path: str) -> str:
     """Bring a relative path to the form in which stores look it up.
 
@@ -197,8 +207,7 @@ class ImageStore:
     """
 
     def __init__(self, root: str | Path, *fallbacks: str | Path, max_pixels: int = DEFAULT_MAX_PIXELS):
-        if not 1 <= max_pixels <= PIL_MAX_PIXELS:
-            raise ValueError(f"max_image_pixels must be from 1 to {PIL_MAX_PIXELS}, got {max_pixels}")
+        check_max_pixels(max_pixels)
         self.max_pixels = max_pixels
         self._roots = []
         for place in (root, *fallbacks):

@@ -14,6 +14,7 @@ from modeling_unime.example import Example
 from .batch_sampler import GlobalBatchSampler
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
+from .data.bad_rows import BadRowError
 from .data.pairs import Pair, PairDataset
 from .frozen_vision import vision_of
 from .hard_negative_config import HardNegativeConfig
@@ -108,9 +109,15 @@ class PairCollator:
         pair, example = owner
         image = self.dataset.open_image(pair, example)
         tokens = len(self.processor.tokenizer(f"{example.instruction or ''} {example.text or ''}")["input_ids"])
-        tokens += 0 if image is None else self.processor.count_image_tokens(*image.size)
+        tokens += 0 if image is None else self._count_image_tokens(pair, example, image)
         tokens = tokens if self.max_length is None else min(tokens, self.max_length)
         return OpenedExample(example.text, image, example.instruction, tokens)
+
+    def _count_image_tokens(self, pair: Pair, example: Example, image: Image.Image) -> int:
+        try:
+            return self.processor.check_image_size(*image.size, self.max_length, example.instruction)
+        except ValueError as error:  # of an image that was not looked at before training (image_check: exists)
+            raise BadRowError(f"{pair.place}: image {example.image!r}: {error}.") from error
 
     def _process(self, opened: list[OpenedExample]) -> dict:
         texts, images, instructions, _ = (list(column) for column in zip(*opened, strict=True))

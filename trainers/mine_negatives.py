@@ -25,7 +25,7 @@ from evaluation.command_line import parse_dataclasses
 from evaluation.data_files import DataError
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.run import encoder_identity, find_model, make_encoder
+from evaluation.run import encoder_identity, find_model, image_sizes, make_encoder
 from modeling_unime import WeightsMismatchError
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageError
@@ -85,6 +85,8 @@ def load_rows(arguments: MiningArguments) -> tuple[PairDataset, int]:
             on_bad_row=bad_rows,
             image_check=arguments.image_check,
             candidates=arguments.candidates,
+            max_image_pixels=arguments.max_image_pixels,
+            sizes=image_sizes(arguments),
         )
     except ValueError as error:
         raise MiningError(str(error)) from error

@@ -100,8 +100,7 @@ class ModelArguments:
 FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
     "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
-    "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token image_check "
-    "logging_dir".split()
+    "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token logging_dir".split()
 )
 
 
@@ -157,6 +156,14 @@ def load_model(arguments: ModelArguments, language_model_only: bool = False) -> 
     return load(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
 
 
+def load_processor(arguments: ModelArguments) -> UniMEProcessor:
+    """The processor of the model to train, as the options have it."""
+    processor = UniMEProcessor.from_backbone(arguments.model)
+    if arguments.image_resolution is not None:
+        processor.image_resolution = arguments.image_resolution
+    return processor
+
+
 def load_for_training(arguments: ModelArguments, config: TrainingArguments, language_model_only: bool = False):
     """The model to train.
 
@@ -172,9 +179,7 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
         WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
         ValueError: when the weights have a type that cannot be trained.
     """
-    processor = UniMEProcessor.from_backbone(arguments.model)
-    if arguments.image_resolution is not None:
-        processor.image_resolution = arguments.image_resolution
+    processor = load_processor(arguments)
     with whole_weights(config):
         model = load_model(arguments, language_model_only)
         if arguments.quantization == "4bit":

@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from transformers.utils import logging
+
 from evaluation.command_line import parse_dataclasses
 from evaluation.dual_encoder import is_dual_encoder
+from evaluation.image_sizes import ImageSizes
+from modeling_unime.image_store import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
@@ -20,8 +24,18 @@ from .distributed import PatientRanks
 from .dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
 from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import ModelArguments, begin_run, check_run, load_for_training, train_and_save, whole_model
+from .run import (
+    ModelArguments,
+    begin_run,
+    check_run,
+    load_for_training,
+    load_processor,
+    train_and_save,
+    whole_model,
+)
 from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -53,7 +67,10 @@ class Stage2Arguments:
     )
     image_root: str | None = field(
         default=None,
-        metadata={"help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it."},
+        metadata={
+            "help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it. Links in "
+            "a folder are followed."
+        },
     )
     max_rows_per_source: int | None = field(
         default=None, metadata={"help": "First rows used of each file (50000 in the paper). Default: all."}
@@ -61,21 +78,34 @@ class Stage2Arguments:
     image_check: str = field(
         default="full",
         metadata={
-            "help": "Before training, decode every image once (full), or only look whether it is there (exists).",
+            "help": "Before training, decode every image once and ask the processor whether it can take it (full), or "
+            "only look whether it is there (exists): then equal pictures under two paths are not known as such.",
             "choices": ["full", "exists"],
+        },
+    )
+    max_image_pixels: int = field(
+        default=DEFAULT_MAX_PIXELS,
+        metadata={
+            "help": "Width times height above which an image is refused before it is decoded: a small file may claim all "
+            f"memory. At most {PIL_MAX_PIXELS}."
         },
     )
     on_bad_row: str = field(
         default="error",
         metadata={
-            "help": "Rows with wrong fields or a missing or damaged image: stop before training (error), or leave them "
-            "out and list them (skip).",
+            "help": "Rows with wrong fields, or with an image that is missing, damaged or cannot be processed: stop "
+            "before the model is loaded (error), or leave them out and list them (skip).",
             "choices": ["error", "skip"],
         },
     )
 
+    def __post_init__(self):
+        check_max_pixels(self.max_image_pixels)
 
-def load_data(arguments: Stage2Arguments, config: HardNegativeConfig) -> tuple[PairDataset, int]:
+
+def load_data(
+    arguments: Stage2Arguments, config: HardNegativeConfig, sizes: ImageSizes | None
+) -> tuple[PairDataset, int]:
     """The rows, and how many were left out; those are listed in `bad_rows.json`."""
     bad_rows = BadRows(arguments.on_bad_row)
     dataset = load_mmeb_train(
@@ -88,9 +118,16 @@ def load_data(arguments: Stage2Arguments, config: HardNegativeConfig) -> tuple[P
         instructions=arguments.instructions,
         split=arguments.split,
         seed=config.seed,
+        max_image_pixels=arguments.max_image_pixels,
+        sizes=sizes,
     )
     if len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
+    negatives, rows = dataset.count_negatives()
+    if negatives and not config.use_row_negatives:
+        logger.warning(
+            f"use_row_negatives is false: {negatives} negatives that {rows} of {len(dataset.table)} rows carry are not used"
+        )
     return dataset, len(bad_rows)
 
 
@@ -110,8 +147,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     is_main = config.process_index == 0
 
+    # CLIP resizes every image to one square.
+    sizes = None if is_clip else ImageSizes(lambda: load_processor(model_arguments), config.max_length)
     with PatientRanks() as ranks:  # one process reads and checks what may be a million images
-        dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config))
+        dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config, sizes))
     if is_clip:
         trained, processor = load_dual_encoder(model_arguments)
     else:

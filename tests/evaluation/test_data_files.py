@@ -59,7 +59,8 @@ def test_rows_that_cannot_be_parsed_carry_their_fault(tmp_path):
     [
         ("x.txt", b"", "unknown kind of file"),
         ("x.jsonl", b"", "no rows"),
-        ("x.jsonl", b'{"a": "\xff"}\n', "UTF-8"),
+        ("x.csv", b"a\n\xff\n", "line 2: not UTF-8"),
+        ("x.csv", b"a,a\n1,2\n", "occurs twice"),
         ("x.json", b'{"a": \n', "line 2: not JSON"),
         ("x.json", b"3", "got int"),
         ("x.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 1000)[:-20], "cannot be read"),

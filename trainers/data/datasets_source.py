@@ -1,10 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Rows of a data set of the Hub, or of a folder that the `datasets` library wrote or can read."""
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
+import yaml
 
 from evaluation.raw_rows import batch_rows
 from trainers.data.bad_rows import BadRows, Place
@@ -24,12 +27,70 @@ def _is_saved(name: str) -> bool:
     return any(Path(name, file).is_file() for file in ("state.json", "dataset_dict.json"))
 
 
+def _texts(value: object) -> Iterator[str]:
+    """The strings of a nested value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts(member)
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path or pattern is not below the folder that names it."""
+    parts = path.replace("\\", "/").split("/")
+    return ".." in parts or path.startswith(("/", "\\", "~")) or ":" in parts[0]
+
+
+def _check_card(folder: Path) -> None:
+    """Refuse a folder that names data files elsewhere: a data set from a stranger would have any file read.
+
+    Raises:
+        ValueError: naming the file and the path.
+    """
+    for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8")
+            if name == datasets.config.REPOCARD_FILENAME:
+                header = re.match(r"\s*---\r?\n(.*?)\n---", text, flags=re.DOTALL)
+                text = header[1] if header else ""
+            try:
+                card = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ValueError(f"its {name} holds broken YAML: {error}") from error
+            configs = card.get(datasets.config.METADATA_CONFIGS_FIELD) if isinstance(card, dict) else None
+            for config in configs if isinstance(configs, list) else []:
+                for field in ("data_files", "data_dir") if isinstance(config, dict) else ():
+                    # "split" stands beside "path"; a name that leads nowhere does no harm to be looked at.
+                    outside = next(filter(_leads_out, _texts(config.get(field))), None)
+                    if outside is not None:
+                        raise ValueError(f"its {name} names {field} outside of the folder: {outside!r}")
+
+
+def _check_saved(folder: Path) -> None:
+    """The same for a folder that `save_to_disk` wrote.
+
+    Raises:
+        ValueError: naming the file and the path.
+    """
+    for name, field in (("state.json", "_data_files"), ("dataset_dict.json", "splits")):
+        if (folder / name).is_file():
+            state = json.loads((folder / name).read_text(encoding="utf-8"))
+            outside = next(filter(_leads_out, _texts(state.get(field))), None)
+            if outside is not None:
+                raise ValueError(f"its {name} names {field} outside of the folder: {outside!r}")
+            for split in state.get("splits", []):
+                _check_saved(folder / split)
+
+
 def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDict:
     if _is_saved(name):
+        _check_saved(Path(name))
         loaded = datasets.load_from_disk(name)
         if parts and not isinstance(loaded, datasets.DatasetDict):
             raise ValueError(f"this saved data set has no splits, so {parts[0]!r} cannot be chosen")
         return loaded[parts[0]] if parts else loaded
+    _check_card(Path(name))
     config, split = (parts + [None, None])[:2]
     if len(parts) == 1 and config not in datasets.get_dataset_config_names(name):
         config, split = None, config
@@ -51,6 +112,7 @@ def expand_configs(source: str, split: str) -> list[str]:
     if parts or _is_saved(name) or Path(name).is_file():
         return [source]
     try:
+        _check_card(Path(name))
         configs = datasets.get_dataset_config_names(name)
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         hint = "Check the spelling of the file or data set, and the network."

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from modeling_unime.image_store import ImageError, ImageStore, normalise_path
+from evaluation.image_sizes import ImageSizes
+from modeling_unime.image_store import ImageError, ImageStore
 
 CHECKS = ("full", "exists")
 BLOCK = 4096  # images handed to the pool at a time: a million waiting tasks would take a gigabyte
@@ -27,28 +28,36 @@ class ImageFact(NamedTuple):
     fault: str | None
 
 
-def _decode(store: ImageStore, path: str) -> ImageFact:
+def _decode(store: ImageStore, path: str, sizes: ImageSizes | None) -> ImageFact:
     try:
         image = store.open(path)
     except ImageError as error:
         return ImageFact(None, str(error))
+    fault = None if sizes is None else sizes.fault(*image.size)
+    if fault is not None:
+        return ImageFact(None, f"image {path!r}: {fault}")
     # The pixels and not the file: the same picture saved twice, or as PNG and as BMP, is one picture to the model.
     pixels = hashlib.blake2b(f"{image.width} x {image.height}\n".encode(), digest_size=16)
     pixels.update(image.tobytes())
     return ImageFact(pixels.digest(), None)
 
 
-def _look_up(store: ImageStore, path: str) -> ImageFact:
+def _look_up(store: ImageStore, path: str, sizes: ImageSizes | None) -> ImageFact:
     try:
-        if not store.exists(path):
-            return ImageFact(None, f"image {path!r} is missing in {store!r}")
+        located = store.locate(path)
     except ImageError as error:
         return ImageFact(None, str(error))
-    return ImageFact(f"{store!r} {normalise_path(path)}".encode(), None)
+    if located is None:
+        return ImageFact(None, f"image {path!r} is missing in {store!r}")
+    return ImageFact("\n".join(map(str, located)).encode("utf-8", "surrogateescape"), None)
 
 
 def check_images(
-    images: Sequence[tuple[ImageStore, str]], check: str = "full", threads: int | None = None, progress: bool = True
+    images: Sequence[tuple[ImageStore, str]],
+    check: str = "full",
+    threads: int | None = None,
+    progress: bool = True,
+    sizes: ImageSizes | None = None,
 ) -> Iterator[ImageFact]:
     """Check images in threads.
 
@@ -56,8 +65,10 @@ def check_images(
         images: stores and paths, each image once.
         check: "full" decodes every image and identifies it by its pixels; "exists" only asks whether the file is
             there and identifies it by its path, so that the same picture under two paths counts as two.
-        threads: how many decode at a time; None: one per processor core, 32 at most.
+        threads: how many decode at a time; None: one per processor core, 32 at most. Big pictures are decoded one at a
+            time all the same (`modeling_unime.image_store`).
         progress: show a progress bar.
+        sizes: knows which sizes the model's processor can take, for the check "full"; None: all are taken.
 
     Yields:
         One fact per image, in the order of `images`, as soon as it is known.
@@ -74,7 +85,7 @@ def check_images(
         tqdm(total=len(images), desc="Checking images", unit=" images", disable=not progress) as bar,
     ):
         for start in range(0, len(images), BLOCK):
-            waiting = [pool.submit(look, store, path) for store, path in images[start : start + BLOCK]]
+            waiting = [pool.submit(look, store, path, sizes) for store, path in images[start : start + BLOCK]]
             try:
                 for task in waiting:
                     fact = task.result()

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from modeling_unime.image_store import ImageStore
+from evaluation.image_sizes import ImageSizes
+from modeling_unime.image_store import DEFAULT_MAX_PIXELS, ImageStore
 from trainers.data.bad_rows import BadRows, Place, as_bad_rows
 from trainers.data.columns import SourceError
 from trainers.data.datasets_source import expand_configs
@@ -145,7 +146,9 @@ def _images_of(row: dict) -> list[str]:
     return [example["image"] for example in examples if example["image"] is not None]
 
 
-def _find_stores(files: Sequence[_File], tables: Sequence[pa.Table]) -> tuple[list[ImageStore], list[int]]:
+def _find_stores(
+    files: Sequence[_File], tables: Sequence[pa.Table], max_pixels: int
+) -> tuple[list[ImageStore], list[int]]:
     """The image stores that are needed, and which of them each file uses; -1 for a file without images."""
     stores: dict[tuple, ImageStore] = {}
     used = []
@@ -155,7 +158,7 @@ def _find_stores(files: Sequence[_File], tables: Sequence[pa.Table]) -> tuple[li
             continue
         if file.image_root is None and not Path(file.name).exists():
             raise ValueError(f"{file.name}: its rows name images. Say where they are with image_root.")
-        store = ImageStore.find(file.name, file.image_root)
+        store = ImageStore.find(file.name, file.image_root, max_pixels)
         key = tuple(os.path.realpath(root) for root in store.roots)
         stores.setdefault(key, store)
         used.append(list(stores).index(key))
@@ -204,7 +207,7 @@ def _finish_table(file: str, table: pa.Table, store: int, groups: _Groups, bad_r
         fault = next((fault for image in _images_of(row) if (fault := groups.facts[store, image].fault)), None)
         keep.append(fault is None)
         if fault:
-            bad_rows.add(Place(file, row["line"]), fault, "Restore the image, or remove the row.")
+            bad_rows.add(Place(file, row["line"]), fault, "Replace the image, or remove the row.")
             continue
         positive_groups.append(groups.number(row["positive"], store))
         negative_groups.append([groups.number(negative, store) for negative in row["negatives"]])
@@ -235,6 +238,8 @@ def load_mmeb_train(
     seed: int = 0,
     threads: int | None = None,
     progress: bool = True,
+    max_image_pixels: int = DEFAULT_MAX_PIXELS,
+    sizes: ImageSizes | None = None,
 ) -> PairDataset:
     """Load training rows with the columns of MMEB-train.
 
@@ -271,6 +276,9 @@ def load_mmeb_train(
         seed: for the choice of rows where a weight is no whole number.
         threads: for the image check; None: one per processor core.
         progress: show a progress bar for the image check.
+        max_image_pixels: width times height above which an image is refused before it is decoded.
+        sizes: knows which sizes of images the model's processor can take; a row with another one is bad. None: all are
+            taken. Sizes are looked at by the image check "full" only.
 
     Returns:
         The data set. It can be pickled: in a run of many processes, load it in one and broadcast it.
@@ -302,9 +310,10 @@ def load_mmeb_train(
         _read_file(file.name, i, bad_rows, max_rows_per_source, needs_query=i < with_queries)
         for i, file in enumerate(files)
     ]
-    stores, used = _find_stores(files, tables)
+    stores, used = _find_stores(files, tables, max_image_pixels)
     stop = bad_rows.policy == "error"
-    facts = _check_all(tables, used, stores, stop, check=image_check, threads=threads, progress=progress)
+    options = {"check": image_check, "threads": threads, "progress": progress, "sizes": sizes}
+    facts = _check_all(tables, used, stores, stop, **options)
     groups = _Groups(facts)
     tables = [
         _finish_table(file.name, table, store, groups, bad_rows)

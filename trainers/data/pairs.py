@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
@@ -147,6 +148,11 @@ class PairDataset(Dataset):
     def source_indices(self) -> np.ndarray:
         """Index into `sources` for each index of this epoch, (len(self),) int32, for a sampler that goes by source."""
         return self.table["source"].to_numpy()[self.rows]
+
+    def count_negatives(self) -> tuple[int, int]:
+        """How many negatives the rows carry, and how many rows carry some."""
+        counts = pc.list_value_length(self.table["negatives"]).to_numpy()  # (rows,)
+        return int(counts.sum()), int((counts > 0).sum())
 
     def __len__(self) -> int:
         return sum(source.rows_per_epoch for source in self.sources)

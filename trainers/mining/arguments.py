@@ -27,7 +27,10 @@ class MiningArguments(EncoderArguments):
     )
     image_root: str | None = field(
         default=None,
-        metadata={"help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it."},
+        metadata={
+            "help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it. Links in "
+            "a folder are followed."
+        },
     )
     max_rows_per_source: int | None = field(
         default=None, metadata={"help": "First rows used of each file. Default: all."}
@@ -35,15 +38,16 @@ class MiningArguments(EncoderArguments):
     image_check: Literal["full", "exists"] = field(
         default="full",
         metadata={
-            "help": "Before encoding, decode every image once, so that equal pictures are known as such, or only look "
-            "whether it is there (exists): then pictures are told apart by their paths."
+            "help": "Before encoding, decode every image once, so that equal pictures are known as such, and ask the "
+            "processor whether it can take it (full), or only look whether it is there (exists): then pictures are told "
+            "apart by their paths."
         },
     )
     on_bad_row: Literal["error", "skip"] = field(
         default="error",
         metadata={
-            "help": "Rows with wrong fields or a missing or damaged image: stop before encoding (error), or leave them "
-            "out and list them in bad_rows.json (skip)."
+            "help": "Rows with wrong fields, or with an image that is missing, damaged or cannot be processed: stop "
+            "before encoding (error), or leave them out and list them in bad_rows.json (skip)."
         },
     )
     pool: Literal["all", "source"] = field(

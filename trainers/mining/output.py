@@ -66,8 +66,9 @@ def link_images(folder: Path, store: ImageStore, images: Sequence[str]) -> None:
         if root.is_file():
             targets[DEFAULT_ARCHIVE] = root
         else:
-            tops = {Path(image).parts[0] for image in images}
-            targets |= {top: root / top for top in tops if (root / top).exists()}
+            located = filter(None, map(store.locate, images))
+            tops = {name.split("/")[0] for place, name in located if place == root}
+            targets |= {top: root / top for top in tops}
     for name, target in targets.items():
         link = folder / name
         if link.is_symlink() and link.resolve() == target.resolve():

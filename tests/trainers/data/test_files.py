@@ -88,7 +88,8 @@ def test_truncated_gzip_is_an_error_under_any_policy(tmp_path, suffix):
     rows = [{"a": str(i * 7919), "b": str(i * i)} for i in range(2000)]
     write_rows(path, rows)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(SourceError, match=r"broken compressed data after line \d+"):
+    place = "" if suffix == "json.gz" else r" after line \d+"
+    with pytest.raises(SourceError, match=f"broken compressed data{place}"):
         read(str(path), policy="skip")
 
 
