@@ -231,8 +231,8 @@ class ImageStore:
 
         Args:
             data_file: The file whose rows name the images.
-            image_root: Folder or archive that holds them. Default: the folder of the data file and, for images that
-                are not there, `images.zip` beside the data file.
+            image_root: Archive or folder that holds them; for images that are not in the folder, `images.zip` in it.
+                Default: the folder of the data file.
             max_pixels: See the class.
 
         Returns:
@@ -241,9 +241,7 @@ class ImageStore:
         Raises:
             ImageError: If `image_root` is given and cannot be used, or `images.zip` is damaged.
         """
-        if image_root is not None:
-            return cls(image_root, max_pixels=max_pixels)
-        folder = Path(data_file).parent
+        folder = Path(data_file).parent if image_root is None else Path(image_root)
         archive = folder / DEFAULT_ARCHIVE
         return cls(folder, *([archive] if archive.is_file() else []), max_pixels=max_pixels)
 

@@ -80,7 +80,7 @@ def export(arguments: ExportArguments) -> Path:
         if not (source / needed).is_file():
             raise FileNotFoundError(f"{source} has no {needed}; export a folder that a training command finished")
     read = {
-        name: json.loads((source / name).read_text())
+        name: json.loads((source / name).read_text(encoding="utf-8"))
         for name in (RECORD_FILE, OPTIONS_FILE)
         if (source / name).exists()
     }

@@ -127,7 +127,7 @@ class PairCollator:
 def _identity(owner: tuple[Pair, Example]) -> tuple[int, Example]:
     """Paths of images mean the same in one store only."""
     pair, example = owner
-    return pair.store, example
+    return (-1 if example.image is None else pair.store), example
 
 
 def _cost(owner: tuple[Pair, Example]) -> tuple[bool, int]:

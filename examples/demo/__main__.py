@@ -54,7 +54,7 @@ class Clock:
 
     def __init__(self, file: Path):
         self.file = file
-        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        self.seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
     def step(self, name: str, action: Callable[[], object]) -> None:
         print(f"\n=== {name}", flush=True)
@@ -135,7 +135,7 @@ def run(arguments: DemoArguments) -> Path:
         output / "summary.json", to_json({**summary, **environment(UniMEModel.from_pretrained(exported).device)})
     )
     clock.step("write the report", lambda: write_report(output, exported="unime-tiny"))
-    print((output / "table.md").read_text())
+    print((output / "table.md").read_text(encoding="utf-8"))
     return output / "report.html"
 
 
