@@ -1,4 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+import unicodedata
+import zipfile
+
 import pytest
 
 from evaluation.data_files import DataError
@@ -65,3 +68,25 @@ def test_limit_and_image_root(write_rows, write_image, tmp_path):
     assert loaded.task.row_count == 2
     with pytest.raises(ImageError, match="nowhere"):
         load_task(path, image_root=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("root", ["images", "images.zip", "."])
+def test_the_published_layout(write_image, tmp_path, root):
+    """A folder per set with Parquet, all images in one place above them, paths that begin with images/ or do not."""
+    import pyarrow
+    import pyarrow.parquet
+
+    row = {"qry_text": "q", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
+    stored = unicodedata.normalize("NFD", "GQA/ö.png")
+    named = unicodedata.normalize("NFC", "images/GQA/ö.png")
+    (tmp_path / "MMEB-eval/GQA").mkdir(parents=True)
+    path = tmp_path / "MMEB-eval/GQA/test-00000-of-00001.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row | {"qry_img_path": named}]), path)
+    write_image(f"images/{stored}", "red", tmp_path / "MMEB-eval")
+    if root != "images":
+        with zipfile.ZipFile(tmp_path / "MMEB-eval/images.zip", "w") as archive:
+            image = tmp_path / "MMEB-eval/images" / stored
+            archive.write(image, stored if root == "images.zip" else f"images/{stored}")
+            image.unlink()
+    loaded = load_task(path, image_root=str(tmp_path / "MMEB-eval" / root))
+    assert loaded.task.store.open(loaded.task.index.examples[0].image).size == (8, 6)

@@ -163,6 +163,21 @@ def test_saved_datasets(tmp_path):
     assert len(read(str(tmp_path / "train"))) == 3
 
 
+def test_a_saved_data_set_may_not_name_files_elsewhere(tmp_path):
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "saved"))
+    state = json.loads((tmp_path / "saved/state.json").read_text(encoding="utf-8"))
+    name = state["_data_files"][0]["filename"]
+    (tmp_path / "saved" / name).rename(tmp_path / name)
+    state["_data_files"][0]["filename"] = f"../{name}"
+    (tmp_path / "saved/state.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(SourceError, match="its state.json names _data_files outside of the folder"):
+        read(str(tmp_path / "saved"))
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "splits"))
+    (tmp_path / "splits/dataset_dict.json").write_text('{"splits": ["../saved"]}', encoding="utf-8")
+    with pytest.raises(SourceError, match="its dataset_dict.json names splits outside of the folder"):
+        read(str(tmp_path / "splits"))
+
+
 def test_hub_names_are_taken_apart(monkeypatch):
     calls = []
 

@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import unicodedata
 import zipfile
 from collections import Counter
 
@@ -336,6 +337,62 @@ def published(folder, images):
     (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
     make_images(images, [f"images/{number}.png" for number in range(3)])
     return folder
+
+
+@pytest.mark.parametrize("root", ["images", "images.zip", "."])
+def test_the_image_root_may_be_the_folder_that_paths_begin_with(tmp_path, root):
+    """MMEB's paths begin with images/, which is also what people name as the image root."""
+    copy = published(tmp_path / "MMEB-train", tmp_path / "MMEB-train")
+    if root == "images.zip":
+        with zipfile.ZipFile(copy / "images.zip", "w") as archive:
+            for path in copy.glob("images/*"):
+                archive.write(path, path.name)
+                path.unlink()
+    data = load(str(copy), image_root=copy / root)
+    assert len(data) == 6 and data.open_image(data[0], data[0].query).size == (24, 20)
+
+
+def test_an_archive_in_the_image_root(tmp_path):
+    """One images.zip above the folders of the sets, as MMEB-eval has it."""
+    copy = published(tmp_path / "MMEB-train", tmp_path / "MMEB-train")
+    zip_images(copy)
+    data = load(str(copy), image_root=copy)
+    assert len(data) == 6 and data.open_image(data[0], data[0].query).size == (24, 20)
+
+
+@pytest.mark.parametrize(
+    "outside",
+    ["../x.parquet", "/etc/x.parquet", "SetA/../../x.parquet", "..\\\\x.parquet", "https://a.example/x.parquet"],
+)
+def test_data_files_out_of_the_folder_are_refused(tmp_path, outside):
+    copy = published(tmp_path / "copy", tmp_path / "images")
+    inside = "SetB/diverse_instruction-00000-of-00001.parquet"
+    (copy / inside).rename(tmp_path / "x.parquet")
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    (copy / "README.md").write_text(card.replace(inside, outside), encoding="utf-8")
+    message = "its README.md names data_files outside of the folder"
+    for source in (str(copy), f"{copy}:SetA:original"):
+        with pytest.raises(SourceError, match=message):
+            load(source, image_root=tmp_path / "images")
+    (copy / "README.md").rename(copy / ".huggingface.yaml")
+    (copy / ".huggingface.yaml").write_text(card.replace(inside, outside).replace("---\n", ""), encoding="utf-8")
+    with pytest.raises(SourceError, match="its .huggingface.yaml names data_files outside"):
+        load(f"{copy}:SetA:original", image_root=tmp_path / "images")
+
+
+@pytest.mark.parametrize("check", ["full", "exists"])
+@pytest.mark.parametrize("archive", [False, True])
+def test_file_names_in_another_unicode_normal_form(folder, archive, check):
+    stored, named = (unicodedata.normalize(form, "images/größe.png") for form in ("NFD", "NFC"))
+    (folder / "images/0.png").rename(folder / stored)
+    file = write_rows(
+        folder / "train_a.jsonl", [find_row("a", named), find_row("b", stored), find_row("c", ".\\" + named)]
+    )
+    if archive:
+        zip_images(folder)
+    data = load(file, image_check=check)
+    assert data.open_image(data[0], data[0].positive).size == (24, 20)
+    assert len({pair.group for pair in data}) == 1, "one file under whatever spelling is one picture"
 
 
 @pytest.mark.parametrize("split", ["original", "diverse_instruction"])

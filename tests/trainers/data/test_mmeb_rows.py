@@ -72,8 +72,14 @@ def test_bad_rows(columns, reason):
 @pytest.mark.parametrize(
     "columns", [KNOWN_COLUMNS, (*KNOWN_COLUMNS, "ques_type", "id", "pos_text_source"), ("qry", "pos_image_path")]
 )
-def test_columns_that_are_fine(columns):
+def test_columns_that_are_fine_until_one_is_misspelt(columns):
     check_mmeb_columns(columns, "f.jsonl")
+    misspelt = [f"{column}s" if column == "pos_image_path" else column for column in columns]
+    with pytest.raises(SourceError, match="unknown column 'pos_image_paths' looks like 'pos_image_path'"):
+        check_mmeb_columns(misspelt, "f.jsonl")
+    row = parse_mmeb_row({column: f"{column}'s value" for column in columns})
+    assert row.positive.image == "pos_image_path's value" and row.query.text == "qry's value"
+    assert len(row.negatives) == ("neg_text" in columns)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import fields
 from pathlib import Path
 
@@ -386,3 +388,18 @@ def test_examples_with_equal_queries_are_one_query(model, data):
     assert pool.candidates[pool.positive_of_row[7]].example == Example("cat", None, "")
     assert set(pool.known(8)) == {pool.positive_of_row[8], pool.positive_of_row[0]}, "its query 'dog' is a candidate"
     assert np.all(np.diff(pool.known(0)) > 0)
+
+
+def test_links_lead_to_images_under_whatever_spelling(model, data, cache, tmp_path):
+    """The folder's name is stored in another Unicode normal form than the rows have, and in Windows' way."""
+    stored, named = (unicodedata.normalize(form, "bücher") for form in ("NFD", "NFC"))
+    shutil.copytree(data / "images", tmp_path / "set" / stored)
+    rows = [json.loads(line) for line in (data / "train_found.jsonl").read_text(encoding="utf-8").splitlines()[:6]]
+    for row in rows:
+        row["pos_image_path"] = row["pos_image_path"].replace("images/", f"{named}\\")
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "set/train_found.jsonl").write_text(lines, encoding="utf-8")
+    main(command(model, tmp_path / "set", tmp_path / "out", cache, num_negatives=2, rank_to=4, step=1))
+    mined = load_mmeb_train(str(tmp_path / "out/set"), progress=False)
+    assert len(mined) == 6 and all(len(pair.negatives) == 2 for pair in mined)
+    assert all(image is not None for image in mined.load_images(mined[0])[1:])
