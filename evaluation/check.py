@@ -30,7 +30,7 @@ from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import DIGEST_FILE, digest_weight, read_digest
+from modeling_unime.weights_digest import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
 
 NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
 SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
@@ -112,6 +112,9 @@ def check_weights(folder: Path) -> Finding:
     name, expected = "weights and their digest", read_digest(folder)
     if expected is None:
         return Finding(name, None, note=f"no {DIGEST_FILE}: a weight that was changed after saving would not be seen")
+    if any(len(value) != 2 * DIGEST_BYTES for value in expected.values()):
+        note = f"{DIGEST_FILE} of an earlier version, which left values out; save the model anew to have one"
+        return Finding(name, None, note=note)
     found = {key: digest_weight(tensor) for key, tensor in read_weights(folder)}
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
