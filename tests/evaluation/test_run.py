@@ -76,7 +76,7 @@ def test_finished_sets_are_reused_until_something_changes(start, two_sets, model
     assert encoded == 3 and changed["reused"] == ["two/test"] and changed["data_sets"][0]["rows"] == 1
     assert start(*two_sets, limit=3)[1] == 7
     assert start(*two_sets, limit=3)[1] == 0
-        (model_folder / "model.safetensors").write_bytes(b"other weights")
+    (model_folder / "model.safetensors").write_bytes(b"other weights")
     assert start(*two_sets, limit=3)[1] == 7
 
 
