@@ -25,7 +25,7 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def _status_bytes(name: str) -> int:
-    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)[1])
+    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1])
 
 
 def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
@@ -42,7 +42,7 @@ def peak_extra_bytes(action: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
-    CLEAR_REFS.write_text("5")  # the peak starts anew
+    CLEAR_REFS.write_text("5", encoding="utf-8")  # the peak starts anew
     before = _status_bytes("VmRSS")
     action()
     return max(_status_bytes("VmHWM") - before, 0)
@@ -60,7 +60,7 @@ def peak_extra_bytes_in_own_process(module: str, arguments: object, way: str) ->
     for name, value in asdict(arguments).items():
         if name != "memory_of" and value is not None:
             command += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     return int(result.stdout.split()[-1])
 
 

@@ -158,7 +158,14 @@ def _in_fresh_process(folder: Path, inputs: list) -> dict[str, torch.Tensor]:
     with tempfile.TemporaryDirectory() as scratch:
         torch.save(inputs, Path(scratch, "inputs.pt"))
         command = [sys.executable, str(FRESH), str(folder.resolve()), scratch]
-        result = subprocess.run(command, cwd=scratch, env=bare_environment(scratch), capture_output=True, text=True)
+        result = subprocess.run(
+            command,
+            cwd=scratch,
+            env=bare_environment(scratch),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
         if result.returncode:
             raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "it was killed")
         return torch.load(Path(scratch, "vectors.pt"))

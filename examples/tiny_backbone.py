@@ -116,7 +116,11 @@ def build(arguments: BackboneArguments) -> Path:
     output = Path(arguments.output)
     settings = json.loads(json.dumps(asdict(arguments)))
     if output.exists():
-        stored = json.loads((output / METRICS_FILE).read_text()) if (output / METRICS_FILE).is_file() else {}
+        stored = (
+            json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
+            if (output / METRICS_FILE).is_file()
+            else {}
+        )
         if stored.get("settings") == settings:
             return output
         raise FileExistsError(f"{output} exists and was made with other settings; choose another output or remove it")

@@ -55,7 +55,7 @@ class Clock:
 
     def __init__(self, file: Path):
         self.file = file
-        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        self.seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
     def step(self, name: str, action: Callable[[], object]) -> None:
         print(f"\n=== {name}", flush=True)
@@ -75,7 +75,7 @@ def save_base(backbone: Path, folder: Path) -> None:
 def search(exported: Path, pictures: Path) -> list[dict]:
     """Search in a second process, from another folder, where this package cannot be imported."""
     command = [sys.executable, str(SEARCH), str(exported.resolve()), str(pictures.resolve()), *QUERIES]
-    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=exported)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", cwd=exported)
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -137,7 +137,7 @@ def run(arguments: DemoArguments) -> Path:
         output / "summary.json", to_json({**summary, **environment(UniMEModel.from_pretrained(exported).device)})
     )
     clock.step("write the report", lambda: write_report(output, exported="unime-tiny"))
-    print((output / "table.md").read_text())
+    print((output / "table.md").read_text(encoding="utf-8"))
     return output / "report.html"
 
 
