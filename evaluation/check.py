@@ -198,7 +198,7 @@ def check(
     findings += [check_weights(folder), check_code(folder, trust_remote_code)]
     may_run = findings[-1].sound
     try:
-        processor = UniMEProcessor.from_pretrained(folder)
+        processor = UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
         model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
     except Exception as error:
         return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
