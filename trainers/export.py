@@ -23,6 +23,7 @@ from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.weights_digest import digest_weight, read_digest
 
+from .published_names import is_local, published_name
 from .run import OPTIONS_FILE, RECORD_FILE
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -56,17 +57,6 @@ class ExportArguments:
         default="The licences of backbone, teacher and training data apply.",
         metadata={"help": "What users must know: limits, licences of backbone, teacher and data."},
     )
-
-
-def is_local(name: str) -> bool:
-    """Whether a model's name is a path of this machine and not a name on the Hub."""
-    path = Path(name).expanduser()
-    return path.is_absolute() or name.startswith((".", "~")) or "\\" in name or path.exists() or name.count("/") > 1
-
-
-def published_name(name: str) -> str:
-    """A model's name as others may read it: on the Hub, or the last part of a path."""
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if is_local(name) else name
 
 
 def forget_origin(config: PreTrainedConfig) -> None:
