@@ -23,7 +23,7 @@ from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.weights_digest import digest_weight, read_digest
 
-from .published_names import is_local, published_name
+from .public_names import is_local, public_name
 from .run import OPTIONS_FILE, RECORD_FILE
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -77,7 +77,7 @@ def describe_training(record: dict | None, options: dict) -> str:
     for name in ("hardware", "versions"):
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in record[name].items()))
     if "teacher" in record:
-        lines.append(f"- teacher: {published_name(record['teacher'])}")
+        lines.append(f"- teacher: {public_name(record['teacher'])}")
     names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate")
     names += ("per_device_train_batch_size", "lora_rank")
     lines += [f"- {name}: {options[name]}" for name in names if name in options]

@@ -21,7 +21,6 @@ from .data.tokens import TokenizedTexts
 from .data.triplets import load_triplets
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
-from .published_names import published_name
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
 from .teacher_arguments import TeacherArguments, teacher_vectors
 from .triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
@@ -82,7 +81,7 @@ def distillation_trainer(
         train_dataset=TextDataset(tokens, vectors.rows(texts)),
         data_collator=DistillationCollator(processor, vectors, config.chunk_limits, config.share),
     )
-    return trainer, processor, {"texts": len(texts), "teacher": published_name(teacher_arguments.teacher)}
+    return trainer, processor, {"texts": len(texts), "teacher": teacher_arguments.teacher}
 
 
 def triplet_trainer(

@@ -3,12 +3,13 @@
 
 import pytest
 
-from trainers.published_names import published_name
+from trainers.public_names import public_name
 
 
 @pytest.mark.parametrize(
-    "given, published",
+    "given, public",
     [
+        ("", ""),
         ("nvidia/NV-Embed-v2", "nvidia/NV-Embed-v2"),
         ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
         ("/home/me/models/NV-Embed-v2/", "NV-Embed-v2"),
@@ -19,11 +20,11 @@ from trainers.published_names import published_name
         ("C:\\\\models\\\\teacher", "teacher"),
     ],
 )
-def test_published_name(given, published):
-    assert published_name(given) == published
+def test_public_name(given, public):
+    assert public_name(given) == public
 
 
 def test_a_folder_that_is_there_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "me" / "model").mkdir(parents=True)
-    assert published_name("me/model") == "model"
+    assert public_name("me/model") == "model"
