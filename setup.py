@@ -48,6 +48,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["modeling_unime*", "trainers*", "evaluation*"]),
+    package_data={"trainers": ["model_card.md"]},  # the card's template; model_card.md at the top is a link to it
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["unime=trainers.cli:main"]},

@@ -124,7 +124,7 @@ def measure_in_own_process(arguments: LossMemoryArguments, way: str, size: int) 
         "benchmarks.loss_memory",
         *(f"--{name}={value}" for name, value in options.items()),
     ]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     return {"size": size, **json.loads(result.stdout.splitlines()[-1])}
 
 

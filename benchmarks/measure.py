@@ -60,7 +60,7 @@ def peak_extra_bytes_in_own_process(module: str, arguments: object, way: str) ->
     for name, value in asdict(arguments).items():
         if name != "memory_of" and value is not None:
             command += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     return int(result.stdout.split()[-1])
 
 

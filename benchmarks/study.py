@@ -36,7 +36,7 @@ def run_command(module: str, *words: object, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
             command += [f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What a result depends on, as one short string: a finished data set is computed again only if it changes.
 
-Weights are told by size and time of last change (hashing many gigabytes at each start would cost minutes), everything
-small by its bytes. Images in plain folders are not looked at: after replacing some, remove the result.
+Model files and data files count by all their bytes; the digests of large weights are remembered. Archives of images count
+by size and time of last change. Images in plain folders are not looked at: after replacing some, remove the result.
 """
 
 import hashlib
@@ -12,10 +12,21 @@ from typing import Any
 
 import modeling_unime
 from evaluation.data_files import file_digest
+from evaluation.remembered_digest import remembered_digest
 from modeling_unime.image_store import ImageStore
 
-WEIGHTS = ("*.safetensors", "*.bin")
-SMALL_FILES = ("*config*.json", "modules.json", "*token*", "vocab*", "merges.txt", "*.model", "*.jinja", "*.py")
+MODEL_FILES = (
+    "*.safetensors",
+    "*.bin",
+    "*config*.json",
+    "modules.json",
+    "*token*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.jinja",
+    "*.py",
+)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -30,7 +41,7 @@ def model_identity(folder: Path) -> dict[str, Any]:
         folder: Model folder; for a SentenceTransformer its module folders are looked into as well.
 
     Returns:
-        Relative path to size and time for weights, to a digest for the rest.
+        Relative path to a digest of the file's bytes.
     """
     folders = [folder]
     if (folder / "modules.json").is_file():
@@ -38,9 +49,8 @@ def model_identity(folder: Path) -> dict[str, Any]:
         folders += [folder / module["path"] for module in modules if module["path"]]
     identity: dict[str, Any] = {}
     for place in folders:
-        for patterns, describe in ((SMALL_FILES, file_digest), (WEIGHTS, _stamp)):
-            for path in sorted({path for pattern in patterns for path in place.glob(pattern) if path.is_file()}):
-                identity[str(path.relative_to(folder))] = describe(path)
+        for path in sorted({path for pattern in MODEL_FILES for path in place.glob(pattern) if path.is_file()}):
+            identity[str(path.relative_to(folder))] = remembered_digest(path)
     return identity
 
 

@@ -13,18 +13,15 @@ from pathlib import Path
 import torch
 
 DIGEST_FILE = "weights_digest.json"
-SAMPLE = 1 << 20  # elements; of larger weights so many are looked at, spread evenly over rows and columns
+DIGEST_BYTES = 16
 
 
 def digest_weight(tensor: torch.Tensor) -> str:
-    """Hash of a weight's dtype, shape and values (of `SAMPLE` values when it has more)."""
-    values = tensor.detach().flatten()
-    if values.numel() > SAMPLE:
-        stride = values.numel() // SAMPLE
-        values = values[:: stride | 1]  # an odd stride does not stay in one column of a matrix
-    head = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
-    data = values.cpu().contiguous().view(torch.uint8).numpy() if values.numel() else b""
-    return hashlib.blake2b(head + bytes(data), digest_size=8).hexdigest()
+    """Hash of a weight's dtype, shape and all its values."""
+    digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=DIGEST_BYTES)
+    if tensor.numel():
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def digest_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, str]:

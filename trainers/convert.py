@@ -29,7 +29,8 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.weights_digest import digest_weight
 
-from .adapters import common_end, is_adapter, merge_adapter, read_adapter_config
+from .adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
+from .public_names import public_name
 
 REPORT_FILE = "conversion_report.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -138,12 +139,18 @@ def convert(arguments: ConvertArguments) -> Path:
     Raises:
         FileExistsError: The output holds something.
         FileNotFoundError: The source or its base model is not to be had.
+        ValueError: An adapter lies beside a whole model, or does not name its base.
         WeightsMismatchError, AdapterError: Weights do not fit; names them. Nothing is written then.
     """
     output = Path(arguments.output)
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty; choose another output or remove it")
     source = _local(arguments.source)
+    if (source / CONFIG_FILE).is_file() and not is_adapter(source):
+        raise ValueError(
+            f"{source} holds a whole model and an adapter beside it, which libraries would add once more; remove its "
+            "adapter_* files if the adapter is merged already, or convert a folder with the adapter alone"
+        )
     adapter = source if is_adapter(source) else None
     if adapter is not None:
         base = arguments.base or read_adapter_config(adapter).get("base_model_name_or_path")
@@ -163,8 +170,8 @@ def convert(arguments: ConvertArguments) -> Path:
     )
 
     report = {
-        "source": arguments.source,
-        "base": str(model_folder) if adapter is not None else None,
+        "source": public_name(arguments.source),
+        "base": public_name(base) if adapter is not None else None,
         "family": model.config.family,
         **traced,
         "adapter_layers": merged,

@@ -1,29 +1,39 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Make a Hub folder from what a training command wrote: the model, without checkpoints and logs, and its card.
+"""Make a Hub folder of a model that a training command, or `unime convert`, wrote: the model saved anew, and its card.
 
 python -m trainers.export --model OUT --output FOLDER --repository me/my-unime --results results.json
+
+Nothing is copied but sentence-transformers' settings (prompts and the like): weights, code and processor are what this
+package reads from the folder and writes again, so that no token, log, changed code or path of this machine goes along.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.check import check
-from evaluation.command_line import parse_dataclasses
-from evaluation.table import make_table, read_columns
-from modeling_unime import UniMEModel
+from transformers import PreTrainedConfig
 
+from evaluation.check import check, check_adapters
+from evaluation.command_line import parse_dataclasses
+from evaluation.stored_weights import read_weights
+from evaluation.table import make_table, read_columns
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.weights_digest import digest_weight, read_digest
+
+from .public_names import is_local, public_name
 from .run import OPTIONS_FILE, RECORD_FILE
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "model_card.md"
+TEMPLATE = Path(__file__).with_name("model_card.md")
 HOW = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
     "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
     "stage2": "hard negative enhanced instruction tuning (stage 2)",
 }
-LEFT_BEHIND = {OPTIONS_FILE, RECORD_FILE, "training_args.bin", "bad_rows.json"}
+NEEDED = ("processor_config.json", "tokenizer_config.json", "modules.json")
+COPIED = ("config_sentence_transformers.json", "sentence_bert_config.json")  # what a user may have set there
 
 
 @dataclass
@@ -31,9 +41,9 @@ class ExportArguments:
     """What to export, and what its card says."""
 
     model: str = field(metadata={"help": "Folder that a training command wrote."})
-    output: str = field(metadata={"help": "Folder to make; it can be uploaded to the Hub as it is."})
+    output: str = field(metadata={"help": "Folder to make, empty or new; it can be uploaded to the Hub as it is."})
     repository: str = field(
-        default="", metadata={"help": "Name on the Hub, for the card. Default: the output folder."}
+        default="", metadata={"help": "Name on the Hub, for the card and its title. Default: the output folder."}
     )
     base_model: str = field(default="", metadata={"help": "Hub name of the multimodal LLM, for the card."})
     license: str = field(default="other", metadata={"help": "Licence of the weights; that of the backbone binds."})
@@ -49,6 +59,14 @@ class ExportArguments:
     )
 
 
+def forget_origin(config: PreTrainedConfig) -> None:
+    """Remove from a config, and from those inside it, where it was read from."""
+    config._name_or_path = ""
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            forget_origin(value)
+
+
 def describe_training(record: dict | None, options: dict) -> str:
     """The card's words on how the model was trained, from the run's own files."""
     if record is None:
@@ -59,39 +77,70 @@ def describe_training(record: dict | None, options: dict) -> str:
     for name in ("hardware", "versions"):
         lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in record[name].items()))
     if "teacher" in record:
-        lines.append(f"- teacher: {record['teacher']}")
+        lines.append(f"- teacher: {public_name(record['teacher'])}")
     names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate")
     names += ("per_device_train_batch_size", "lora_rank")
     lines += [f"- {name}: {options[name]}" for name in names if name in options]
     return "\n".join(lines)
 
 
-def export(arguments: ExportArguments) -> Path:
-    """Write the Hub folder.
+def check_source(source: Path) -> None:
+    """Refuse a folder that cannot be exported whole.
 
     Raises:
-        FileNotFoundError: when the model folder is not complete.
-        WeightsMismatchError: when its weights do not fit; nothing is written then.
-        ValueError: when the folder does not pass evaluation.check; names what failed.
+        FileNotFoundError: a file is missing.
+        ValueError: it holds more than a UniME model: an adapter, or further modules of sentence-transformers.
     """
-    source, output = Path(arguments.model), Path(arguments.output)
-    model = UniMEModel.from_pretrained(source)
-    for needed in ("processor_config.json", "tokenizer_config.json", "modules.json"):
+    for needed in NEEDED:
         if not (source / needed).is_file():
             raise FileNotFoundError(f"{source} has no {needed}; export a folder that a training command finished")
+    adapters = check_adapters(source)
+    if not adapters.sound:
+        raise ValueError(f"{source} has {adapters.note}")
+    modules = json.loads((source / "modules.json").read_text(encoding="utf-8"))
+    further = [module["type"] for module in modules[1:]]
+    if further:
+        raise ValueError(
+            f"{source}/modules.json has further modules ({', '.join(further)}), which the exported model would lack; "
+            "save it with SentenceTransformer.save_pretrained instead"
+        )
+
+
+def save_again(source: Path, output: Path) -> UniMEModel:
+    """Read model and processor with this package's own code and write them, with nothing else of the folder.
+
+    Raises:
+        WeightsMismatchError: the weights do not fit; nothing is written then.
+        ValueError: a weight was changed on the way, for example one of another type than the rest.
+    """
+    model = UniMEModel.from_pretrained(source, dtype="auto")
+    processor = UniMEProcessor.from_pretrained(source, trust_remote_code=False)
+    forget_origin(model.config)
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    written = set((read_digest(output) or {}).values())
+    changed = [name for name, tensor in read_weights(source) if digest_weight(tensor) not in written]
+    if changed:
+        raise ValueError(f"{output} is written, but must not be released: weights changed on the way: {changed[:5]}")
+    for name in COPIED:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, output / name)
+    return model
+
+
+def write_card(model: UniMEModel, output: Path, arguments: ExportArguments) -> None:
+    """Write the model card, from the options and from what the training command left in the folder."""
+    source = Path(arguments.model)
     read = {
         name: json.loads((source / name).read_text(encoding="utf-8"))
         for name in (RECORD_FILE, OPTIONS_FILE)
         if (source / name).exists()
     }
-    output.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.is_file() and file.name not in LEFT_BEHIND:
-            shutil.copyfile(file, output / file.name)
     record = read.get(RECORD_FILE)
+    repository = arguments.repository or output.name
     values = {
-        "name": output.name,
-        "repository": arguments.repository or output.name,
+        "name": repository.rpartition("/")[2],
+        "repository": repository,
         "base_model": arguments.base_model or model.config.family,
         "license": arguments.license,
         "dimension": str(model.config.hidden_size),
@@ -100,10 +149,33 @@ def export(arguments: ExportArguments) -> Path:
         "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
         "limits": arguments.limits,
     }
-    card = TEMPLATE.read_text(encoding="utf-8")
-    for name, value in values.items():
-        card = card.replace("{" + name + "}", value)
+    template = TEMPLATE.read_text(encoding="utf-8")
+    card = re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda slot: values[slot[0][1:-1]], template)
     (output / "README.md").write_text(card, encoding="utf-8")
+
+
+def export(arguments: ExportArguments) -> Path:
+    """Write the Hub folder.
+
+    Raises:
+        FileExistsError: the output holds something.
+        FileNotFoundError: when the model folder is not complete.
+        WeightsMismatchError: when its weights do not fit; nothing is written then.
+        ValueError: when the folder holds more than a model, `base_model` is a path, or what was written does not pass
+            evaluation.check; names what failed.
+    """
+    source, output = Path(arguments.model), Path(arguments.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} is not empty; choose another output or remove it")
+    if arguments.base_model and is_local(arguments.base_model):
+        raise ValueError(
+            f"base_model is for the public card: give the model's name on the Hub, not {arguments.base_model}"
+        )
+    check_source(source)
+    write_card(save_again(source, output), output, arguments)
+    left = sorted({path.name for path in source.iterdir()} - {path.name for path in output.iterdir()})
+    if left:
+        print(f"not exported: {', '.join(left)}")
     failed = [f"{item.name} ({item.note})" for item in (check(output) if arguments.check else []) if not item.sound]
     if failed:
         raise ValueError(f"{output} is written, but must not be released: {'; '.join(failed)}")

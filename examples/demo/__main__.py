@@ -8,6 +8,7 @@ Started again after it was stopped, it continues. It ends with the path of repor
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -74,7 +75,7 @@ def save_base(backbone: Path, folder: Path) -> None:
 def search(exported: Path, pictures: Path) -> list[dict]:
     """Search in a second process, from another folder, where this package cannot be imported."""
     command = [sys.executable, str(SEARCH), str(exported.resolve()), str(pictures.resolve()), *QUERIES]
-    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=exported)
+    result = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", cwd=exported)
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -126,6 +127,7 @@ def run(arguments: DemoArguments) -> Path:
         results=columns,
         limits="A toy: it has seen nothing but the demo's rendered scenes. Its teacher all-MiniLM-L6-v2 is Apache-2.0.",
     )
+    shutil.rmtree(exported, ignore_errors=True)  # of an earlier run
     clock.step("export the Hub folder", lambda: export(export_arguments))
     found = []
     clock.step("search in a fresh process", lambda: found.extend(search(exported, data / "images.zip")))

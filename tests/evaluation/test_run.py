@@ -76,7 +76,7 @@ def test_finished_sets_are_reused_until_something_changes(start, two_sets, model
     assert encoded == 3 and changed["reused"] == ["two/test"] and changed["data_sets"][0]["rows"] == 1
     assert start(*two_sets, limit=3)[1] == 7
     assert start(*two_sets, limit=3)[1] == 0
-    os.utime(model_folder / "model.safetensors", ns=(1, 1))
+    (model_folder / "model.safetensors").write_bytes(b"other weights")
     assert start(*two_sets, limit=3)[1] == 7
 
 
@@ -133,6 +133,18 @@ def test_model_identity_ignores_what_is_not_loaded(model_folder):
     (model_folder / "trainer_state.json").write_text("{}")
     assert model_identity(model_folder) == before
     (model_folder / "config.json").write_text('{"model_type": "other"}')
+    assert model_identity(model_folder) != before
+
+
+def test_model_identity_goes_with_the_bytes_of_the_weights_and_not_with_their_time(model_folder):
+    weights = model_folder / "model.safetensors"
+    weights.write_bytes(bytes(1000))
+    os.utime(weights, (1e9, 1e9))
+    before = model_identity(model_folder)
+    os.utime(weights, (1.1e9, 1.1e9))
+    assert model_identity(model_folder) == before
+    weights.write_bytes(bytes(500) + b"\x01" + bytes(499))
+    os.utime(weights, (1e9, 1e9))
     assert model_identity(model_folder) != before
 
 

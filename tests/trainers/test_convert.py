@@ -140,13 +140,23 @@ def test_adapter_alone(backbones, adapted, expected, tmp_path, old_names):
     reference = convert(ConvertArguments(source=str(merged), output=str(tmp_path / "reference")))
     torch.testing.assert_close(vectors_of(output), vectors_of(reference), atol=1e-6, rtol=0)
     assert (vectors_of(output) - expected).abs().max() > 1e-3
-    layers = json.loads((output / "conversion_report.json").read_text())["adapter_layers"]
+    report = (output / "conversion_report.json").read_text()
+    assert str(tmp_path) not in report and str(backbones["llava_next"]) not in report, "a path of this machine"
+    layers = json.loads(report)["adapter_layers"]
     assert len(layers) == len(set(layers.values()))
     assert any("vision_tower" in path for path in layers.values())
     for name, tensor in (
         UniMEModel.from_pretrained(output).state_dict().items()
     ):  # the tower too, which texts do not see
         torch.testing.assert_close(tensor, UniMEModel.from_pretrained(reference).state_dict()[name], atol=1e-6, rtol=0)
+
+
+def test_an_adapter_beside_a_whole_model_is_refused(backbones, adapted, tmp_path):
+    shutil.copytree(backbones["llava_next"], tmp_path / "both")
+    shutil.copytree(adapted[0], tmp_path / "both", dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="remove its adapter_"):
+        convert(ConvertArguments(source=str(tmp_path / "both"), output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("family", ["llava_next", "phi3_v", "qwen2_vl"])
@@ -186,8 +196,51 @@ def test_adapter_as_vlm2vec_trains_them(backbones, tmp_path, family):
 
 
 @pytest.mark.parametrize(
+    "start, rslora",
+    [("pissa", False), ("olora", False), ("pissa", True), ("gaussian", True), ("orthogonal", False), ("eva", False)],
+)
+def test_adapters_that_began_in_other_ways(backbones, tmp_path, start, rslora):
+    """PiSSA and OLoRA take a part out of the base weights before they train; the model is base minus part plus B A."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=6, use_rslora=rslora, init_lora_weights=start, target_modules=["down_proj"])
+    adapted = get_peft_model(UniMEModel.from_backbone(backbones["llava_next"]), config)
+    scaling = 6 / (2 if rslora else 4)
+    expected = {}
+    with torch.no_grad():
+        for name, module in adapted.named_modules():
+            if hasattr(module, "lora_A") and name.endswith("down_proj"):
+                for side in (module.lora_A, module.lora_B):
+                    side["default"].weight.add_(torch.randn_like(side["default"].weight) * 0.1)
+                change = module.lora_B["default"].weight @ module.lora_A["default"].weight
+                expected[name.removeprefix("base_model.model.")] = module.base_layer.weight + scaling * change
+    adapted.save_pretrained(tmp_path)
+    model = UniMEModel.from_backbone(backbones["llava_next"])
+    assert set(merge_adapter(model, tmp_path).values()) == set(expected) and len(expected) == 2
+    for name, weight in expected.items():
+        torch.testing.assert_close(model.get_submodule(name).weight, weight, atol=1e-5, rtol=0)
+
+
+def test_a_bfloat16_model_is_rounded_once(backbones, adapted):
+    """The sum is computed in float32, as it was when the adapter was merged by hand."""
+    base = UniMEModel.from_backbone(backbones["llava_next"], dtype=torch.bfloat16)
+    exact = UniMEModel.from_backbone(backbones["llava_next"], dtype=torch.bfloat16).float()
+    merge_adapter(base, adapted[0])
+    merge_adapter(exact, adapted[0])
+    assert base.dtype == torch.bfloat16 and type(base) is UniMEModel
+    for name, weight in base.state_dict().items():
+        assert torch.equal(weight, exact.state_dict()[name].bfloat16()), name
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4'"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights is 'corda'"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights is 'loftq'"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga'"),
+        ({"init_lora_weights": "of next year"}, "init_lora_weights is 'of next year'"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"setting_of_next_year": True}, "setting_of_next_year"),
         ({"use_dora": True}, "use_dora .* contradict"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out"),
         ({"bias": "all"}, "bias"),

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from evaluation.remembered_digest import remembered_digest
+
 MODEL_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".py", ".safetensors", ".bin")
-SAMPLES = 64  # blocks of a large file that are hashed
-SAMPLE_BYTES = 65_536
 
 
 class Teacher(Protocol):
@@ -34,8 +34,7 @@ class Teacher(Protocol):
 def hash_model_folder(folder: str | os.PathLike) -> str:
     """A hash of the files that make up a model, wherever the folder lies.
 
-    Files over 4 MiB are hashed by their size and 64 blocks of 64 KiB, evenly spread from the first byte to the last:
-    training changes weights everywhere, and a 15 GB teacher is told from its fine-tuned twin in a moment.
+    All bytes count. The digests of large files are remembered, so that a 15 GB teacher is read once.
 
     Args:
         folder: searched at any depth, apart from hidden files and folders.
@@ -58,13 +57,5 @@ def hash_model_folder(folder: str | os.PathLike) -> str:
         raise FileNotFoundError(f"{folder}: no model files in this folder. Check the path of the teacher.")
     total = hashlib.blake2b(digest_size=16)
     for name, path in files:
-        size = path.stat().st_size
-        total.update(f"{len(name)}:{name}:{size}\n".encode())
-        with open(path, "rb") as file:
-            if size <= SAMPLES * SAMPLE_BYTES:
-                total.update(file.read())
-                continue
-            for sample in range(SAMPLES):
-                file.seek(sample * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-                total.update(file.read(SAMPLE_BYTES))
+        total.update(f"{len(name)}:{name}:{remembered_digest(path)}\n".encode())
     return total.hexdigest()

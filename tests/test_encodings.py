@@ -1,0 +1,66 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Text files are read and written as UTF-8 whatever the machine's locale: no source leaves the encoding open."""
+
+import ast
+import re
+
+import pytest
+
+FOLDERS = ("modeling_unime", "trainers", "evaluation", "examples", "benchmarks")
+MODE = re.compile(r"[rwxabt+]{1,3}")
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Whether a call opens text, or takes text from a process, in the locale's encoding."""
+    given = {keyword.arg for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if method else getattr(call.func, "id", "")
+    if name in ("read_text", "write_text"):
+        return not (name == "write_text" and len(call.args) > 1)
+    if name in ("run", "Popen", "check_output"):
+        return bool(given & {"text", "universal_newlines"})
+    if name != "open" or (method and call.args and not MODE.fullmatch(str(getattr(call.args[0], "value", "")))):
+        return False  # another object's `open`, whose first argument is no mode
+    modes = [argument for argument in call.args[0 if method else 1 :]] + [
+        k.value for k in call.keywords if k.arg == "mode"
+    ]
+    return not any("b" in str(getattr(mode, "value", "")) for mode in modes)
+
+
+def test_every_source_names_the_encoding(repository):
+    files = [repository / "setup.py", *(file for folder in FOLDERS for file in (repository / folder).rglob("*.py"))]
+    assert len(files) > 100
+    found = [
+        f"{file.relative_to(repository)}:{node.lineno}: {ast.unparse(node)}"
+        for file in sorted(files)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and lacks_encoding(node)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "code, lacks",
+    [
+        ("open(p)", True),
+        ("open(p, 'w')", True),
+        ("open(p, 'rb')", False),
+        ("open(p, mode='rb')", False),
+        ("open(p, encoding='utf-8')", False),
+        ("p.open()", True),
+        ("p.open('a')", True),
+        ("p.open('r+b')", False),
+        ("store.open(p)", False),
+        ("Image.open('picture.png')", False),
+        ("p.read_text()", True),
+        ("p.write_text('x')", True),
+        ("p.write_text('x', encoding='utf-8')", False),
+        ("subprocess.run(c, text=True)", True),
+        ("subprocess.run(c, encoding='utf-8')", False),
+        ("subprocess.run(c, capture_output=True)", False),
+    ],
+)
+def test_what_counts(code, lacks):
+    assert lacks_encoding(ast.parse(code, mode="eval").body) == lacks
