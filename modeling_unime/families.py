@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from transformers.image_processing_utils import select_best_resolution
 
 # Slots of a prompt template. They are replaced literally, never by str.format, because user text may hold braces.
@@ -158,6 +159,35 @@ def _count_phi3_v(features: dict, geometry: dict) -> list[int]:
     return list(features["num_img_tokens"])
 
 
+# ------------------------------------------ what these counts read, from the size of one image instead of its pixels
+
+
+def _measure_view(image_processor, height: int, width: int) -> dict:
+    """One view, whatever the size (LLaVA-1.5, SmolVLM)."""
+    return {"pixel_values": torch.empty(1, 1)}
+
+
+def _measure_size(image_processor, height: int, width: int) -> dict:
+    """The size itself (LLaVA-NeXT and -OneVision)."""
+    return {"image_sizes": torch.tensor([[height, width]])}
+
+
+def _measure_grid(image_processor, height: int, width: int) -> dict:
+    """Patches as the Qwen-VL image processors cut them; they refuse images that are too long and thin."""
+    patches = image_processor.get_number_of_image_patches(height, width, {})
+    return {"image_grid_thw": torch.tensor([[1, 1, patches]])}
+
+
+def _measure_views(image_processor, height: int, width: int) -> dict:
+    """Views of InternVL."""
+    return {"num_patches": [image_processor.get_number_of_image_patches(height, width, {})]}
+
+
+def _measure_crops(image_processor, height: int, width: int) -> dict:
+    """Tokens of Phi-3.5-vision; refuses an image whose short side would vanish."""
+    return {"num_img_tokens": [image_processor.count_image_tokens(height, width)]}
+
+
 # ------------------------------------------------------------------------------------------------- the adapter table
 
 
@@ -170,6 +200,8 @@ class Family:
         image_block: text that stands for one image in a prompt; holds `image_token` once.
         geometry: name -> dotted path in the backbone's config, of what `count_image_tokens` needs.
         count_image_tokens: (image processor output, geometry) -> placeholders for each image.
+        measure_image: (image processor, height, width) -> what `count_image_tokens` reads, for one image of that size;
+            raises ValueError where the image processor would.
         language_model: path of the LLM inside the backbone; LoRA and stage 1 touch nothing else.
         not_for_model: outputs of the image processor that are meant for the processor only.
         split_at_image: whether the texts before and behind an image are tokenised by themselves, each with a start
@@ -184,6 +216,7 @@ class Family:
     image_block: str
     geometry: dict[str, str]
     count_image_tokens: Callable[[dict, dict], list[int]]
+    measure_image: Callable[[object, int, int], dict]
     language_model: str = "language_model"
     not_for_model: tuple[str, ...] = ()
     split_at_image: bool = False
@@ -219,6 +252,7 @@ _LLAVA_GEOMETRY = {
 _QWEN = {
     "geometry": {"spatial_merge_size": "vision_config.spatial_merge_size"},
     "count_image_tokens": _count_qwen2_vl,
+    "measure_image": _measure_grid,
     "needs_token_types": True,
     "key_mapping": _QWEN_KEY_MAPPING,
 }
@@ -231,17 +265,23 @@ FAMILIES: dict[str, Family] = {
         image_block="<img><IMG_CONTEXT></img>",
         geometry={"image_seq_length": "image_seq_length"},
         count_image_tokens=_count_internvl,
+        measure_image=_measure_views,
         not_for_model=("num_patches",),
         image_options={"crop_to_patches": True},  # as the library's InternVLProcessor sets it
     ),
     "llava": Family(
-        image_token="<image>", image_block="<image>", geometry=_LLAVA_GEOMETRY, count_image_tokens=_count_llava
+        image_token="<image>",
+        image_block="<image>",
+        geometry=_LLAVA_GEOMETRY,
+        count_image_tokens=_count_llava,
+        measure_image=_measure_view,
     ),
     "llava_next": Family(
         image_token="<image>",
         image_block="<image>",
         geometry={**_LLAVA_GEOMETRY, "image_grid_pinpoints": "image_grid_pinpoints"},
         count_image_tokens=_count_llava_next,
+        measure_image=_measure_size,
     ),
     "llava_onevision": Family(
         image_token="<image>",
@@ -252,6 +292,7 @@ FAMILIES: dict[str, Family] = {
             "max_views": "vision_aspect_ratio",
         },
         count_image_tokens=_count_llava_next,
+        measure_image=_measure_size,
         chat_format="onevision",
     ),
     "phi3_v": Family(
@@ -259,6 +300,7 @@ FAMILIES: dict[str, Family] = {
         image_block="<|image|>",
         geometry={},
         count_image_tokens=_count_phi3_v,
+        measure_image=_measure_crops,
         not_for_model=("num_img_tokens",),
         split_at_image=True,
         image_options={"num_crops": 4},  # as UniME and VLM2Vec on MMEB; the published file says 16
@@ -276,6 +318,7 @@ FAMILIES: dict[str, Family] = {
             "scale_factor": "scale_factor",
         },
         count_image_tokens=_count_smolvlm,
+        measure_image=_measure_view,
         language_model="text_model",
         image_options={"do_image_splitting": False},  # one view of 64 tokens, instead of up to 17 of them
     ),

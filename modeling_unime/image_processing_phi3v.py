@@ -49,6 +49,13 @@ def count_tokens(canvas_height: int, canvas_width: int) -> int:
     return (rows * columns + 1) * VIEW_TOKENS_SIDE**2 + 1 + (rows + 1) * VIEW_TOKENS_SIDE
 
 
+def padded_size(width: int, height: int, num_crops: int) -> tuple[int, int]:
+    """Height and width of the canvas of an image of any orientation (`canvas_size`, which see for what it raises)."""
+    short, long = sorted((width, height))
+    _, _, canvas_long, canvas_short = canvas_size(long, short, num_crops)
+    return (canvas_long, canvas_short) if width < height else (canvas_short, canvas_long)
+
+
 def draw_canvas(image: Image.Image, num_crops: int) -> Image.Image:
     """The image resized and padded with white on its two long sides, to sides that are multiples of 336 pixels."""
     portrait = image.width < image.height
@@ -85,6 +92,10 @@ class Phi3VImageProcessor(BaseImageProcessor):
         self.num_crops = num_crops
         self.image_mean = list(image_mean or OPENAI_CLIP_MEAN)
         self.image_std = list(image_std or OPENAI_CLIP_STD)
+
+    def count_image_tokens(self, height: int, width: int) -> int:
+        """Tokens of an image of so many pixels; raises ValueError if it is too long and thin."""
+        return count_tokens(*padded_size(width, height, self.num_crops))
 
     def preprocess(self, images, num_crops: int | None = None, return_tensors: str = "pt", **kwargs) -> BatchFeature:
         """Views of images.

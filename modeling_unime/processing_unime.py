@@ -83,6 +83,7 @@ class UniMEProcessor(ProcessorMixin):
         placeholders = (re.escape(adapter.image_block), re.escape(adapter.image_token))
         self._placeholders = re.compile(rf"(?:<\|image_\d+\|>|{'|'.join(placeholders)})[ \n]?")
         self._image_tokens: dict[tuple[int, int], int] = {}
+        self._prompt_tokens: dict[str | None, int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
@@ -345,17 +346,67 @@ class UniMEProcessor(ProcessorMixin):
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
 
     def count_image_tokens(self, width: int, height: int) -> int:
-        """Tokens that an image of so many pixels takes; it depends on nothing else, and is remembered."""
-        key = (self.image_resolution, self.image_resolution) if self.image_resolution else (width, height)
-        if key not in self._image_tokens:
-            _, (self._image_tokens[key],) = self._process_images([Image.new("RGB", key)])
-        return self._image_tokens[key]
+        """Tokens that an image of so many pixels takes, by arithmetic; remembered for each size.
+
+        Raises:
+            ValueError: the image processor does not take an image of that shape.
+        """
+        size = (self.image_resolution, self.image_resolution) if self.image_resolution else (width, height)
+        if size not in self._image_tokens:
+            family = get_family(self.family)
+            try:
+                measured = family.measure_image(self.image_processor, size[1], size[0])
+            except ValueError as error:
+                raise ValueError(
+                    f"an image of {width} x {height} pixels cannot be processed: {error}; crop or pad it, or leave it out"
+                ) from error
+            (self._image_tokens[size],) = family.count_image_tokens(measured, self.geometry)
+        return self._image_tokens[size]
+
+    def check_image_size(
+        self, width: int, height: int, max_length: int | None = None, instruction: str | None = ""
+    ) -> int:
+        """Whether an example with one image of so many pixels can be processed, without opening it.
+
+        Args:
+            width: pixels.
+            height: pixels.
+            max_length: tokens a row may have (default: the processor's).
+            instruction: as in `__call__`; its tokens need room, too (default: blank, the shortest form there is).
+
+        Returns:
+            Tokens that the image takes.
+
+        Raises:
+            ValueError: the image processor does not take the shape, or the row would not fit `max_length`.
+        """
+        count = self.count_image_tokens(width, height)
+        limit = self._limit(max_length)
+        needed = count + self._count_prompt_tokens(instruction)
+        if needed > limit:
+            raise ValueError(
+                f"an image of {width} x {height} pixels takes {count} tokens and its prompt {needed - count}, but "
+                f"max_length is {limit}; raise max_length, make the image smaller (image_resolution), or leave it out"
+            )
+        return count
+
+    def _count_prompt_tokens(self, instruction: str | None) -> int:
+        """Tokens of the prompt of one image without text, the image's own not counted; remembered."""
+        if instruction not in self._prompt_tokens:
+            prompt, _, _ = self._build_prompt(None, [None], instruction, row=0)
+            ((ids, _),) = self._tokenize([prompt])
+            self._prompt_tokens[instruction] = len(ids) - 1
+        return self._prompt_tokens[instruction]
+
+    def _limit(self, max_length: int | None) -> int:
+        """Tokens a row may have."""
+        return max_length or self.max_length or self.tokenizer.model_max_length
 
     def _encode(
         self, rows: list[tuple[str, int, int]], row_counts: list[list[int]], max_length: int | None
     ) -> list[list[int]]:
         """Token ids of built prompts, cut to length, with as many placeholders as their images have tokens."""
-        limit = max_length or self.max_length or self.tokenizer.model_max_length
+        limit = self._limit(max_length)
         token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
         for row, (ids, row_count) in enumerate(zip(token_ids, row_counts, strict=True)):
             excess = len(ids) + sum(row_count) - len(row_count) - limit
