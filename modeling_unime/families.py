@@ -232,7 +232,6 @@ class Family:
         by_image: image processor output -> the same, so that it can be sliced by image.
         not_for_model: outputs of the image processor that are meant for the processor only.
         not_for_backbone: outputs of the processor that the backbone does not take.
-        video_tokens: further placeholders that no text may hold, for the model would look for their pixels.
         split_at_image: whether the texts before and behind an image are tokenised by themselves, each with a start
             token, as the published processor does.
         image_options: options of the image processor that differ from what its class or the checkpoint says.
@@ -250,7 +249,6 @@ class Family:
     by_image: Callable[[dict], dict] = _unchanged
     not_for_model: tuple[str, ...] = ()
     not_for_backbone: tuple[str, ...] = ()
-    video_tokens: tuple[str, ...] = ()
     split_at_image: bool = False
     image_options: dict[str, object] = field(default_factory=dict)
     needs_token_types: bool = False
@@ -327,6 +325,7 @@ FAMILIES: dict[str, Family] = {
         },
         count_image_tokens=_count_llava_next,
         measure_image=_measure_size,
+        not_for_model=("batch_num_images",),  # one number for each image, 1, which is what the model assumes
         chat_format="onevision",
     ),
     "phi3_v": Family(

@@ -13,13 +13,13 @@ class ImageTokens:
 
     Args:
         image_block: text that stands for one image in a prompt.
-        tokens: placeholders of pictures and videos, which no text may hold.
+        image_token: the placeholder in it.
     """
 
-    def __init__(self, image_block: str, tokens: tuple[str, ...]):
+    def __init__(self, image_block: str, image_token: str):
         self.image_block = image_block
-        self._pattern = re.compile(f"(?:{'|'.join([MMEB_PATTERN, *map(re.escape, (image_block, *tokens))])})[ \n]?")
-        self._longest = max(len(image_block), len("<|image_123456789|>"), *map(len, tokens)) + 1
+        self._pattern = re.compile(f"(?:{'|'.join([MMEB_PATTERN, re.escape(image_block), re.escape(image_token)])})[ \n]?")
+        self._longest = max(len(image_block), len("<|image_123456789|>")) + 1
 
     def remove(self, text: str) -> str:
         """A text without any image token, nor one that comes about where another was taken out.

@@ -21,7 +21,7 @@ READABLE = (
     "torch tensor (channels, H, W) or (H, W, channels), of unsigned integers or of floats from 0 to 1"
 )
 # No EPS, which starts Ghostscript, nor other formats that pictures on the web do not have.
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 
 

@@ -87,7 +87,7 @@ class UniMEProcessor(ProcessorMixin):
             raise ValueError(
                 f"the tokenizer has no {adapter.image_token!r} token, which marks an image in family {family!r}"
             )
-        self._image_tokens = ImageTokens(adapter.image_block, (adapter.image_token, *adapter.video_tokens))
+        self._image_tokens = ImageTokens(adapter.image_block, adapter.image_token)
         self._prompt_tokenizer = PromptTokenizer(
             tokenizer, adapter.image_block, self.image_token_id, adapter.split_at_image
         )
