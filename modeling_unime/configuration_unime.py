@@ -52,6 +52,13 @@ class UniMEConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     @property
+    def custom_pipelines(self) -> dict:
+        """Classes of `transformers.pipeline`; a new dictionary each time, for the library writes into it."""
+        return {
+            "feature-extraction": {"impl": "feature_extraction.UniMEFeatureExtractionPipeline", "pt": ["AutoModel"]}
+        }
+
+    @property
     def family(self) -> str:
         """Name of the backbone's row in the adapter table, its `model_type`."""
         return self.backbone.model_type

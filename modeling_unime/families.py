@@ -151,12 +151,38 @@ def _count_internvl(features: dict, geometry: dict) -> list[int]:
 def _count_smolvlm(features: dict, geometry: dict) -> list[int]:
     """Placeholders of SmolVLM for an image that is not split: its patches, merged by `scale_factor` each way."""
     side = geometry["image_size"] // geometry["patch_size"] // geometry["scale_factor"]
-    return [side * side] * features["pixel_values"].shape[1]  # all images stand in one row: (1, images, 3, H, W)
+    return [side * side] * len(features["pixel_values"])
 
 
 def _count_phi3_v(features: dict, geometry: dict) -> list[int]:
     """Placeholders of Phi-3.5-vision, as its image processor has counted them."""
     return list(features["num_img_tokens"])
+
+
+# ----------------------------------- outputs of image processors whose first axis is not the image, brought to that form
+
+
+def _unchanged(features: dict) -> dict:
+    return features
+
+
+def _smolvlm_by_image(features: dict) -> dict:
+    """SmolVLM's processor puts all images into one row, (1, images, 3, H, W); here each is a row of its own.
+
+    The mask of a picture that fills its square, as those do that are not split, says nothing.
+    """
+    mask = features.pop("pixel_attention_mask")
+    features["pixel_values"] = features["pixel_values"].transpose(0, 1).contiguous()
+    return features if mask.all() else features | {"pixel_attention_mask": mask.transpose(0, 1).contiguous()}
+
+
+def _internvl_by_image(features: dict) -> dict:
+    """InternVL's views stand one after the other; their numbers go in the form in which Qwen-VL gives its patches.
+
+    Other libraries cut batches into smaller ones by that form; the model drops it.
+    """
+    features["image_grid_thw"] = torch.tensor([[int(views), 1, 1] for views in features["num_patches"]])
+    return features
 
 
 # ------------------------------------------ what these counts read, from the size of one image instead of its pixels
@@ -203,7 +229,9 @@ class Family:
         measure_image: (image processor, height, width) -> what `count_image_tokens` reads, for one image of that size;
             raises ValueError where the image processor would.
         language_model: path of the LLM inside the backbone; LoRA and stage 1 touch nothing else.
+        by_image: image processor output -> the same, so that it can be sliced by image.
         not_for_model: outputs of the image processor that are meant for the processor only.
+        not_for_backbone: outputs of the processor that the backbone does not take.
         split_at_image: whether the texts before and behind an image are tokenised by themselves, each with a start
             token, as the published processor does.
         image_options: options of the image processor that differ from what its class or the checkpoint says.
@@ -218,7 +246,9 @@ class Family:
     count_image_tokens: Callable[[dict, dict], list[int]]
     measure_image: Callable[[object, int, int], dict]
     language_model: str = "language_model"
+    by_image: Callable[[dict], dict] = _unchanged
     not_for_model: tuple[str, ...] = ()
+    not_for_backbone: tuple[str, ...] = ()
     split_at_image: bool = False
     image_options: dict[str, object] = field(default_factory=dict)
     needs_token_types: bool = False
@@ -266,6 +296,8 @@ FAMILIES: dict[str, Family] = {
         geometry={"image_seq_length": "image_seq_length"},
         count_image_tokens=_count_internvl,
         measure_image=_measure_views,
+        by_image=_internvl_by_image,
+        not_for_backbone=("image_grid_thw",),
         not_for_model=("num_patches",),
         image_options={"crop_to_patches": True},  # as the library's InternVLProcessor sets it
     ),
@@ -293,6 +325,7 @@ FAMILIES: dict[str, Family] = {
         },
         count_image_tokens=_count_llava_next,
         measure_image=_measure_size,
+        not_for_model=("batch_num_images",),  # one number for each image, 1, which is what the model assumes
         chat_format="onevision",
     ),
     "phi3_v": Family(
@@ -319,6 +352,7 @@ FAMILIES: dict[str, Family] = {
         },
         count_image_tokens=_count_smolvlm,
         measure_image=_measure_view,
+        by_image=_smolvlm_by_image,
         language_model="text_model",
         image_options={"do_image_splitting": False},  # one view of 64 tokens, instead of up to 17 of them
     ),

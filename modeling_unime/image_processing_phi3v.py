@@ -9,7 +9,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .rgb import to_rgb
+from .pictures import is_picture, read_picture
 
 SIDE = 336  # pixels of a view, the tower's input
 VIEW_TOKENS_SIDE = 12  # tokens along a side of a view
@@ -101,7 +101,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         """Views of images.
 
         Args:
-            images: A PIL image or a list of them, of any mode and size.
+            images: A picture or a list of them, of any size and in any form that `read_picture` takes.
             num_crops: See the class.
             return_tensors: "pt" or "np".
 
@@ -113,13 +113,13 @@ class Phi3VImageProcessor(BaseImageProcessor):
             ValueError: An image is too long and thin; names its number.
         """
         num_crops = num_crops or self.num_crops
-        images = images if isinstance(images, (list, tuple)) else [images]
+        images = [images] if is_picture(images) else images
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.image_mean, self.image_std))
         pixel_values = torch.zeros(len(images), num_crops + 1, 3, SIDE, SIDE)
         sizes = []
         for number, image in enumerate(images):
             try:
-                canvas = draw_canvas(to_rgb(image), num_crops)
+                canvas = draw_canvas(read_picture(image), num_crops)
             except ValueError as error:
                 raise ValueError(f"image {number}: {error}") from error
             pixels = torch.from_numpy(np.array(canvas)).permute(2, 0, 1).float().div(255)  # (3, H, W)

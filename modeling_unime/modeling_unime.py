@@ -202,6 +202,8 @@ class UniMEModel(PreTrainedModel):
             raise ValueError(f"truncate_dim is {truncate_dim}; it must be between 1 and {self.config.hidden_size}")
         if self.family.needs_token_types and input_ids is not None and "mm_token_type_ids" not in backbone_inputs:
             backbone_inputs["mm_token_type_ids"] = (input_ids == self.config.backbone.image_token_id).int()
+        for name in self.family.not_for_backbone:
+            backbone_inputs.pop(name, None)
         hidden_states = self.model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, return_dict=True, **backbone_inputs
         ).last_hidden_state  # (B, L, D)

@@ -12,26 +12,33 @@ Forms of a prompt:
 - a blank instruction: the text as it is. MMEB rows are such texts: they hold their instruction and `<|image_1|>`.
 """
 
-import json
-import re
+import math
 from collections.abc import Sequence
 
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
-from transformers.image_utils import load_image
-from transformers.utils import logging
 
+from .chat_template import drop_absent_parts, read_conversation, render_chat_template
 from .configuration_phi3v import Phi3VConfig
 from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
+from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401 - so that saved folders hold its file
 from .image_processing_phi3v import Phi3VImageProcessor
-from .rgb import to_rgb
-
-logger = logging.get_logger(__name__)
+from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
+from .pictures import is_picture, read_picture
+from .prompt_tokenizer import Prompt, PromptTokenizer
 
 AutoImageProcessor.register(Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True)
 
-# MMEB stores every string with this token, whatever the backbone (VLM2Vec, arXiv 2410.05160).
-MMEB_IMAGE_TOKEN = "<|image_1|>"
+# Usual names of the usual behaviour of processors; None is ours, which is the first of each.
+PADDING = {None: True, True: True, "longest": True, "max_length": "max_length", False: False, "do_not_pad": False}
+TRUNCATION = {
+    None: True,
+    True: True,
+    "longest_first": True,
+    "only_first": True,
+    False: False,
+    "do_not_truncate": False,
+}
 
 
 class UniMEProcessor(ProcessorMixin):
@@ -80,9 +87,11 @@ class UniMEProcessor(ProcessorMixin):
             raise ValueError(
                 f"the tokenizer has no {adapter.image_token!r} token, which marks an image in family {family!r}"
             )
-        placeholders = (re.escape(adapter.image_block), re.escape(adapter.image_token))
-        self._placeholders = re.compile(rf"(?:<\|image_\d+\|>|{'|'.join(placeholders)})[ \n]?")
-        self._image_tokens: dict[tuple[int, int], int] = {}
+        self._image_tokens = ImageTokens(adapter.image_block, adapter.image_token)
+        self._prompt_tokenizer = PromptTokenizer(
+            tokenizer, adapter.image_block, self.image_token_id, adapter.split_at_image
+        )
+        self._image_token_counts: dict[tuple[int, int], int] = {}
         self._prompt_tokens: dict[str | None, int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
@@ -166,20 +175,26 @@ class UniMEProcessor(ProcessorMixin):
         max_length: int | None = None,
         padding_side: str | None = None,
         pad_to_multiple_of: int | None = None,
+        padding: bool | str | None = None,
+        truncation: bool | str | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Model inputs of a batch; one element per example, None (or empty text) where a modality is absent.
+        """Model inputs of a batch; one element per example, None where a modality is absent.
 
         Args:
-            text: B texts. A raw MMEB string, with `<|image_1|>`, is taken as it is; a stray image token in an example
-                without an image is dropped.
-            images: B PIL images, paths or URLs; a list of them where an example has several, which stand in the prompt
-                in that order.
+            text: B texts; an empty one is embedded with its prompt, beside an image it counts as absent. A raw MMEB
+                string, with `<|image_1|>`, is taken as it is; a stray image token in an example without an image is
+                dropped.
+            images: B pictures: PIL images, paths, bytes, arrays, tensors, ... (`pictures.read_picture` says which; all
+                forms of a picture give the same vector); a list of them where an example has several, which stand in
+                the prompt in that order. Addresses are not fetched.
             instruction: one for all, or B of them. None: the paper's summary prompts. Blank: the text as it is.
             max_length: tokens a row may have (default: the processor's). What is too long loses the end of the user's
                 text, never image tokens or the prompt.
             padding_side: "left" or "right" (default: the tokenizer's, left).
             pad_to_multiple_of: pad to a multiple of this many tokens (default: to the longest row).
+            padding: True or "longest" (default), "max_length", or False, which a batch of unequal rows does not allow.
+            truncation: True (default), or False, which leaves rows as long as they are.
             return_tensors: "pt".
 
         Returns:
@@ -187,16 +202,25 @@ class UniMEProcessor(ProcessorMixin):
             gives (`pixel_values`, `image_sizes`, `image_grid_thw`, ...), images in row order.
 
         Raises:
-            ValueError: names the row when it is empty or does not fit `max_length`, or when lengths disagree.
+            ValueError: names the row when it is empty, its picture cannot be read, or it does not fit `max_length`; or
+                when lengths disagree or an option is unknown.
         """
+        for name, value, known in (("padding", padding, PADDING), ("truncation", truncation, TRUNCATION)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; use one of {', '.join(repr(name) for name in known)}")
         texts, pictures, instructions = self._align(text, images, instruction)
         rows = self._build_prompts(texts, pictures, instructions)
-        image_inputs, image_counts = self._process_images([picture for row in pictures for picture in row])
+        image_inputs, image_counts = self._process_images(_read_pictures(pictures))
         counts = iter(image_counts)
         row_counts = [[next(counts) for _ in row] for row in pictures]
 
-        token_ids = self._encode(rows, row_counts, max_length)
-        padded = self.pad(token_ids, padding_side, pad_to_multiple_of, return_tensors)
+        limit = self._limit(max_length)
+        token_ids = self._prompt_tokenizer.encode(rows, row_counts, limit if TRUNCATION[truncation] else math.inf)
+        padding = PADDING[padding]
+        if padding is False and len(set(map(len, token_ids))) > 1 and return_tensors:
+            raise ValueError("the rows of the batch have different numbers of tokens; leave padding=False out")
+        to_limit = {"padding": padding, "max_length": limit} if padding == "max_length" else {}
+        padded = self.pad(token_ids, padding_side, pad_to_multiple_of, return_tensors, **to_limit)
         return BatchFeature({**padded, **image_inputs}, tensor_type=return_tensors)
 
     def token_ids(
@@ -219,7 +243,7 @@ class UniMEProcessor(ProcessorMixin):
             ValueError: see `__call__`.
         """
         rows = self._build_prompts(*self._align(text, None, instruction))
-        return self._encode(rows, [[]] * len(rows), max_length)
+        return self._prompt_tokenizer.encode(rows, [[]] * len(rows), self._limit(max_length))
 
     def pad(
         self,
@@ -227,6 +251,7 @@ class UniMEProcessor(ProcessorMixin):
         padding_side: str | None = None,
         pad_to_multiple_of: int | None = None,
         return_tensors: str = "pt",
+        **options,
     ) -> BatchFeature:
         """Rows of token ids to model inputs.
 
@@ -235,6 +260,7 @@ class UniMEProcessor(ProcessorMixin):
             padding_side: see `__call__`.
             pad_to_multiple_of: see `__call__`.
             return_tensors: "pt".
+            options: passed to the tokenizer's `pad`.
 
         Returns:
             `input_ids` and `attention_mask` (B, L).
@@ -245,21 +271,23 @@ class UniMEProcessor(ProcessorMixin):
             pad_to_multiple_of=pad_to_multiple_of,
             return_attention_mask=True,
             return_tensors=return_tensors,
+            **options,
         )
         return BatchFeature(dict(padded))
 
     def apply_chat_template(self, conversation, chat_template=None, tokenize: bool = False, **kwargs):
         """Chat messages to model inputs, through the same prompts as `__call__`.
 
-        A system message is the instruction, user messages hold the text and the image. This is how
-        sentence-transformers calls the processor.
+        A system message is the instruction, user messages hold the text and the image (`chat_template.py` says how
+        several parts are joined). This is how sentence-transformers calls the processor.
 
         Args:
             conversation: one conversation or a list of them; content is a string or a list of `{"type": "text",
-                "text": ...}` and `{"type": "image", "image": ...}`.
+                "text": ...}` and `{"type": "image", "image": ...}`; parts that are None are absent, and taken out.
             chat_template: not supported; prompts are the processor's.
             tokenize: False returns the prompts as strings.
-            kwargs: `processor_kwargs` may hold `text_kwargs` with `max_length` and `padding_side`.
+            kwargs: `max_length`, `padding`, `padding_side`, `truncation` and `return_tensors` as in `__call__`, by
+                themselves or in the `text_kwargs` or `common_kwargs` of `processor_kwargs`.
 
         Raises:
             ValueError: for a template of the caller's own, or a message with content that is neither text nor image.
@@ -267,20 +295,24 @@ class UniMEProcessor(ProcessorMixin):
         if chat_template is not None:
             raise ValueError("UniME builds its prompts itself; change them with the processor's `prompts`")
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
-        examples = [_read_conversation(messages) for messages in (conversation if batched else [conversation])]
+        conversations = conversation if batched else [conversation]
+        for messages in conversations:
+            drop_absent_parts(messages)
+        examples = [read_conversation(messages) for messages in conversations]
         texts, pictures, instructions = (list(column) for column in zip(*examples, strict=True))
         if not tokenize:
-            prompts = [prompt for prompt, _, _ in self._build_prompts(texts, pictures, instructions)]
+            prompts = [prompt.string for prompt in self._build_prompts(texts, pictures, instructions)]
             return prompts if batched else prompts[0]
         nested = kwargs.get("processor_kwargs") or {}
-        options = {**nested.get("text_kwargs", {}), **nested.get("common_kwargs", {})}
-        options = {name: options[name] for name in ("max_length", "padding_side") if name in options}
+        given = {**kwargs, **nested.get("text_kwargs", {}), **nested.get("common_kwargs", {})}
+        names = ("max_length", "padding", "padding_side", "truncation", "return_tensors")
+        options = {name: given[name] for name in names if given.get(name) is not None}
         return self(text=texts, images=pictures, instruction=instructions, **options)
 
     def _align(self, text, images, instruction) -> tuple[list, list, list]:
         """The three inputs as lists of one length, with None for what is absent."""
         text = [text] if isinstance(text, str) else text
-        images = [images] if isinstance(images, (str, Image.Image)) else images
+        images = [images] if images is not None and is_picture(images) else images
         given = {"text": text, "images": images}
         if instruction is not None and not isinstance(instruction, str):
             given["instruction"] = instruction
@@ -293,55 +325,46 @@ class UniMEProcessor(ProcessorMixin):
         if size == 0:
             raise ValueError("nothing to embed: the batch is empty")
         instructions = list(instruction) if "instruction" in given else [instruction] * size
-        texts = [None] * size if text is None else [value or None for value in text]
+        texts = [None] * size if text is None else list(text)
         pictures = [[]] * size if images is None else [_as_list(value) for value in images]
         return texts, pictures, instructions
 
-    def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[tuple[str, int, int]]:
+    def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[Prompt]:
         """`_build_prompt` of every example of a batch."""
         examples = zip(texts, pictures, instructions, strict=True)
         return [self._build_prompt(*example, row) for row, example in enumerate(examples)]
 
-    def _build_prompt(self, text: str | None, images: list, instruction: str | None, row: int) -> tuple[str, int, int]:
-        """The prompt of one example, and where the user's text begins and ends in it (in characters)."""
+    def _build_prompt(self, text: str | None, images: list, instruction: str | None, row: int) -> Prompt:
+        """The prompt of one example."""
         if text is None and not images:
-            raise ValueError(f"row {row} of the batch has neither text nor image (an empty text counts as none)")
+            raise ValueError(f"row {row} of the batch has neither text nor image")
         image_block = "\n".join([self.image_block] * len(images))
         raw = text is not None and instruction is None and MMEB_IMAGE_TOKEN in text
+        if instruction is not None:
+            instruction = self._image_tokens.remove(instruction)
         if raw or (instruction is not None and not instruction.strip()):
-            prompt = self._place_images(text or "", len(images))
-            return prompt, 0, len(prompt)
-        text = self._placeholders.sub("", text) if text else ""
+            prompt = self._image_tokens.place(text or "", len(images)) or "\n"  # a row needs a token
+            return Prompt(prompt, 0, len(prompt))
+        text = self._image_tokens.remove(text) if text else ""
         if instruction is not None:
             head = f"{image_block}\n{instruction}" if image_block else instruction
-            return (f"{head} {text}\n", len(head) + 1, len(head) + 1 + len(text)) if text else (f"{head}\n", 0, 0)
-        if not text and not images:
-            raise ValueError(f"row {row} of the batch holds nothing but image tokens, and there is no image")
+            if not text:
+                return Prompt(f"{head}\n", 0, 0)
+            return Prompt(f"{head} {text}\n", len(head) + 1, len(head) + 1 + len(text))
         modality = ("image_text" if text else "image") if images else "text"
         head, _, tail = self.prompts[modality].partition(TEXT_SLOT)
         head, tail = head.replace(IMAGE_SLOT, image_block), tail.replace(IMAGE_SLOT, image_block)
-        return head + text + tail, len(head), len(head) + len(text)
-
-    def _place_images(self, text: str, count: int) -> str:
-        """A bare text with its first `count` image tokens made blocks; missing ones stand in front, others are dropped."""
-        found = list(self._placeholders.finditer(text))
-        parts, end = [f"{self.image_block}\n"] * (count - len(found)), 0
-        for number, match in enumerate(found):
-            separator = match.group()[-1] if match.group()[-1] in " \n" else ""
-            parts += [text[end : match.start()], self.image_block + separator if number < count else ""]
-            end = match.end()
-        return "".join(parts) + text[end:]
+        return Prompt(head + text + tail, len(head), len(head) + len(text))
 
     def _process_images(self, pictures: list) -> tuple[dict, list[int]]:
         """Image processor output, and the number of placeholders of each image."""
         if not pictures:
             return {}, []
-        loaded = [load_image(picture) if isinstance(picture, str) else to_rgb(picture) for picture in pictures]
         if self.image_resolution is not None:
             side = (self.image_resolution, self.image_resolution)
-            loaded = [picture.resize(side, Image.Resampling.BICUBIC) for picture in loaded]
-        features = dict(self.image_processor(images=loaded, return_tensors="pt"))
+            pictures = [picture.resize(side, Image.Resampling.BICUBIC) for picture in pictures]
         family = get_family(self.family)
+        features = family.by_image(dict(self.image_processor(images=pictures, return_tensors="pt")))
         counts = family.count_image_tokens(features, self.geometry)
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
 
@@ -352,7 +375,7 @@ class UniMEProcessor(ProcessorMixin):
             ValueError: the image processor does not take an image of that shape.
         """
         size = (self.image_resolution, self.image_resolution) if self.image_resolution else (width, height)
-        if size not in self._image_tokens:
+        if size not in self._image_token_counts:
             family = get_family(self.family)
             try:
                 measured = family.measure_image(self.image_processor, size[1], size[0])
@@ -360,8 +383,8 @@ class UniMEProcessor(ProcessorMixin):
                 raise ValueError(
                     f"an image of {width} x {height} pixels cannot be processed: {error}; crop or pad it, or leave it out"
                 ) from error
-            (self._image_tokens[size],) = family.count_image_tokens(measured, self.geometry)
-        return self._image_tokens[size]
+            (self._image_token_counts[size],) = family.count_image_tokens(measured, self.geometry)
+        return self._image_token_counts[size]
 
     def check_image_size(
         self, width: int, height: int, max_length: int | None = None, instruction: str | None = ""
@@ -393,8 +416,8 @@ class UniMEProcessor(ProcessorMixin):
     def _count_prompt_tokens(self, instruction: str | None) -> int:
         """Tokens of the prompt of one image without text, the image's own not counted; remembered."""
         if instruction not in self._prompt_tokens:
-            prompt, _, _ = self._build_prompt(None, [None], instruction, row=0)
-            ((ids, _),) = self._tokenize([prompt])
+            prompt = self._build_prompt(None, [None], instruction, row=0)
+            ((ids, _),) = self._prompt_tokenizer.tokenize([prompt.string])
             self._prompt_tokens[instruction] = len(ids) - 1
         return self._prompt_tokens[instruction]
 
@@ -402,129 +425,25 @@ class UniMEProcessor(ProcessorMixin):
         """Tokens a row may have."""
         return max_length or self.max_length or self.tokenizer.model_max_length
 
-    def _encode(
-        self, rows: list[tuple[str, int, int]], row_counts: list[list[int]], max_length: int | None
-    ) -> list[list[int]]:
-        """Token ids of built prompts, cut to length, with as many placeholders as their images have tokens."""
-        limit = self._limit(max_length)
-        token_ids = [ids for ids, _ in self._tokenize([prompt for prompt, _, _ in rows])]
-        for row, (ids, row_count) in enumerate(zip(token_ids, row_counts, strict=True)):
-            excess = len(ids) + sum(row_count) - len(row_count) - limit
-            if excess > 0:
-                ids = self._shorten(rows[row], excess, limit, row)
-            token_ids[row] = self._expand(ids, row_count)
-        return token_ids
-
-    def _tokenize(self, prompts: list[str], with_spans: bool = False) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Token ids of prompts, one placeholder for an image, and where each token stands in the prompt."""
-        if not get_family(self.family).split_at_image:
-            encoded = self.tokenizer(prompts, return_offsets_mapping=with_spans)
-            spans = encoded["offset_mapping"] if with_spans else [[]] * len(prompts)
-            return list(zip(encoded["input_ids"], spans, strict=True))
-        rows = []
-        for prompt in prompts:
-            ids, spans, start = [], [], 0
-            for number, piece in enumerate(prompt.split(self.image_block)):
-                if number:
-                    ids.append(self.image_token_id)
-                    spans.append((start - len(self.image_block), start))
-                encoded = self.tokenizer(piece, return_offsets_mapping=with_spans)
-                ids += encoded["input_ids"]
-                spans += [(start + left, start + right) for left, right in encoded.get("offset_mapping", ())]
-                start += len(piece) + len(self.image_block)
-            rows.append((ids, spans))
-        return rows
-
-    def _shorten(self, prompt: tuple[str, int, int], excess: int, limit: int, row: int) -> list[int]:
-        """Token ids of a prompt without the last `excess` tokens of the user's text."""
-        string, start, end = prompt
-        ((ids, spans),) = self._tokenize([string], with_spans=True)
-        removable = [
-            position
-            for position, (left, right) in enumerate(spans)
-            if start <= left < right <= end and ids[position] not in self._protected_ids
-        ]
-        if excess >= len(removable):
-            raise ValueError(
-                f"row {row} needs {limit + excess} tokens, of which only {len(removable)} are the user's text, but "
-                f"max_length is {limit}. Raise max_length: image tokens and the prompt are never cut."
-            )
-        logger.warning_once(
-            f"Texts are longer than max_length = {limit} tokens; the end of the user's text is cut. (Said once.)"
-        )
-        dropped = set(removable[len(removable) - excess :])
-        return [token for position, token in enumerate(ids) if position not in dropped]
-
-    @property
-    def _protected_ids(self) -> set[int]:
-        """Ids that stay when a text is shortened: the image block's."""
-        return set(self.tokenizer(self.image_block, add_special_tokens=False)["input_ids"])
-
-    def _expand(self, ids: list[int], counts: list[int]) -> list[int]:
-        """Replace the placeholder of each image by as many of them as the image has tokens."""
-        remaining = iter(counts)
-        return [
-            token
-            for token_id in ids
-            for token in ([token_id] * next(remaining) if counts and token_id == self.image_token_id else [token_id])
-        ]
-
 
 def _as_list(images) -> list:
-    """The images of one example: none, one or several."""
+    """The pictures of one example: none, one or several."""
     if images is None:
         return []
-    return list(images) if isinstance(images, (list, tuple)) else [images]
+    images = [images] if is_picture(images) or not isinstance(images, Sequence) else images
+    return [image for image in images if image is not None]
 
 
-def _read_conversation(messages: list[dict]) -> tuple[str | None, list[Image.Image | str], str | None]:
-    """(text, images, instruction) of one conversation."""
-    texts, images, instruction = [], [], None
-    for message in messages:
-        content = message["content"]
-        items = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if message["role"] == "system":
-            instruction = "".join(item["text"] for item in items)
-            continue
-        for item in items:
-            if item["type"] not in ("text", "image"):
-                raise ValueError(f"UniME embeds text and images, not {item['type']!r}")
-            if item["type"] == "text":
-                texts.append(item["text"])
-            else:
-                images.append(next(item[key] for key in ("image", "url", "path") if key in item))
-    return "\n".join(texts) or None, images, instruction
-
-
-def render_chat_template(prompts: dict[str, str], image_block: str) -> str:
-    """The prompts as a Jinja chat template, for serving programs that render it instead of calling the processor.
-
-    A system message is the instruction. The forms with and without instruction are covered; raw MMEB strings are the
-    processor's business.
-    """
-
-    def literal(template: str) -> str:
-        slots = {IMAGE_SLOT: "ns.images", TEXT_SLOT: "ns.text"}
-        parts = re.split(f"({'|'.join(map(re.escape, slots))})", template)
-        return " ~ ".join(slots.get(part) or json.dumps(part, ensure_ascii=False) for part in parts if part)
-
-    return (
-        "{%- set ns = namespace(text='', images='', instruction='') -%}"
-        "{%- for message in messages -%}"
-        "{%- set text = [{'type': 'text', 'text': message.content}] if message.content is string else [] -%}"
-        "{%- for item in text or message.content -%}"
-        "{%- if message.role == 'system' -%}{%- set ns.instruction = item.text -%}"
-        "{%- elif item.type == 'text' -%}{%- set ns.text = item.text -%}"
-        "{%- else -%}"
-        f"{{%- set ns.images = (ns.images ~ '\n' if ns.images else '') ~ {json.dumps(image_block)} -%}}"
-        "{%- endif -%}"
-        "{%- endfor -%}{%- endfor -%}"
-        "{%- if ns.instruction -%}"
-        "{{- (ns.images ~ '\n' if ns.images else '') ~ ns.instruction ~ (' ' ~ ns.text if ns.text else '') ~ '\n' -}}"
-        f"{{%- elif ns.images and ns.text -%}}{{{{- {literal(prompts['image_text'])} -}}}}"
-        f"{{%- elif ns.images -%}}{{{{- {literal(prompts['image'])} -}}}}"
-        f"{{%- else -%}}{{{{- {literal(prompts['text'])} -}}}}{{%- endif -%}}"
-    )
+def _read_pictures(pictures: list[list]) -> list[Image.Image]:
+    """The pictures of all rows, as RGB; a ValueError names the row."""
+    images = []
+    for row, values in enumerate(pictures):
+        for value in values:
+            try:
+                images.append(read_picture(value))
+            except ValueError as error:
+                raise ValueError(f"row {row} of the batch: {error}") from error
+    return images
 
 
 UniMEProcessor.register_for_auto_class("AutoProcessor")

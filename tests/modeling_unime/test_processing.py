@@ -165,10 +165,10 @@ def test_truncation_shortens_the_users_text_only(llava, pictures):
 
 
 def test_truncation_is_said_once(llava, monkeypatch):
-    from modeling_unime import processing_unime
+    from modeling_unime import prompt_tokenizer
 
     said = []
-    monkeypatch.setattr(processing_unime.logger, "warning_once", said.append)
+    monkeypatch.setattr(prompt_tokenizer.logger, "warning_once", said.append)
     llava(text=["y" * 200], max_length=80)
     assert len(said) == 1 and "max_length = 80" in said[0]
     llava(text=["y"], max_length=80)
@@ -194,10 +194,11 @@ def test_what_cannot_fit_is_refused(llava, pictures):
         ({}, "nothing to embed"),
         ({"text": []}, "the batch is empty"),
         ({"text": ["a", None]}, "row 1 of the batch has neither text nor image"),
-        ({"text": ["a", ""]}, "row 1 of the batch has neither text nor image"),
         ({"text": ["a"], "images": [None, None]}, "one element per example"),
         ({"text": ["a", "b"], "instruction": ["x"]}, "one element per example"),
-        ({"text": ["<image>"]}, "nothing but image tokens"),
+        ({"text": ["a"], "padding": "left"}, "padding is 'left'; use one of None, True, 'longest'"),
+        ({"text": ["a"], "truncation": "end"}, "truncation is 'end'; use one of"),
+        ({"text": ["a", "ab"], "padding": False}, "different numbers of tokens"),
     ],
 )
 def test_bad_batches_are_refused(llava, inputs, message):
@@ -224,12 +225,29 @@ def test_from_backbone_takes_a_unime_folder_too(llava, backbones, tmp_path):
 def test_chat_template_gives_the_processors_prompts(name, request, pictures):
     processor = request.getfixturevalue(name)
     text, image = {"type": "text", "text": "A dog."}, {"type": "image", "image": pictures[0]}
-    system = {"role": "system", "content": [{"type": "text", "text": "Find it:"}]}
+    one, two, empty = ({"type": "text", "text": words} for words in ("one", "two", ""))
     contents = ["A dog.", [text], [image], [image, text], [text, image], [image, image, text], [image, image]]
-    conversations = [[{"role": "user", "content": content}] for content in contents]
-    conversations += [[system, *conversation] for conversation in conversations]
+    contents += [[image, one, two], [one, image, two], [one, empty, two], [empty, one], [empty], "", [empty, image]]
+    contents += [[{"type": "image", "image": None}, one], [{"type": "text", "text": None}, image], [{"type": "image"}]]
+    users = [[{"role": "user", "content": content}] for content in contents]
+    users.append([users[0][0], users[8][0]])
+    systems = ["Find it:", [one], [one, two], [one, {"type": "text", "text": None}], "", " ", [empty, two]]
+    systems = [[{"role": "system", "content": content}] for content in systems]
+    systems.append(systems[0] + systems[1])
+    conversations = users + [system + user for system in systems for user in users]
+    conversations += [user + systems[0] for user in users]
     rendered, _ = render_jinja_template(conversations, chat_template=processor.chat_template)
     assert rendered == processor.apply_chat_template(conversations)
+
+
+def test_parts_of_messages_are_joined(llava, pictures):
+    parts = [{"type": "image", "image": pictures[0]}, {"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    user = {"role": "user", "content": parts}
+    assert llava.apply_chat_template([user]) == (
+        "[INST] <image>\none\ntwo\nSummary above image and text in one word: [/INST]"
+    )
+    system = {"role": "system", "content": [{"type": "text", "text": "Find"}, {"type": "text", "text": "it:"}]}
+    assert llava.apply_chat_template([system, user]) == "<image>\nFind\nit: one\ntwo\n"
 
 
 def test_foreign_chat_template_and_video_are_refused(llava):
@@ -285,3 +303,88 @@ def test_several_images_in_a_raw_text(llava, pictures):
     assert decode(llava, text=["<|image_1|>\nand <|image_2|> differ"], images=two) == ["#\nand # differ"]
     assert decode(llava, text=["<|image_1|> differs"], images=two) == ["#\n# differs"]
     assert decode(llava, text=["<|image_1|> and <|image_2|> differ"], images=[pictures[0]]) == ["# and differ"]
+
+
+def test_image_tokens_in_an_instruction_are_removed(llava, qwen, pictures):
+    """The MMEB form of the same instruction is the right value."""
+    for processor, token in ((llava, "<image>"), (qwen, "<|image_pad|>"), (qwen, qwen.image_block)):
+        for stray in (token, "<|image_1|>"):
+            instruction = f"{stray}\nRepresent the given image:"
+            right = decode(processor, text=["<|image_1|>\nRepresent the given image: red\n"], images=[pictures[0]])
+            assert decode(processor, text=["red"], images=[pictures[0]], instruction=instruction) == right
+            assert decode(processor, text=["a"], instruction=f"Find {stray} it:") == ["Find it: a\n"]
+
+
+NESTED = {
+    "<|image<|image_pad|>_pad|>": "",
+    "<|im<|image_1|>age<|image<|image_pad|>_pad|>_pad|> a": "a",
+    "<|image_<|image_1|>1|>x": "x",
+    "a <|image_pad|>b<|image_1|>\nc": "a bc",
+    "a < b > c |> d": "a < b > c |> d",
+}
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_cleaning_leaves_no_token_behind(qwen, pictures, text):
+    clean = NESTED[text]
+    assert decode(qwen, text=[text], instruction="") == [clean or "\n"]
+    assert decode(qwen, text=[text], instruction="Find:") == [f"Find: {clean}\n" if clean else "Find:\n"]
+    assert decode(qwen, text=["x"], instruction=f"Find:{text}") == [f"Find:{clean} x\n"]
+    for instruction in (None, "", "Find:"):
+        ids = qwen(text=[text], images=[pictures[0]], instruction=instruction)["input_ids"]
+        assert int((ids == qwen.image_token_id).sum()) == qwen.check_image_size(*pictures[0].size)
+
+
+def test_cleaning_takes_linear_time(qwen):
+    import time
+
+    deep = "<|image" * 30_000 + "_pad|>" * 30_000
+    start = time.perf_counter()
+    assert decode(qwen, text=[deep + " a"]) == decode(qwen, text=["a"])
+    assert time.perf_counter() - start < 3  # pass after pass: minutes
+
+
+def test_an_empty_text_has_its_prompt(llava, qwen, pictures):
+    right = "\nSummary above sentence in one word: [/INST]"
+    assert decode(llava, text=["", "<image>"]) == ["[INST] " + right] * 2
+    assert decode(llava, text=[""], images=[pictures[0]]) == decode(llava, images=[pictures[0]])
+    for processor in (llava, qwen):
+        assert decode(processor, text=["", "<|image_1|>"], instruction=["Find:", ""]) == ["Find:\n", "\n"]
+        assert decode(processor, text=["<|image_1|>"]) == ["\n"]
+
+
+def test_padding_and_truncation_have_their_usual_meaning(llava):
+    texts = ["a", "b" * 30]
+    plain = llava(text=texts)
+    for options in ({"padding": True, "truncation": True}, {"padding": "longest", "truncation": "longest_first"}):
+        assert torch.equal(llava(text=texts, **options)["input_ids"], plain["input_ids"])
+    wide = llava(text=texts, padding="max_length", max_length=100)
+    assert wide["input_ids"].shape == (2, 100) and torch.equal(
+        wide["attention_mask"].sum(1), plain["attention_mask"].sum(1)
+    )
+    assert torch.equal(llava(text=texts, truncation=False, max_length=20)["input_ids"], plain["input_ids"])
+    assert llava(text=["a"], padding=False)["attention_mask"].all()
+    assert llava.apply_chat_template(
+        [[{"role": "user", "content": "a"}]], tokenize=True, padding="max_length", max_length=90
+    )["input_ids"].shape == (1, 90)
+
+
+def test_long_texts_are_cut_before_they_are_tokenised(llava, monkeypatch):
+    """The same ids, from no more characters than so many tokens can have."""
+    import time
+
+    words = "many words, of which few are read " * 5_000
+    whole = llava(text=[words], truncation=False)["input_ids"][0].tolist()
+    ids = llava(text=[words], max_length=200)["input_ids"][0].tolist()
+    assert len(ids) == 200
+    tail = next(length for length in range(200) if ids[-length - 1] != whole[-length - 1])
+    assert ids == whole[: 200 - tail] + whole[-tail:]
+
+    seen = []
+    tokenize = llava._prompt_tokenizer.tokenize
+    monkeypatch.setattr(
+        llava._prompt_tokenizer, "tokenize", lambda rows, **options: (seen.extend(rows), tokenize(rows, **options))[1]
+    )
+    start = time.perf_counter()
+    row = llava(text=["x" * 4_000_000], max_length=200)["input_ids"][0].tolist()
+    assert time.perf_counter() - start < 2 and len(row) == 200 and max(map(len, seen)) < 20_000
