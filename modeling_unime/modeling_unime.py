@@ -22,6 +22,7 @@ from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
 from .families import get_family
 from .modeling_phi3v import Phi3VModel
+from .pickling import PicklableModel
 from .sentence_transformers_files import write_sentence_transformers_files
 from .weights_digest import digest_weights, write_digests
 
@@ -118,7 +119,7 @@ def no_loading_report() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-class UniMEModel(PreTrainedModel):
+class UniMEModel(PicklableModel):
     """Universal multimodal embedding model.
 
     Build one from any supported multimodal LLM with [`~UniMEModel.from_backbone`], or load a saved one with
