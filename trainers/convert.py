@@ -30,6 +30,7 @@ from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.weights_digest import digest_weight
 
 from .adapters import common_end, is_adapter, merge_adapter, read_adapter_config
+from .public_names import public_name
 
 REPORT_FILE = "conversion_report.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -163,8 +164,8 @@ def convert(arguments: ConvertArguments) -> Path:
     )
 
     report = {
-        "source": arguments.source,
-        "base": str(model_folder) if adapter is not None else None,
+        "source": public_name(arguments.source),
+        "base": public_name(base) if adapter is not None else None,
         "family": model.config.family,
         **traced,
         "adapter_layers": merged,
