@@ -18,6 +18,7 @@ from transformers import AutoProcessor, BatchFeature, CLIPConfig, CLIPModel, CLI
 from transformers.utils import logging
 
 from evaluation.plain_text import plain_text
+from modeling_unime.file_modes import give_weights_the_usual_mode
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
 from modeling_unime.rgb import to_rgb
 
@@ -95,6 +96,7 @@ class DualEncoderModel(CLIPModel):
             plain = CLIPModel(self.config)
         plain.load_state_dict(self.state_dict() if state_dict is None else state_dict, assign=True)
         plain.save_pretrained(save_directory, **options)
+        give_weights_the_usual_mode(save_directory)
 
 
 class DualEncoderProcessor:

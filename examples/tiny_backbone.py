@@ -26,6 +26,7 @@ from examples.tiny.pretraining import Schedule, evaluate, pretrain
 from examples.tiny.tokenizer import train_tokenizer
 from examples.tiny.vision import VisionSchedule, pretrain_vision, read_patches
 from modeling_unime.families import SUMMARY_TURNS
+from modeling_unime.file_modes import give_weights_the_usual_mode
 
 METRICS_FILE = "pretrain_metrics.json"  # written with the rest; also says what the folder was made from
 HELD_OUT = 100  # pictures kept from training, to see what was learnt
@@ -159,6 +160,7 @@ def build(arguments: BackboneArguments) -> Path:
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.eval().save_pretrained(partial)
+    give_weights_the_usual_mode(partial)
     tokenizer.save_pretrained(partial)
     image_processor.save_pretrained(partial)
     (partial / METRICS_FILE).write_text(to_json(metrics), encoding="utf-8")

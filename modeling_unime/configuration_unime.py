@@ -11,6 +11,15 @@ ATTENTION = ("causal", "bidirectional")
 AutoConfig.register(Phi3VConfig.model_type, Phi3VConfig, exist_ok=True)
 
 
+def _without_origin(values: dict) -> dict:
+    """Values without those of `_name_or_path`, at any depth. The library leaves out that of the outermost config only."""
+    return {
+        name: _without_origin(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name != "_name_or_path"
+    }
+
+
 class UniMEConfig(PreTrainedConfig):
     """Configuration of [`UniMEModel`].
 
@@ -71,6 +80,10 @@ class UniMEConfig(PreTrainedConfig):
     def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
         """Configuration of the LLM part (other libraries read sizes from it)."""
         return self.backbone.get_text_config(*args, **kwargs)
+
+    def to_dict(self) -> dict:
+        """Plain values of the config, without where it and its parts were loaded from: a folder's path is private."""
+        return _without_origin(super().to_dict())
 
 
 UniMEConfig.register_for_auto_class()

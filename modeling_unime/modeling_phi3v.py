@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import CLIPVisionModel, Phi3Model, PreTrainedModel
+from transformers import CLIPVisionModel, Phi3Model
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from .configuration_phi3v import Phi3VConfig
+from .pickling import PicklableModel
 
 
 class Phi3VRotaryEmbedding(nn.Module):
@@ -93,7 +94,7 @@ class Phi3VImageProjection(nn.Module):
         return list(tokens.split([len(image) for image in images]))
 
 
-class Phi3VPreTrainedModel(PreTrainedModel):
+class Phi3VPreTrainedModel(PicklableModel):
     """What the library needs to know about the model."""
 
     config_class = Phi3VConfig

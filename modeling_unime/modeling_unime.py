@@ -21,7 +21,9 @@ from transformers.utils import ModelOutput
 from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
 from .families import get_family
+from .file_modes import give_weights_the_usual_mode
 from .modeling_phi3v import Phi3VModel
+from .pickling import PicklableModel
 from .sentence_transformers_files import write_sentence_transformers_files
 from .weights_digest import digest_weights, write_digests
 
@@ -118,7 +120,7 @@ def no_loading_report() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-class UniMEModel(PreTrainedModel):
+class UniMEModel(PicklableModel):
     """Universal multimodal embedding model.
 
     Build one from any supported multimodal LLM with [`~UniMEModel.from_backbone`], or load a saved one with
@@ -271,6 +273,7 @@ class UniMEModel(PreTrainedModel):
         digests = digest_weights(kwargs.get("state_dict") or self.state_dict()) if is_main else {}
         super().save_pretrained(save_directory, *args, **kwargs)
         if is_main:
+            give_weights_the_usual_mode(save_directory)
             write_sentence_transformers_files(save_directory)
             write_digests(save_directory, digests)
 

@@ -34,6 +34,11 @@ _FILES = {
 
 
 def write_sentence_transformers_files(folder: str) -> None:
-    """Write `modules.json`, `sentence_bert_config.json` and `config_sentence_transformers.json` into a model folder."""
+    """Write `modules.json`, `sentence_bert_config.json` and `config_sentence_transformers.json` into a model folder.
+
+    A file that is there stays: sentence-transformers may have written it, with a user's prompts and further modules.
+    """
     for name, content in _FILES.items():
-        Path(folder, name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        file = Path(folder, name)
+        if not file.exists():
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

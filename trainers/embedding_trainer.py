@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_unime import UniMEModel
+from modeling_unime.file_modes import give_weights_the_usual_mode
 
 from .aligned_chunks import align_chunks
 from .batch_sampler import GlobalBatchSampler
@@ -194,6 +195,8 @@ class EmbeddingTrainer(Trainer):
             _, own = wrapped.__bases__
             wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
         super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""

@@ -10,6 +10,8 @@ from torch import nn
 
 from modeling_unime import UniMEModel
 
+from .public_names import is_local
+
 
 def lora_pattern(model: UniMEModel) -> str:
     """Regular expression that matches the linear layers of the LLM and nothing else.
@@ -60,6 +62,8 @@ def prepare_for_training(
         use_dora=lora_type == "dora",
         init_lora_weights=True if init == "default" else init,
     )
+    if is_local(model.name_or_path):
+        model.name_or_path = ""  # a checkpoint's adapter and its card would tell the path
     return get_peft_model(model, config)
 
 

@@ -21,12 +21,14 @@ from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
+from .public_names import public_name
 from .quantization import quantize_llm
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
 
 OPTIONS_FILE = "training_options.json"  # written first; a run with other options does not continue this one
+NAMES = ("model", "teacher")  # entries of the record that may be a path
 RECORD_FILE = "training_record.json"  # written last; its presence says that the model in the folder is complete
 
 
@@ -299,7 +301,7 @@ def train_and_save(
         "seed": trainer.args.seed,
         "world_size": trainer.args.world_size,
         **environment(trainer.args.device),
-        **extra,
+        **{name: public_name(value) if name in NAMES else value for name, value in extra.items()},
         "log_history": trainer.state.log_history,
     }
     write_atomically(Path(output_dir, RECORD_FILE), to_json(record))
