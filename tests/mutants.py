@@ -203,7 +203,9 @@ MUTANTS = (
     captions("a tie is the best rank", "(scores >= best) & ~right", "(scores > best) & ~right"),
     captions("the caption's own images count against it", "& ~right[part]).sum", ").sum"),
     sugarcrepe("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
-    content("an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"),
+    content(
+        "an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"
+    ),
     report("worst instead of mean", 'float(np.mean([result["metrics"]', 'float(np.min([result["metrics"]'),
     # Model and processor
     model(
