@@ -82,3 +82,19 @@ def test_dora_and_the_start_of_the_matrices(backbones):
         uniform.abs().max() <= uniform.std() * 2.5
     )  # of the widest uniform, sqrt(3) and a bit for two widths of input
     assert gaussian.abs().max() > gaussian.std() * 3
+
+
+def test_dropout_is_lora_s_alone(backbones):
+    """A row embedded twice in training mode: different where LoRA drops inputs, equal where it does not."""
+    inputs = UniMEProcessor.from_backbone(backbones["llava_next"])(text=["one", "two"])
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, dropout=dropout)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+            model.train()
+            assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings) == (dropout == 0)
+            model.eval()
+            assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings)
