@@ -80,6 +80,17 @@ def test_gradient_accumulation_averages(backbones, folder):
     assert_same_history(entries, train(replace(run, chunk=0)))
 
 
+def test_the_logged_loss_of_accumulated_batches_is_their_mean(backbones, folder):
+    """With weights that stay as they are, four batches one by one are the batches of two accumulated steps."""
+    still = {"learning_rate": 0.0}
+    run = Run("stage1", str(backbones["llava_next"]), str(folder), steps=4, options=still)
+    losses = [entry["loss"] for entry in train(run)]
+    assert len(set(losses)) == 4
+    accumulated = train(replace(run, steps=2, options={**still, "gradient_accumulation_steps": 2}))
+    means = [(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2]
+    assert [entry["loss"] for entry in accumulated] == pytest.approx(means, abs=1e-5)
+
+
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer, _, _ = build(replace(run, options={"dataloader_num_workers": 2}))
