@@ -91,6 +91,22 @@ def test_the_logged_loss_of_accumulated_batches_is_their_mean(backbones, folder)
     assert [entry["loss"] for entry in accumulated] == pytest.approx(means, abs=1e-5)
 
 
+def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
+    """Plain descent in steps so short that the gradient hardly changes: two steps go twice as far as one on both batches."""
+
+    def way(steps: int, **options) -> torch.Tensor:
+        plain = {"optim": "sgd", "learning_rate": 1e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1e9}
+        run = Run("stage1", str(backbones["llava_next"]), str(folder), steps=steps, options={**plain, **options})
+        trainer, _, _ = build(run)
+        trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+        before = torch.cat([parameter.detach().flatten() for parameter in trained])
+        trainer.train()
+        return torch.cat([parameter.detach().flatten() for parameter in trained]) - before
+
+    both, accumulated = way(2), way(1, gradient_accumulation_steps=2)
+    assert (accumulated - both / 2).norm() < 0.05 * accumulated.norm()
+
+
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer, _, _ = build(replace(run, options={"dataloader_num_workers": 2}))
