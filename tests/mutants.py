@@ -145,14 +145,24 @@ MUTANTS = (
         "blocks of sources stand in order", "generator.permutation(np.concatenate(blocks))", "np.concatenate(blocks)"
     ),
     # Trainers
-    trainer("the loss not divided by the accumulation steps", "() / self.current_gradient_accumulation_steps,", "(),"),
+    trainer(
+        "the loss not divided by the accumulation steps",
+        "() / self.current_gradient_accumulation_steps,",
+        "(),",
+        "trainers/test_training.py::test_the_gradient_of_accumulated_batches_is_their_mean",
+    ),
     trainer(
         "the logged loss not divided",
         "return loss / self.current_gradient_accumulation_steps",
         "return loss",
         "trainers/test_training.py::test_the_logged_loss_of_accumulated_batches_is_their_mean",
     ),
-    trainer("a checkpoint of any number of ranks", "if ranks == world_size():", "if ranks:"),
+    trainer(
+        "a checkpoint of any number of ranks",
+        "if ranks == world_size():",
+        "if ranks:",
+        "trainers/test_training.py::test_a_checkpoint_of_two_processes_is_not_continued_by_one",
+    ),
     trainer(
         "no epoch is told",
         "listener.set_epoch(int(state.epoch))",

@@ -247,6 +247,15 @@ def test_half_written_checkpoint_is_not_used(tmp_path):
     assert last_complete_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-4")
 
 
+def test_a_checkpoint_of_two_processes_is_not_continued_by_one(tmp_path):
+    checkpoint = tmp_path / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
+    for rank in range(2):
+        (checkpoint / f"rng_state_{rank}.pth").write_text("")
+    assert last_complete_checkpoint(str(tmp_path)) is None
+
+
 def test_unknown_yaml_key_is_named(tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text("learning_rat: 0.1\n")
     with pytest.raises(SystemExit):
