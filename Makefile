@@ -13,7 +13,7 @@ $(STAMP): setup.py constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
 	touch $(STAMP)
 
-demo: $(STAMP)  ## train, evaluate, export and search with a tiny UniME, offline, on the CPU (about 15 minutes)
+demo: $(STAMP)  ## train, evaluate, export and search with a tiny UniME, offline, on the CPU
 	$(BIN)/python -m examples.demo --output demo_output
 
 test: $(STAMP)  ## run the tests

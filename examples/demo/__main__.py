@@ -1,8 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """The whole way once, offline, on a CPU: render data, build a tiny multimodal LLM, train both stages, evaluate, export.
 
-    python -m examples.demo --output demo_output          # about 15 minutes on two cores
-    python -m examples.demo --output demo_output --fast   # under 2 minutes, for the tests; learns next to nothing
+    python -m examples.demo --output demo_output
+    python -m examples.demo --output demo_output --fast   # for the tests; learns next to nothing
 
 Started again after it was stopped, it continues. It ends with the path of report.html.
 """

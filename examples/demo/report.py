@@ -91,7 +91,7 @@ def opening(demo: Demo, scores: Scores, parameters: int) -> str:
     Returns:
         HTML.
     """
-    base, unime = (percent(scores.kinds_mean.values[key]) for key in ("base", "unime"))
+    base, unime, vlm2vec = (percent(scores.kinds_mean.values[key]) for key in ("base", "unime", "vlm2vec"))
     text = (
         "UniME turns a multimodal language model into one that gives vectors: for a text, a picture, or both "
         "together. Things that belong together get similar vectors, so that one model can search, classify, answer "
@@ -99,8 +99,9 @@ def opening(demo: Demo, scores: Scores, parameters: int) -> str:
         f"coloured shapes that the program drew itself, in {seconds(demo.summary['total_seconds'])}. The base has "
         "learned to describe pictures but not to make vectors. Stage 1 teaches it, with sentences alone, what a text "
         "teacher finds similar; stage 2 teaches it tasks, with hard negatives. Among a query’s candidates, the base "
-        f"ranks the right one first in {base} % of cases, UniME in {unime} %, chance does in "
-        f"{percent(scores.kinds_mean.chance)} % (mean of the {len(scores.kinds)} task kinds)."
+        f"ranks the right one first in {base} % of cases, UniME in {unime} %, the base trained with plain InfoNCE (the "
+        f"VLM2Vec recipe) in {vlm2vec} %, chance does in {percent(scores.kinds_mean.chance)} % "
+        f"(mean of the {len(scores.kinds)} task kinds)."
     )
     return f'<p class="lead">{escape(text)}</p>{headline_tiles(scores)}'
 

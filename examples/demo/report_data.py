@@ -17,6 +17,7 @@ MODELS = {
     "vlm2vec": "VLM2Vec recipe",
 }
 COLOURS = {"base": "#8a94a0", "stage1": "#1b998b", "unime": "#1f5fbf", "vlm2vec": "#e07a1f"}
+BASELINES = ("base", "vlm2vec")
 TRAINED = ("stage1", "unime", "vlm2vec")
 
 

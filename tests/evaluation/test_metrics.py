@@ -79,6 +79,14 @@ def test_unusable_embeddings_are_refused(value, fault):
         Similarities(embeddings, "queries of toy")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_single_unusable_number_is_refused(value):
+    embeddings = np.ones((4, 3), dtype=np.float32)
+    embeddings[1, 2] = value
+    with pytest.raises(MetricError, match="queries of toy: 1 of 4 .* row 1 holds NaN or infinity"):
+        Similarities(embeddings, "queries of toy")
+
+
 def test_constant_embeddings_are_refused():
     constant = np.ones((4, 3)) + 1e-8 * np.arange(4)[:, None]  # what rounding makes of a constant
     with pytest.raises(ConstantEmbeddingsError, match="candidates"):

@@ -223,6 +223,21 @@ def test_attention_direction(family, backbones, tmp_path, implementation):
         assert again.config.attention == attention
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_direction_without_padding(backbones, implementation):
+    """Without a mask the kernel goes by the module's own flag."""
+    inputs = UniMEProcessor.from_backbone(backbones["qwen2_vl"])(text=["abcd"])
+    changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    changed["input_ids"][0, -1] = inputs["input_ids"][0, -2]
+    for attention in ("causal", "bidirectional"):
+        model = UniMEModel.from_backbone(
+            backbones["qwen2_vl"], attention=attention, attn_implementation=implementation
+        )
+        states = [model.model(**entry).last_hidden_state[0, 1] for entry in (inputs, changed)]
+        assert ((states[0] - states[1]).abs().max() > 1e-4) == (attention == "bidirectional")
+
+
 def test_unknown_attention_is_named(backbones):
     with pytest.raises(ValueError, match="attention is 'both'; use one of causal, bidirectional"):
         UniMEModel.from_backbone(backbones["llava_next"], attention="both")

@@ -183,6 +183,15 @@ def test_truncation_of_raw_strings_keeps_the_image(llava, pictures):
     assert int((row == llava.image_token_id).sum()) == int((whole == llava.image_token_id).sum())
 
 
+def test_truncation_keeps_an_image_at_the_end(llava, pictures):
+    raw = "why " * 100 + "<|image_1|>"
+    whole = llava(text=[raw], images=[pictures[2]])["input_ids"][0]
+    row = llava(text=[raw], images=[pictures[2]], max_length=160)["input_ids"][0]
+    images = int((whole == llava.image_token_id).sum())
+    assert len(row) == 160 and int((row == llava.image_token_id).sum()) == images
+    assert row[-images:].eq(llava.image_token_id).all()
+
+
 def test_what_cannot_fit_is_refused(llava, pictures):
     with pytest.raises(ValueError, match="row 1 needs .* max_length is 20"):
         llava(text=["a", "b"], images=[None, pictures[0]], max_length=20, instruction="")

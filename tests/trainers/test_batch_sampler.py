@@ -59,3 +59,12 @@ def test_every_row_of_a_source_has_its_turn():
 def test_impossible_batches_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GlobalBatchSampler(*options)
+
+
+def test_blocks_of_the_sources_are_mixed():
+    """An epoch does not go from one source to the next: its first half has seen both about equally."""
+    sources = np.array([0] * 400 + [1] * 400)
+    sampler = GlobalBatchSampler(800, 16, seed=0, sources=sources, source_block_size=8)
+    batches = [sources[batch] for batch in sampler]
+    assert 120 < np.concatenate(batches[: len(batches) // 2]).sum() < 280, "of 400 rows"
+    assert any(0 < batch.sum() < 16 for batch in batches), "a batch of two blocks"

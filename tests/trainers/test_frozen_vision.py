@@ -70,3 +70,17 @@ def test_a_trained_tower_is_refused(backbones):
     model.model.multi_modal_projector.linear_1.weight.requires_grad_(True)
     with pytest.raises(ValueError, match="linear_1.weight is trained"):
         FrozenVision(model)
+
+
+def test_only_the_llm_is_in_training_mode_while_it_trains(backbones, folder):
+    """Dropout in a frozen tower would make every picture another one, and other features in the second pass."""
+    trainer, _, _ = build(Run("stage2", str(backbones["llava_next"]), str(folder), batch=16, chunk=5, steps=1))
+    modes = []
+
+    def note(module, inputs, output):
+        outside = modules_outside_the_llm(trainer.model)
+        modes.append((module.training, any(part.training for whole in outside for part in whole.modules())))
+
+    trainer.model.language_model.register_forward_hook(note)
+    trainer.train()
+    assert set(modes) == {(True, False)}

@@ -113,12 +113,16 @@ def test_kept_graph_equals_recomputation():
 
 def test_scale_and_synchronisation():
     """The scale reaches the gradients, not the reported loss; only the last chunk synchronises."""
-    deferred = []
+    events = []
 
     @contextlib.contextmanager
     def defer():
-        deferred.append(1)
+        events.append("deferred")
         yield
+
+    def backward(value: torch.Tensor) -> None:
+        events.append("backward")
+        value.backward()
 
     inputs = torch.randn(13, 6, dtype=torch.float64)
     reference, scaled = make_model(0.0), make_model(0.0)
@@ -127,14 +131,14 @@ def test_scale_and_synchronisation():
         chunks_of(inputs),
         lambda chunk: scaled(chunk["x"]),
         make_loss("info_nce"),
-        lambda value: value.backward(),
+        backward,
         defer_synchronisation=defer,
         scale=3.0,
     )
     torch.testing.assert_close(other, loss)
     for a, b in zip(gradients(reference), gradients(scaled), strict=True):
         torch.testing.assert_close(b, 3 * a)
-    assert len(deferred) == len(CHUNKS) - 1
+    assert events == ["deferred", "backward"] * (len(CHUNKS) - 1) + ["backward"]
 
 
 @pytest.mark.parametrize("keep_graph", [False, True])

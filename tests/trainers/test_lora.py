@@ -55,6 +55,24 @@ def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
     assert (adapted - untrained).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(("alpha", "factor"), [(None, 2), (4, 1), (16, 4)])
+def test_alpha_over_rank_scales_what_is_added(alpha, factor, backbones):
+    """By default alpha is twice the rank: W + 2 B A."""
+    before = dict(UniMEModel.from_backbone(backbones["llava_next"]).named_parameters())
+    model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, alpha)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    merged = put_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, 4, alpha)
+    name = next(name for name in trained if "q_proj.lora_A" in name)
+    product = trained[name.replace("lora_A", "lora_B")] @ trained[name]
+    weight = name.removeprefix("base_model.model.").replace("lora_A.default.weight", "weight")
+    added = dict(merged.named_parameters())[weight] - before[weight]
+    torch.testing.assert_close(added, factor * product, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("rank", [0, 4])
 def test_trained_weights_must_be_those_of_the_model(rank, backbones):
     model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), rank)
@@ -82,3 +100,19 @@ def test_dora_and_the_start_of_the_matrices(backbones):
         uniform.abs().max() <= uniform.std() * 2.5
     )  # of the widest uniform, sqrt(3) and a bit for two widths of input
     assert gaussian.abs().max() > gaussian.std() * 3
+
+
+def test_dropout_is_lora_s_alone(backbones):
+    """A row embedded twice in training mode: different where LoRA drops inputs, equal where it does not."""
+    inputs = UniMEProcessor.from_backbone(backbones["llava_next"])(text=["one", "two"])
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, dropout=dropout)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+            model.train()
+            assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings) == (dropout == 0)
+            model.eval()
+            assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings)

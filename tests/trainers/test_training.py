@@ -80,6 +80,33 @@ def test_gradient_accumulation_averages(backbones, folder):
     assert_same_history(entries, train(replace(run, chunk=0)))
 
 
+def test_the_logged_loss_of_accumulated_batches_is_their_mean(backbones, folder):
+    """With weights that stay as they are, four batches one by one are the batches of two accumulated steps."""
+    still = {"learning_rate": 0.0}
+    run = Run("stage1", str(backbones["llava_next"]), str(folder), steps=4, options=still)
+    losses = [entry["loss"] for entry in train(run)]
+    assert len(set(losses)) == 4
+    accumulated = train(replace(run, steps=2, options={**still, "gradient_accumulation_steps": 2}))
+    means = [(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2]
+    assert [entry["loss"] for entry in accumulated] == pytest.approx(means, abs=1e-5)
+
+
+def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
+    """Plain descent in steps so short that the gradient hardly changes: two steps go twice as far as one on both batches."""
+
+    def way(steps: int, **options) -> torch.Tensor:
+        plain = {"optim": "sgd", "learning_rate": 1e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1e9}
+        run = Run("stage1", str(backbones["llava_next"]), str(folder), steps=steps, options={**plain, **options})
+        trainer, _, _ = build(run)
+        trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+        before = torch.cat([parameter.detach().flatten() for parameter in trained])
+        trainer.train()
+        return torch.cat([parameter.detach().flatten() for parameter in trained]) - before
+
+    both, accumulated = way(2), way(1, gradient_accumulation_steps=2)
+    assert (accumulated - both / 2).norm() < 0.05 * accumulated.norm()
+
+
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer, _, _ = build(replace(run, options={"dataloader_num_workers": 2}))
@@ -218,6 +245,15 @@ def test_half_written_checkpoint_is_not_used(tmp_path):
         (checkpoint / "rng_state.pth").write_text("")
     (tmp_path / "checkpoint-12").mkdir()
     assert last_complete_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-4")
+
+
+def test_a_checkpoint_of_two_processes_is_not_continued_by_one(tmp_path):
+    checkpoint = tmp_path / "checkpoint-4"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
+    for rank in range(2):
+        (checkpoint / f"rng_state_{rank}.pth").write_text("")
+    assert last_complete_checkpoint(str(tmp_path)) is None
 
 
 def test_unknown_yaml_key_is_named(tmp_path, capsys):

@@ -96,3 +96,16 @@ def test_map_row_blocks_cuts_rows_and_passes_none(block_size, sizes):
     assert seen == sizes
     assert losses.tolist() == [0, 2, 4, 6, 8]
     assert statistics["rows"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("loss_class", CONTRASTIVE)
+def test_a_tie_is_wrong_in_the_rows_of_the_log_as_in_their_mean(loss_class):
+    """Candidates 0 and 1 are one vector, so their queries tie; the third is right, the fourth has no negative."""
+    candidates = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    known[3] = True
+    loss = loss_class()
+    loss(candidates.clone(), candidates, duplicate_mask=known)
+    accuracy = loss.row_statistics["accuracy"]
+    assert accuracy[:3].tolist() == [0, 0, 1] and accuracy[3].isnan()
+    assert loss.statistics["accuracy"].item() == pytest.approx(1 / 3)

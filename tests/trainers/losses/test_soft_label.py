@@ -167,3 +167,9 @@ def test_non_finite_row_is_named(inputs):
     given[1][3, 2] = torch.nan
     with pytest.raises(ValueError, match=r"candidates: row 3 is NaN or infinite \(1 of 10 rows are\)"):
         SoftLabelLoss()(*given)
+
+
+def test_tie_with_the_positive_is_not_accurate():
+    loss = SoftLabelLoss()
+    loss(torch.ones(2, 4), torch.ones(3, 4), torch.tensor([[0, 2], [1, 2]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert loss.statistics["accuracy"] == 0

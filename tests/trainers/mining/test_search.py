@@ -164,3 +164,12 @@ def test_absent_faiss_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(MiningError, match="install unime\\[search\\], or use --backend exact"):
         check_faiss("Flat")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_candidate_at_the_limit_is_within_it(dtype):
+    """UniME leaves out what *exceeds* the positive by the margin: cosines of 0, 1/2, 3/4 and 1, by hand."""
+    queries = torch.tensor([[1.0, 0.0]])
+    candidates = torch.stack([torch.tensor([c, (1 - c * c) ** 0.5]) for c in (0.75, 0.0, 1.0, 0.5)])
+    found = search(queries, candidates, 3, torch.tensor([0.75]), torch.zeros((0, 2), dtype=torch.int64), dtype)
+    assert found.numbers.tolist() == [[0, 3, 1]] and found.above_limit.tolist() == [1]
