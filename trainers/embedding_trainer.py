@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from modeling_unime import UniMEModel
 
@@ -24,7 +24,7 @@ from .split_weights import set_up_fsdp2
 
 
 class LogAtCheckpoints(TrainerCallback):
-    """Log at every checkpoint and at the last step, whatever the logging interval.
+    """Log at every checkpoint and at the last step, whatever the logging interval, unless nothing is logged.
 
     A logged loss is the mean since the log before. A window that reached over a checkpoint would lose its first part
     when the run is resumed there, and the log of a resumed run would differ from that of an unbroken one.
@@ -32,7 +32,7 @@ class LogAtCheckpoints(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if control.should_save or state.global_step >= state.max_steps:
-            control.should_log = True
+            control.should_log = args.logging_strategy != IntervalStrategy.NO
         return control
 
 
@@ -109,6 +109,7 @@ class EmbeddingTrainer(Trainer):
             batch_sampler=self.batch_sampler,
             collate_fn=self.data_collator,
             num_workers=workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,

@@ -17,11 +17,12 @@ from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 
 from .distributed import check_world_size
-from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
+from .embedding_trainer import EmbeddingTrainer
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
 from .quantization import quantize_llm
+from .resumption import checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
@@ -101,7 +102,8 @@ FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
     "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
     "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token image_check "
-    "logging_dir".split()
+    "logging_dir resume_from_checkpoint hub_strategy hub_private_repo hub_revision project trackio_space_id "
+    "trackio_bucket_id trackio_static_space_id log_level_replica log_on_each_node".split()
 )
 
 
@@ -245,6 +247,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     if finished:
         print(f"already finished: {config.output_dir}")
         return False
+    checkpoint_to_continue(config)
     return True
 
 
@@ -275,7 +278,7 @@ def train_and_save(
         put_together: makes the finished model of the model's options and the trained weights, on the CPU.
     """
     output_dir = trainer.args.output_dir
-    checkpoint = last_complete_checkpoint(output_dir)
+    checkpoint = checkpoint_to_continue(trainer.args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
     trainer.train(resume_from_checkpoint=checkpoint)
