@@ -14,6 +14,7 @@ from modeling_unime.example import Example
 from .batch_sampler import GlobalBatchSampler
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
+from .data.known_positives import KnownPositives
 from .data.pairs import Pair, PairDataset
 from .frozen_vision import vision_of
 from .hard_negative_config import HardNegativeConfig
@@ -54,6 +55,7 @@ class PairCollator:
         use_row_negatives: add the rows' own negatives to the candidates (default True).
         max_length: tokens an input may have (default: the processor's).
         share: which of the distinct inputs this rank embeds (default: all).
+        exclude_known_positives: never take a query's positives of other rows for its negatives (default True).
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class PairCollator:
         use_row_negatives: bool = True,
         max_length: int | None = None,
         share: Share = WHOLE_BATCH,
+        exclude_known_positives: bool = True,
     ):
         self.processor = processor
         self.dataset = dataset
@@ -71,6 +74,9 @@ class PairCollator:
         self.use_row_negatives = use_row_negatives
         self.max_length = max_length
         self.share = share
+        self.known_positives = None
+        if exclude_known_positives:
+            self.known_positives = KnownPositives(dataset.query_numbers, dataset.table["group"].to_numpy())
 
     def __call__(self, pairs: list[Pair]) -> dict:
         """See `contrastive_batch`; also `sources` (N,), the number of each row's source."""
@@ -82,6 +88,8 @@ class PairCollator:
             negatives if self.use_row_negatives else [],
             [pair.group for pair in pairs],
             negative_groups if self.use_row_negatives else [],
+            [pair.query_number for pair in pairs],
+            self.known_positives,
             key=_identity,
             cost=_cost,
             make_chunks=self._make_chunks,

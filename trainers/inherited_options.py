@@ -128,4 +128,4 @@ def check_inherited_options(config: TrainingArguments) -> None:
         if refused is not None and refused.applies(_text(value)):
             raise ValueError(f"{name} {_text(value)} does not work here: {refused.why}")
         if name in REFUSED and not _is_left_alone(value, default):
-            raise ValueError(f"{name} {_text(value)} does not work here: {REFUSED[name]}")
+            raise ValueError(f"{name} does not work here: {REFUSED[name]}")

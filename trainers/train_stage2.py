@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.use_row_negatives,
         config.max_length,
         config.share,
+        config.exclude_known_positives,
     )
     if config.loss_type == "soft_label":
         trainer_class = SoftLabelTrainer

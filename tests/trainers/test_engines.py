@@ -72,6 +72,16 @@ def folder(tmp_path_factory) -> Path:
     lines = write_pairs(path).read_text().splitlines(keepends=True)
     texts = [line for line in lines if "images/" not in line]
     (path / "few_images.jsonl").write_text("".join([*texts[:7], lines[0], *texts[7:10], lines[1]]))
+    queries = [
+        {
+            "qry": f"Find text {n % 3}",
+            "qry_image_path": "",
+            "pos_text": f"text {n}",
+            "neg_text": f"text {(n + 3) % 12}",
+        }
+        for n in range(12)
+    ]
+    (path / "many_positives.jsonl").write_text("\n".join(map(json.dumps, queries)))
     return path
 
 
@@ -92,6 +102,7 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
         "accumulation": replace(stage1, options={"gradient_accumulation_steps": 2}),
         "checkpointing": replace(stage2, lora_rank=4, options={"gradient_checkpointing": True}),
         "few_images": replace(stage2, pairs="few_images.jsonl", chunk=2, steps=3),
+        "many_positives": replace(stage2, pairs="many_positives.jsonl"),
         "finish1": replace(stage1, lora_rank=4, steps=4, finish=str(folder / "finish1")),
         "finish2": replace(stage2, chunk=0, steps=4, finish=str(folder / "finish2")),
     }

@@ -74,7 +74,7 @@ def test_an_option_without_effect_is_refused_by_name(name, capsys):
 
 def test_an_option_that_the_command_line_cannot_give_is_refused_too(tmp_path):
     for name, value in (("liger_kernel_config", {"rope": True}), ("parallelism_config", ParallelismConfig())):
-        with pytest.raises(ValueError, match=f"^{name} .* does not work here"):
+        with pytest.raises(ValueError, match=f"^{name} does not work here"):
             HardNegativeConfig(output_dir=str(tmp_path), use_cpu=True, **{name: value})
 
 
