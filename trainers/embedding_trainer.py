@@ -21,6 +21,7 @@ from .batch_sampler import GlobalBatchSampler
 from .distributed import gather_rows, world_size
 from .gradient_cache import gradient_cached_step
 from .split_weights import set_up_fsdp2
+from .tensorboard import use_public_tensorboard
 
 
 class LogAtCheckpoints(TrainerCallback):
@@ -70,6 +71,7 @@ class EmbeddingTrainer(Trainer):
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
         self.model_accepts_loss_kwargs = False
         self.batch_sampler: GlobalBatchSampler | None = None
+        use_public_tensorboard(self)
         self.add_callback(LogAtCheckpoints())
         self.add_callback(TellEpoch(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)

@@ -21,6 +21,7 @@ from .embedding_trainer import EmbeddingTrainer
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
+from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
 from .resumption import checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
@@ -233,10 +234,17 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        RuntimeError: see `check_run`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder.
+        RuntimeError: see `check_run` and `trainers.push`.
+        ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
+            would change the finished model.
     """
     check_run(model_arguments, config)
+    adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
+    if adapters:
+        raise ValueError(
+            f"{config.output_dir} holds {', '.join(adapters)}, which AutoModel would apply to the finished model once more: "
+            "remove it, or choose another output_dir"
+        )
     finished = Path(config.output_dir, RECORD_FILE).exists()
     record_options(
         config.output_dir,
@@ -246,8 +254,10 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     )
     if finished:
         print(f"already finished: {config.output_dir}")
+        push_finished(config)
         return False
     checkpoint_to_continue(config)
+    prepare_repository(config)
     return True
 
 
@@ -301,3 +311,4 @@ def train_and_save(
         "log_history": trainer.state.log_history,
     }
     write_atomically(Path(output_dir, RECORD_FILE), to_json(record))
+    push_finished(trainer.args)

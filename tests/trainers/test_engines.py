@@ -170,7 +170,7 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     cells = {key: run for key, run in cell_runs(folder, backbone).items() if is_tested(Setup(engine, *key[1:]))}
     assert len(cells) == 16
     special = special_runs(folder, backbone)
-    *results, accumulation, checkpointing, few_images, finish1, finish2 = run_together(
+    *results, accumulation, checkpointing, few_images, many_positives, finish1, finish2 = run_together(
         engine, [*cells.values(), *special.values()], folder
     )
     for (stage, lora, _, precision), result in zip(cells, results, strict=True):
@@ -182,6 +182,8 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     assert_same(alone["accumulation"], accumulation["history"])
     assert_same(alone["checkpointing"], checkpointing["history"])
     assert_same(alone["few_images"], few_images["history"])
+    assert_same(alone["many_positives"], many_positives["history"])
+    assert many_positives["history"][0]["other_positives"] == alone["many_positives"][0]["other_positives"] > 0
     if engine != "ddp":
         assert True in sum(few_images["fillers"], []), "no rank was without an image, so the run proves nothing"
     source = UniMEModel.from_backbone(backbone).state_dict()
