@@ -13,6 +13,16 @@ import yaml
 from transformers import HfArgumentParser
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which `no` and `yes` are words: `save_strategy: no`. To an option that is true or false they mean that."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if first not in "yYnN" or pair[0] != "tag:yaml.org,2002:bool"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str] = ()) -> list[str]:
     """Turn a YAML file into command-line options, so that types and choices are checked in one place.
 
@@ -28,7 +38,7 @@ def yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str] = (
         ValueError: If the file cannot be read or is no mapping, an option is unknown, or a value is nested.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read as YAML ({error})") from error
     if not isinstance(content, dict):

@@ -58,6 +58,15 @@ def data_dir() -> Path:
     return path
 
 
+@pytest.fixture
+def stub_hub():
+    """A Hub on the loopback address, for processes that a test starts; see stub_hub.py."""
+    from stub_hub import StubHub
+
+    with StubHub() as hub:
+        yield hub
+
+
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory) -> dict[str, Path]:
     """Folders of tiny random backbones, by family."""

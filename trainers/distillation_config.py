@@ -49,6 +49,13 @@ class DistillationConfig(EmbeddingTrainingConfig):
             "choices": list(DIRECTIONS),
         },
     )
+    exclude_known_positives: bool = field(
+        default=True,
+        metadata={
+            "help": "With loss_type contrastive, a query that several rows have: its positives of the other rows are never "
+            "its negatives. false: E5-V's plain rule, but for copies of the row's own positive, which are none either."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,6 +65,8 @@ class DistillationConfig(EmbeddingTrainingConfig):
             check_temperature(self.teacher_temperature, "teacher_temperature")
         if self.loss_type not in LOSS_TYPES:
             raise ValueError(f"loss_type must be one of {LOSS_TYPES}, got {self.loss_type!r}")
+        if self.loss_type == "distillation" and not self.exclude_known_positives:
+            raise ValueError("exclude_known_positives is an option of loss_type contrastive; leave it out otherwise")
         if self.loss_type == "contrastive":
             defaults = {entry.name: entry.default for entry in fields(DistillationConfig)}
             for name in DISTILLATION_ONLY:

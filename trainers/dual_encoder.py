@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 
 import torch
+from transformers import TrainingArguments
 from transformers.utils import logging
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor
@@ -14,12 +15,14 @@ from .run import ModelArguments
 logger = logging.get_logger(__name__)
 
 
-def check_dual_encoder_options(arguments: ModelArguments) -> None:
+def check_dual_encoder_options(arguments: ModelArguments, config: TrainingArguments) -> None:
     """Refuse options that mean nothing to CLIP.
 
     Raises:
         ValueError: names the option.
     """
+    if config.push_to_hub:
+        raise ValueError(f"{arguments.model} is CLIP, a baseline, and push_to_hub pushes UniME models: leave it out")
     if arguments.lora_rank:
         raise ValueError(f"{arguments.model} is CLIP, whose towers are trained whole: set lora_rank to 0")
     for name in ("image_resolution", "attention"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from .chunks import ChunkLimits
+from .inherited_options import check_inherited_options
 from .shares import Share
 
 
@@ -15,7 +16,10 @@ class EmbeddingTrainingConfig(TrainingArguments):
 
     Other defaults than in `TrainingArguments`: `remove_unused_columns=False`, `dataloader_drop_last=True` (every rank
     needs batches of one size), `logging_steps=10`, `lr_scheduler_type="cosine"`, `warmup_steps=0.05` (a share of all
-    steps), `save_steps=50`, `save_total_limit=2`.
+    steps), `save_steps=50`, `save_total_limit=2`, `hub_strategy="end"`, `do_train=True`.
+
+    An inherited option that would have no effect is refused (`trainers.inherited_options`). Pickled, as beside every
+    checkpoint, the options are without the token of the Hub.
     """
 
     gradient_cache_chunk_size: int = field(
@@ -62,6 +66,18 @@ class EmbeddingTrainingConfig(TrainingArguments):
         default=0.05, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
     )
 
+    hub_strategy: str = field(
+        default="end", metadata={"help": "end: push_to_hub pushes the finished model and its card, once."}
+    )
+    do_train: bool = field(default=True, metadata={"help": "Only true: the command trains."})
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Checkpoint folder to start from. Default: the newest checkpoint in output_dir, if there is one; a run "
+            "that was started from another folder's checkpoint continues from its own, too."
+        },
+    )
+
     @property
     def uses_gradient_cache(self) -> bool:
         """Whether chunks are embedded twice, for the memory of one, instead of all being held."""
@@ -79,9 +95,14 @@ class EmbeddingTrainingConfig(TrainingArguments):
         """Which part of each global batch this process embeds."""
         return Share(self.process_index, self.world_size)
 
+    def __getstate__(self) -> dict:
+        """What is pickled: all but the token, which would stand in clear beside every checkpoint."""
+        return {**self.__dict__, "hub_token": None}
+
     def __post_init__(self):
-        if str(self.fsdp).lower() in ("true", "false"):  # the library reads only a bare --fsdp, which no YAML file has
-            self.fsdp = str(self.fsdp).lower() == "true"
+        if str(self.fsdp).lower() in ("true", "false", "yes", "no"):  # the library reads only a bare --fsdp
+            self.fsdp = str(self.fsdp).lower() in ("true", "yes")
+        check_inherited_options(self)  # first: the library derives options from others below
         super().__post_init__()
         for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
             if getattr(self, name) < 0:

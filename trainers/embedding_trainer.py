@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from modeling_unime import UniMEModel
 from modeling_unime.file_modes import give_weights_the_usual_mode
@@ -22,10 +22,11 @@ from .batch_sampler import GlobalBatchSampler
 from .distributed import gather_rows, world_size
 from .gradient_cache import gradient_cached_step
 from .split_weights import set_up_fsdp2
+from .tensorboard import use_public_tensorboard
 
 
 class LogAtCheckpoints(TrainerCallback):
-    """Log at every checkpoint and at the last step, whatever the logging interval.
+    """Log at every checkpoint and at the last step, whatever the logging interval, unless nothing is logged.
 
     A logged loss is the mean since the log before. A window that reached over a checkpoint would lose its first part
     when the run is resumed there, and the log of a resumed run would differ from that of an unbroken one.
@@ -33,7 +34,7 @@ class LogAtCheckpoints(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if control.should_save or state.global_step >= state.max_steps:
-            control.should_log = True
+            control.should_log = args.logging_strategy != IntervalStrategy.NO
         return control
 
 
@@ -71,6 +72,7 @@ class EmbeddingTrainer(Trainer):
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
         self.model_accepts_loss_kwargs = False
         self.batch_sampler: GlobalBatchSampler | None = None
+        use_public_tensorboard(self)
         self.add_callback(LogAtCheckpoints())
         self.add_callback(TellEpoch(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
@@ -110,6 +112,7 @@ class EmbeddingTrainer(Trainer):
             batch_sampler=self.batch_sampler,
             collate_fn=self.data_collator,
             num_workers=workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,

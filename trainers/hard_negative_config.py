@@ -43,6 +43,13 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         default=True,
         metadata={"help": "Add the rows' own negatives to the candidates of the batch; soft_label needs them."},
     )
+    exclude_known_positives: bool = field(
+        default=True,
+        metadata={
+            "help": "A query that several rows have: its positives of the other rows are never its negatives. "
+            "false: the papers' plain rule, by which only copies of the row's own positive are left out."
+        },
+    )
     source_block_size: int = field(
         default=0,
         metadata={

@@ -15,6 +15,7 @@ from .batch_sampler import GlobalBatchSampler
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
 from .data.bad_rows import BadRowError
+from .data.known_positives import KnownPositives
 from .data.pairs import Pair, PairDataset
 from .frozen_vision import vision_of
 from .hard_negative_config import HardNegativeConfig
@@ -55,6 +56,7 @@ class PairCollator:
         use_row_negatives: add the rows' own negatives to the candidates (default True).
         max_length: tokens an input may have (default: the processor's).
         share: which of the distinct inputs this rank embeds (default: all).
+        exclude_known_positives: never take a query's positives of other rows for its negatives (default True).
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class PairCollator:
         use_row_negatives: bool = True,
         max_length: int | None = None,
         share: Share = WHOLE_BATCH,
+        exclude_known_positives: bool = True,
     ):
         self.processor = processor
         self.dataset = dataset
@@ -72,6 +75,9 @@ class PairCollator:
         self.use_row_negatives = use_row_negatives
         self.max_length = max_length
         self.share = share
+        self.known_positives = None
+        if exclude_known_positives:
+            self.known_positives = KnownPositives(dataset.query_numbers, dataset.table["group"].to_numpy())
 
     def __call__(self, pairs: list[Pair]) -> dict:
         """See `contrastive_batch`; also `sources` (N,), the number of each row's source."""
@@ -83,6 +89,8 @@ class PairCollator:
             negatives if self.use_row_negatives else [],
             [pair.group for pair in pairs],
             negative_groups if self.use_row_negatives else [],
+            [pair.query_number for pair in pairs],
+            self.known_positives,
             key=_identity,
             cost=_cost,
             make_chunks=self._make_chunks,

@@ -17,12 +17,14 @@ from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 
 from .distributed import check_world_size
-from .embedding_trainer import EmbeddingTrainer, last_complete_checkpoint
+from .embedding_trainer import EmbeddingTrainer
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
 from .public_names import public_name
+from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
+from .resumption import checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
@@ -102,7 +104,9 @@ class ModelArguments:
 FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
     "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
-    "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token logging_dir".split()
+    "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token "
+    "logging_dir resume_from_checkpoint hub_strategy hub_private_repo hub_revision project trackio_space_id "
+    "trackio_bucket_id trackio_static_space_id log_level_replica log_on_each_node".split()
 )
 
 
@@ -238,10 +242,17 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        RuntimeError: see `check_run`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder.
+        RuntimeError: see `check_run` and `trainers.push`.
+        ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
+            would change the finished model.
     """
     check_run(model_arguments, config)
+    adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
+    if adapters:
+        raise ValueError(
+            f"{config.output_dir} holds {', '.join(adapters)}, which AutoModel would apply to the finished model once more: "
+            "remove it, or choose another output_dir"
+        )
     finished = Path(config.output_dir, RECORD_FILE).exists()
     record_options(
         config.output_dir,
@@ -251,7 +262,10 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     )
     if finished:
         print(f"already finished: {config.output_dir}")
+        push_finished(config)
         return False
+    checkpoint_to_continue(config)
+    prepare_repository(config)
     return True
 
 
@@ -282,7 +296,7 @@ def train_and_save(
         put_together: makes the finished model of the model's options and the trained weights, on the CPU.
     """
     output_dir = trainer.args.output_dir
-    checkpoint = last_complete_checkpoint(output_dir)
+    checkpoint = checkpoint_to_continue(trainer.args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -305,3 +319,4 @@ def train_and_save(
         "log_history": trainer.state.log_history,
     }
     write_atomically(Path(output_dir, RECORD_FILE), to_json(record))
+    push_finished(trainer.args)

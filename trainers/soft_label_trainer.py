@@ -31,7 +31,8 @@ class SoftLabelCollator(PairCollator):
     """A [`PairCollator`] that also says which candidates are a query's own, and how they were judged.
 
     Args:
-        num_hard_negatives: negatives used of each row, the first ones; a row may have fewer.
+        num_hard_negatives: negatives used of each row, the first ones; a row may have fewer. One that is a positive of its
+            query in any row is none, unless `exclude_known_positives` is off.
         options: those of [`PairCollator`].
 
     Raises:
@@ -45,10 +46,9 @@ class SoftLabelCollator(PairCollator):
 
     def __call__(self, pairs: list[Pair]) -> dict:
         """The batch; `own` (N, 1 + K) numbers of candidates, -1 for none, and `scores` (N, 1 + K)."""
-        k = self.num_hard_negatives
-        pairs = [
-            pair._replace(negatives=pair.negatives[:k], negative_groups=pair.negative_groups[:k]) for pair in pairs
-        ]
+        k, given = self.num_hard_negatives, sum(len(pair.negatives) for pair in pairs)
+        left_out = given - sum(len(self._negatives_of(pair)) for pair in pairs)
+        pairs = [self._with_negatives(pair, self._negatives_of(pair)[:k]) for pair in pairs]
         own = torch.full((len(pairs), 1 + k), -1)  # (N, 1 + K)
         scores = torch.zeros(own.shape)  # (N, 1 + K)
         first = len(pairs)  # the candidates are all positives, then each row's negatives
@@ -57,7 +57,21 @@ class SoftLabelCollator(PairCollator):
             own[row, : 1 + count] = torch.tensor([row, *range(first, first + count)])
             scores[row, : 1 + count] = torch.tensor(pair.scores[: 1 + count])
             first += count
-        return {**super().__call__(pairs), "own": own, "scores": scores}
+        batch = super().__call__(pairs)
+        return {**batch, "own": own, "scores": scores, "other_positives": torch.tensor(left_out)}
+
+    def _negatives_of(self, pair: Pair) -> list[int]:
+        """Places of a row's negatives that are not known to be positives of its query."""
+        known = set() if self.known_positives is None else {pair.group, *self.known_positives.of(pair.query_number)}
+        return [place for place, group in enumerate(pair.negative_groups) if group not in known]
+
+    @staticmethod
+    def _with_negatives(pair: Pair, places: list[int]) -> Pair:
+        return pair._replace(
+            negatives=tuple(pair.negatives[place] for place in places),
+            negative_groups=tuple(pair.negative_groups[place] for place in places),
+            scores=(pair.scores[0], *(pair.scores[1 + place] for place in places)),
+        )
 
 
 class SoftLabelTrainer(HardNegativeTrainer):

@@ -92,11 +92,13 @@ def triplet_trainer(
     write_bad_rows(bad_rows, config)
     trained, processor = load_for_training(model_arguments, config, language_model_only=True)
     tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
+    dataset = TripletDataset(tokens, rows)
+    known = dataset.known_positives() if config.exclude_known_positives else None
     trainer = TripletTrainer(
         model=trained,
         args=config,
-        train_dataset=TripletDataset(tokens, rows),
-        data_collator=TripletCollator(processor, config.chunk_limits, config.share),
+        train_dataset=dataset,
+        data_collator=TripletCollator(processor, config.chunk_limits, config.share, known),
     )
     return trainer, processor, {"texts": len(texts), "triplets": len(rows)}
 

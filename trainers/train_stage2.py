@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_run(model_arguments, config)
     is_clip = is_dual_encoder(model_arguments.model)
     if is_clip:
-        check_dual_encoder_options(model_arguments)
+        check_dual_encoder_options(model_arguments, config)
     if not begin_run(model_arguments, arguments, config):
         return
     is_main = config.process_index == 0
@@ -162,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.use_row_negatives,
         config.max_length,
         config.share,
+        config.exclude_known_positives,
     )
     if config.loss_type == "soft_label":
         trainer_class = SoftLabelTrainer

@@ -10,6 +10,7 @@ from modeling_unime import UniMEProcessor
 
 from .chunks import ChunkLimits
 from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
+from .data.known_positives import KnownPositives
 from .data.tokens import TokenizedTexts
 from .distillation_config import DistillationConfig
 from .losses import InfoNCELoss
@@ -38,6 +39,10 @@ class TripletDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def known_positives(self) -> KnownPositives:
+        """The positives of queries that several rows have."""
+        return KnownPositives(self.rows[:, 0], self.rows[:, 1])
+
     def __getitem__(self, index: int) -> list[NumberedText]:
         numbers = self.rows[index].tolist()
         return [NumberedText(number, self.tokens[number]) for number in numbers if number >= 0]
@@ -50,12 +55,21 @@ class TripletCollator:
         processor: pads.
         limits: how large a chunk may be.
         share: which of the distinct texts this rank embeds (default: all).
+        known_positives: of all rows (`TripletDataset.known_positives`), never negatives of their queries (default: only
+            the row's own positive is none).
     """
 
-    def __init__(self, processor: UniMEProcessor, limits: ChunkLimits, share: Share = WHOLE_BATCH):
+    def __init__(
+        self,
+        processor: UniMEProcessor,
+        limits: ChunkLimits,
+        share: Share = WHOLE_BATCH,
+        known_positives: KnownPositives | None = None,
+    ):
         self.processor = processor
         self.limits = limits
         self.share = share
+        self.known_positives = known_positives
 
     def __call__(self, triplets: list[list[NumberedText]]) -> dict:
         positives = [triplet[1] for triplet in triplets]
@@ -66,6 +80,8 @@ class TripletCollator:
             negatives,
             [text.number for text in positives],
             [text.number for text in negatives],
+            [triplet[0].number for triplet in triplets],
+            self.known_positives,
             key=lambda text: text.number,
             cost=lambda text: len(text.ids),
             make_chunks=self._make_chunks,
@@ -81,7 +97,8 @@ class TripletTrainer(ContrastiveTrainer):
     """E5-V's loss: each query finds its positive among all positives and all hard negatives of the batch of all ranks.
 
     One direction, and a hard negative weighs as much as any other candidate. E5-V's code takes a copy of the positive
-    for a negative; here it never is one.
+    for a negative; here it never is one. Nor is a positive that another row gives the same query, unless
+    `exclude_known_positives` is off.
 
     Args:
         args: a [`DistillationConfig`] with `loss_type="contrastive"`.

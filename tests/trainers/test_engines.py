@@ -72,6 +72,16 @@ def folder(tmp_path_factory) -> Path:
     lines = write_pairs(path).read_text().splitlines(keepends=True)
     texts = [line for line in lines if "images/" not in line]
     (path / "few_images.jsonl").write_text("".join([*texts[:7], lines[0], *texts[7:10], lines[1]]))
+    queries = [
+        {
+            "qry": f"Find text {n % 3}",
+            "qry_image_path": "",
+            "pos_text": f"text {n}",
+            "neg_text": f"text {(n + 3) % 12}",
+        }
+        for n in range(12)
+    ]
+    (path / "many_positives.jsonl").write_text("\n".join(map(json.dumps, queries)))
     return path
 
 
@@ -92,6 +102,7 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
         "accumulation": replace(stage1, options={"gradient_accumulation_steps": 2}),
         "checkpointing": replace(stage2, lora_rank=4, options={"gradient_checkpointing": True}),
         "few_images": replace(stage2, pairs="few_images.jsonl", chunk=2, steps=3),
+        "many_positives": replace(stage2, pairs="many_positives.jsonl"),
         "finish1": replace(stage1, lora_rank=4, steps=4, finish=str(folder / "finish1")),
         "finish2": replace(stage2, chunk=0, steps=4, finish=str(folder / "finish2")),
     }
@@ -159,7 +170,7 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     cells = {key: run for key, run in cell_runs(folder, backbone).items() if is_tested(Setup(engine, *key[1:]))}
     assert len(cells) == 16
     special = special_runs(folder, backbone)
-    *results, accumulation, checkpointing, few_images, finish1, finish2 = run_together(
+    *results, accumulation, checkpointing, few_images, many_positives, finish1, finish2 = run_together(
         engine, [*cells.values(), *special.values()], folder
     )
     for (stage, lora, _, precision), result in zip(cells, results, strict=True):
@@ -171,6 +182,8 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
     assert_same(alone["accumulation"], accumulation["history"])
     assert_same(alone["checkpointing"], checkpointing["history"])
     assert_same(alone["few_images"], few_images["history"])
+    assert_same(alone["many_positives"], many_positives["history"])
+    assert many_positives["history"][0]["other_positives"] == alone["many_positives"][0]["other_positives"] > 0
     if engine != "ddp":
         assert True in sum(few_images["fillers"], []), "no rank was without an image, so the run proves nothing"
     source = UniMEModel.from_backbone(backbone).state_dict()

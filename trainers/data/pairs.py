@@ -32,7 +32,7 @@ PAIR_SCHEMA = pa.schema(
         ("scores", pa.large_list(pa.float64())),  # null: the source has none
         ("group", pa.int64()),
         ("negative_groups", pa.large_list(pa.int64())),
-        ("query_group", pa.int64()),  # of the query's content, out of the same numbers; for mining
+        ("query_group", pa.int64()),  # of the query's content, out of the same numbers
     ]
 )
 
@@ -50,6 +50,7 @@ class Pair(NamedTuple):
         place: file and line.
         store: which of `PairDataset.stores` has the images.
         scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
+        query_number: equal for rows whose queries are identical in content and instruction; -1: not known.
     """
 
     query: Example
@@ -61,6 +62,7 @@ class Pair(NamedTuple):
     place: Place
     store: int
     scores: tuple[float, ...] | None = None
+    query_number: int = -1
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -116,6 +118,8 @@ class PairDataset(Dataset):
         # In shared memory, so that workers that outlive an epoch see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._rows: tuple[int, np.ndarray] | None = None
+        instructions = list(dict.fromkeys(source.instruction for source in self.sources))
+        self._instruction_numbers = np.array([instructions.index(source.instruction) for source in self.sources])
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -154,6 +158,12 @@ class PairDataset(Dataset):
         counts = pc.list_value_length(self.table["negatives"]).to_numpy()  # (rows,)
         return int(counts.sum()), int((counts > 0).sum())
 
+    @property
+    def query_numbers(self) -> np.ndarray:
+        """Number of the query of each row of the table, (rows,) int64: under another instruction it is another query."""
+        numbers = self._instruction_numbers[self.table["source"].to_numpy()]
+        return self.table["query_group"].to_numpy() * len(self.sources) + numbers
+
     def __len__(self) -> int:
         return sum(source.rows_per_epoch for source in self.sources)
 
@@ -170,6 +180,7 @@ class PairDataset(Dataset):
             place=Place(source.file, values["line"]),
             store=source.store,
             scores=None if values["scores"] is None else tuple(values["scores"]),
+            query_number=values["query_group"] * len(self.sources) + int(self._instruction_numbers[values["source"]]),
         )
 
     def open_image(self, pair: Pair, example: Example) -> Image.Image | None:

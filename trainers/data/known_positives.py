@@ -1,0 +1,58 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Which candidates the data call a positive of a query, in whatever row: they are not its negatives."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+
+
+class KnownPositives:
+    """The positives of every query that has several.
+
+    Args:
+        queries: (R,) numbers of the rows' queries, equal for equal queries.
+        positives: (R,) numbers of the rows' positives, equal for equal contents.
+
+    Example:
+        >>> known = KnownPositives(np.array([7, 7, 9]), np.array([1, 2, 3]))
+        >>> known.of(7).tolist(), known.of(9).tolist()
+        ([1, 2], [])
+    """
+
+    def __init__(self, queries: np.ndarray, positives: np.ndarray):
+        pairs = np.unique(np.stack([queries, positives], axis=1).astype(np.int64), axis=0)  # (p, 2), rising
+        _, place, counts = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+        pairs = pairs[counts[place] > 1]  # a query's only positive stands in its row
+        self._queries, self._positives = pairs[:, 0], pairs[:, 1]
+
+    def of(self, query: int) -> np.ndarray:
+        """Numbers of a query's positives, (p,), rising; none for a query that has only one."""
+        first, end = np.searchsorted(self._queries, [query, query + 1])
+        return self._positives[first:end]
+
+    def mask(self, queries: Sequence[int], candidates: Sequence[int]) -> torch.Tensor | None:
+        """Which candidates of a batch are another positive of a query than that of its row.
+
+        Args:
+            queries: N numbers of queries; candidate i is the positive of query i.
+            candidates: M numbers of contents.
+
+        Returns:
+            (N, M) boolean, or None where nothing is: most batches hold no such pair.
+        """
+        places: dict[Hashable, list[int]] = {}
+        for column, candidate in enumerate(candidates):
+            places.setdefault(candidate, []).append(column)
+        found = [
+            (row, column)
+            for row, query in enumerate(queries)
+            for positive in self.of(query).tolist()
+            if positive != candidates[row]
+            for column in places.get(positive, ())
+        ]
+        if not found:
+            return None
+        mask = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
+        mask[tuple(torch.tensor(found).T)] = True
+        return mask

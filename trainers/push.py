@@ -1,0 +1,75 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""push_to_hub: the finished model and its card go to the Hub, once, when training is over.
+
+What goes there is what `trainers.export` makes of the run's folder: no checkpoints, logs or options of the run.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP client's own, whichever it is
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def _one_sentence(config: TrainingArguments, what: str) -> Iterator[None]:
+    """Says what failed and what to do, where the Hub says only why."""
+    try:
+        yield
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        reason = " ".join(str(error).split())
+        raise RuntimeError(f"push_to_hub: {what} for {_name(config)} ({reason})") from error
+
+
+def _name(config: TrainingArguments) -> str:
+    """Of the repository, by the library's rule."""
+    return config.hub_model_id or Path(config.output_dir).resolve().name
+
+
+def prepare_repository(config: TrainingArguments) -> None:
+    """Make the repository, or see that it is there, before anything is read: a wrong token shows at once.
+
+    Raises:
+        RuntimeError: the Hub refuses it, or cannot be reached.
+    """
+    if not config.push_to_hub or config.process_index != 0:
+        return
+    with _one_sentence(config, "there is no repository to push to, check hub_token and hub_model_id:"):
+        _make_repository(HfApi(token=config.hub_token), config)
+
+
+def _make_repository(api: HfApi, config: TrainingArguments) -> str:
+    repository = api.create_repo(_name(config), private=config.hub_private_repo, exist_ok=True).repo_id
+    if config.hub_revision is not None:
+        api.create_branch(repository, branch=config.hub_revision, exist_ok=True)
+    return repository
+
+
+def push_finished(config: TrainingArguments) -> None:
+    """Push a run's finished model with its card. Files that are on the Hub as they are, are not sent again.
+
+    Raises:
+        RuntimeError: the Hub refuses it, or cannot be reached; the same command tries again.
+    """
+    if not config.push_to_hub or config.process_index != 0:
+        return
+    from .export import ExportArguments, export  # imports run.py, which imports this
+
+    api = HfApi(token=config.hub_token)
+    with (
+        _one_sentence(config, f"{config.output_dir} is finished but not pushed, start the command again"),
+        tempfile.TemporaryDirectory() as parent,
+    ):
+        repository = _make_repository(api, config)
+        folder = Path(parent, repository.rpartition("/")[2])
+        export(ExportArguments(config.output_dir, str(folder), repository=repository, check=False))
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, revision=config.hub_revision, commit_message="Finished model"
+        )
+    logger.warning(f"pushed to {repository}: {commit.commit_url}")
