@@ -1,10 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Keeps ranks in step where every forward and backward is a collective: DeepSpeed and FSDP2.
+"""Keeps ranks in step: whatever the engine, a forward or backward may be a collective.
 
-An engine that splits weights over ranks gathers those of a layer when the layer runs, on all ranks at once. A rank that
-runs a chunk more than the others, or the vision tower when another rank has only texts, would wait for ever. So all
-ranks run as many chunks with images, and as many without, as the rank that has most of them; what a rank lacks is
-filled with chunks that do not count. They cost no time: the rank would have waited.
+An engine that splits weights over ranks gathers those of a layer when the layer runs, on all ranks at once. DDP broadcasts
+buffers, and agrees on its buckets, in forwards. A rank that runs a chunk more than the others, or the vision tower when
+another rank has only texts, would wait for ever. So all ranks run as many chunks with images, and as many without, as the
+rank that has most of them; what a rank lacks is filled with chunks that do not count. They cost little time: the rank
+would have waited.
 """
 
 from collections.abc import Callable, Sequence

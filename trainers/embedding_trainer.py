@@ -116,6 +116,9 @@ class EmbeddingTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
+            # more of them than an unbroken one with persistent workers.
+            generator=torch.Generator().manual_seed(self.data_seed),
         )
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -143,7 +146,7 @@ class EmbeddingTrainer(Trainer):
         chunks = batch.pop("chunks")
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
         is_filler = [False] * len(chunks)
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+        if world_size() > 1:
             chunks, is_filler = align_chunks(chunks, self._make_filler, self.args.device)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:

@@ -94,6 +94,7 @@ def build(run: Run, processes: int = 1) -> tuple[EmbeddingTrainer, object, Model
         "disable_tqdm": True,
         "report_to": "none",
         "seed": 5,
+        "ddp_timeout": 120,  # ranks out of step fail, and do not wait for ever
         **run.options,
     }
     arguments = ModelArguments(model=run.backbone, lora_rank=run.lora_rank)
