@@ -28,6 +28,8 @@ from .rgb import to_rgb
 
 logger = logging.get_logger(__name__)
 
+# Image processors of our own, by family.
+OWN_IMAGE_PROCESSORS = {Phi3VConfig.model_type: Phi3VImageProcessor}
 AutoImageProcessor.register(Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True)
 
 # MMEB stores every string with this token, whatever the backbone (VLM2Vec, arXiv 2410.05160).
@@ -85,6 +87,18 @@ class UniMEProcessor(ProcessorMixin):
         self._image_tokens: dict[tuple[int, int], int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict, **kwargs):
+        """As the library's, with an image processor of this very code.
+
+        The library finds it by its class's name, and so may take that of another folder, with another version of it.
+        """
+        image_processor, *others = args
+        own = OWN_IMAGE_PROCESSORS.get(processor_dict.get("family"))
+        if own is not None and not isinstance(image_processor, own):
+            image_processor = own.from_dict(image_processor.to_dict())
+        return super().from_args_and_dict([image_processor, *others], processor_dict, **kwargs)
 
     @classmethod
     def from_backbone(
