@@ -15,6 +15,7 @@ Forms of a prompt:
 import json
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
@@ -25,6 +26,9 @@ from .configuration_phi3v import Phi3VConfig
 from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
 from .image_processing_phi3v import Phi3VImageProcessor
 from .rgb import to_rgb
+
+if TYPE_CHECKING:  # names, through it, all files: whoever saves a processor saves one version of the whole code
+    from .configuration_unime import UniMEConfig  # noqa: F401
 
 logger = logging.get_logger(__name__)
 
