@@ -1,10 +1,18 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Configuration of a UniME model: the configuration of the multimodal LLM it is made from."""
 
+from typing import TYPE_CHECKING
+
 from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_phi3v import Phi3VConfig
 from .families import get_family
+
+if TYPE_CHECKING:
+    # As remote code, transformers finds the model of a config by the config's class, and tells folders of one name apart
+    # by the files that this one names. With all of them named, folders with different code never share a class.
+    from .modeling_unime import UniMEModel  # noqa: F401
+    from .processing_unime import UniMEProcessor  # noqa: F401
 
 ATTENTION = ("causal", "bidirectional")
 # Where this file is remote code, nothing else tells the library of the family that it lacks.
@@ -54,7 +62,9 @@ class UniMEConfig(PreTrainedConfig):
         if backbone is None:
             raise ValueError("UniMEConfig needs `backbone`, the configuration of a multimodal LLM")
         if isinstance(backbone, dict):
-            backbone = AutoConfig.for_model(**backbone)
+            # The family that the library lacks is this folder's own, whichever folder's it has registered last.
+            own = backbone.get("model_type") == Phi3VConfig.model_type
+            backbone = Phi3VConfig(**backbone) if own else AutoConfig.for_model(**backbone)
         get_family(backbone.model_type)
         self.backbone = backbone
         self.attention = attention

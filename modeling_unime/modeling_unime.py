@@ -158,6 +158,23 @@ class UniMEModel(PicklableModel):
                 module.config.is_causal = False
                 module.config.sliding_window = None  # a window hides tokens as well
 
+    def _apply(self, fn, recurse: bool = True):
+        """As torch's, which every cast and move goes through; what is computed when the model is built keeps its bits.
+
+        `from_pretrained(dtype=...)` leaves the rotary frequencies of LLM and vision tower in float32, and so must
+        `half()` and the like: rounded, they would turn far positions by whole radians.
+        """
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, buffer in self.named_buffers():
+            was = before[name]
+            if was.is_floating_point() and buffer.dtype.itemsize < was.dtype.itemsize:
+                owner, _, own_name = name.rpartition(".")
+                module = self.get_submodule(owner)
+                if own_name in module._non_persistent_buffers_set:
+                    module._buffers[own_name] = was.to(buffer.device)
+        return self
+
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
 

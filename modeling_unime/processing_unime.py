@@ -14,6 +14,7 @@ Forms of a prompt:
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
@@ -27,6 +28,11 @@ from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
 from .pictures import is_picture, read_picture
 from .prompt_tokenizer import Prompt, PromptTokenizer
 
+if TYPE_CHECKING:  # names, through it, all files: whoever saves a processor saves one version of the whole code
+    from .configuration_unime import UniMEConfig  # noqa: F401
+
+# Image processors of our own, by family.
+OWN_IMAGE_PROCESSORS = {Phi3VConfig.model_type: Phi3VImageProcessor}
 AutoImageProcessor.register(Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True)
 
 # Usual names of the usual behaviour of processors; None is ours, which is the first of each.
@@ -95,6 +101,18 @@ class UniMEProcessor(ProcessorMixin):
         self._prompt_tokens: dict[str | None, int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict, **kwargs):
+        """As the library's, with an image processor of this very code.
+
+        The library finds it by its class's name, and so may take that of another folder, with another version of it.
+        """
+        image_processor, *others = args
+        own = OWN_IMAGE_PROCESSORS.get(processor_dict.get("family"))
+        if own is not None and not isinstance(image_processor, own):
+            image_processor = own.from_dict(image_processor.to_dict())
+        return super().from_args_and_dict([image_processor, *others], processor_dict, **kwargs)
 
     @classmethod
     def from_backbone(
