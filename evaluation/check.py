@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
@@ -215,19 +215,23 @@ def findings_table(findings: list[Finding]) -> str:
     return markdown_table(["check", "smallest cosine", "verdict", "note"], rows)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m evaluation.check") -> None:
     """Check, print the table, and exit with 1 when the model is not sound."""
     (arguments,) = parse_dataclasses(
         (CheckArguments,),
         argv,
         positional=("model",),
-        prog="python -m evaluation.check",
+        prog=prog,
         description=__doc__.partition("\n")[0],
     )
     findings = check(arguments.model, arguments.device, arguments.fresh_process)
     print(findings_table(findings))
     failed = [item.name for item in findings if not item.sound]
-    print(f"{arguments.model}: " + (f"FAILED ({', '.join(failed)})" if failed else "passed"))
+    left_out = [item.name for item in findings if item.passed is None]
+    if not arguments.fresh_process:
+        left_out.append("loading without this package (--fresh_process false)")
+    verdict = f"FAILED ({', '.join(failed)})" if failed else "passed"
+    print(f"{arguments.model}: {verdict}" + (f"; NOT checked: {', '.join(left_out)}" if left_out else ""))
     if arguments.output:
         write_atomically(arguments.output, to_json([asdict(item) for item in findings]))
         print(arguments.output)
@@ -236,4 +240,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

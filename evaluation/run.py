@@ -16,15 +16,13 @@ from typing import Any
 from evaluation import report
 from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.data_files import DataError, data_set_name, find_data_files
-from evaluation.encoder import BaseEncoder, Encoder, EncodingError, pick_device, pick_dtype
+from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, fingerprint, model_identity
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
-from evaluation.metrics import MetricError
 from evaluation.modality_sum import ModalitySum
-from modeling_unime.image_store import ImageError
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -254,21 +252,17 @@ def _result_path(output: Path, name: str) -> Path:
     return output / "results" / f"{name}.json"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, prog: str = "python -m evaluation.run") -> None:
     """Entry point of the command line.
 
     Args:
         argv: Command line without the program. Default: that of this process.
     """
     (arguments,) = parse_dataclasses(
-        [EvaluationArguments], argv, prog="python -m evaluation.run", description="Evaluate an embedding model."
+        [EvaluationArguments], argv, prog=prog, description="Evaluate an embedding model."
     )
-    try:
-        path = evaluate(arguments)
-    except (DataError, ImageError, EncodingError, MetricError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(path)
+    print(evaluate(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from accelerate import PartialState
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 
 from .data.bad_rows import BadRows
 from .data.texts import load_texts
@@ -40,13 +40,13 @@ class EncodeArguments:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.encode_teacher") -> None:
     """Encode; the last line printed is the path of what it wrote: the Parquet file, or else the cache."""
     arguments, teacher_arguments, encode_arguments = parse_dataclasses(
         (Stage1Arguments, TeacherArguments, EncodeArguments),
         argv,
         ignored=(ModelArguments, DistillationConfig),
-        prog="python -m trainers.encode_teacher",
+        prog=prog,
         description="Compute the vectors of the stage 1 teacher (UniME, arXiv 2504.17432, section 3.2) ahead of training.",
     )
     if teacher_arguments.teacher_cache is None:
@@ -67,4 +67,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

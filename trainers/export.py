@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.check import check
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel
 
@@ -110,13 +110,13 @@ def export(arguments: ExportArguments) -> Path:
     return output
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.export") -> None:
     """Export; the last line printed is the folder."""
     (arguments,) = parse_dataclasses(
-        (ExportArguments,), argv, prog="python -m trainers.export", description="Make a Hub folder of a trained model."
+        (ExportArguments,), argv, prog=prog, description="Make a Hub folder of a trained model."
     )
     print(export(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

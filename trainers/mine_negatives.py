@@ -21,14 +21,11 @@ import numpy as np
 
 from evaluation import report
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
-from evaluation.data_files import DataError
-from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
 from evaluation.run import encoder_identity, find_model, make_encoder
-from modeling_unime import WeightsMismatchError
 from modeling_unime.example import Example
-from modeling_unime.image_store import ImageError
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
@@ -53,7 +50,6 @@ FREE_OPTIONS = frozenset(
     "output cache batch_size device num_workers query_block candidate_block shard_size judge_batch_size "
     "expected_world_size".split()
 )
-ERRORS = (DataError, EncodingError, FileNotFoundError, ImageError, MiningError, WeightsMismatchError)
 
 
 class Clock:
@@ -323,23 +319,20 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
     return output
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.mine_negatives") -> None:
     """Mine; the last line printed is the folder written."""
     arguments, judge_arguments = parse_dataclasses(
         (MiningArguments, JudgeArguments),
         argv,
-        prog="python -m trainers.mine_negatives",
+        prog=prog,
         description="Find hard negatives for the rows of stage 2 among all positives.",
     )
     join_processes()
     check_world_size(arguments.expected_world_size)
-    try:
-        output = mine(replace(arguments, device=own_device(arguments.device)), judge_arguments)
-    except ERRORS as error:
-        raise SystemExit(f"error: {error}") from error
+    output = mine(replace(arguments, device=own_device(arguments.device)), judge_arguments)
     if rank() == 0:
         print(output)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

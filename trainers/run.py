@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from evaluation.atomic import write_atomically
+from evaluation.command_line import CommandError
 from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 
@@ -205,12 +206,12 @@ def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> Non
     """Refuse a run whose processes or options do not go together, before anything is read.
 
     Raises:
-        RuntimeError: when another number of processes runs than was asked for, or one process has several GPUs.
+        CommandError: when another number of processes runs than was asked for, or one process has several GPUs.
         ValueError: for options that are not supported together.
     """
     check_world_size(model_arguments.expected_world_size)
     if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
-        raise RuntimeError(
+        raise CommandError(
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
@@ -231,7 +232,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        RuntimeError: see `check_run`.
+        CommandError: see `check_run`.
         ValueError: for options that are not supported, or differ from those of the run in the folder.
     """
     check_run(model_arguments, config)

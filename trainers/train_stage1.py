@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from modeling_unime import UniMEProcessor
 
 from .data.bad_rows import BadRows
@@ -101,12 +101,13 @@ def triplet_trainer(
     return trainer, processor, {"texts": len(texts), "triplets": len(rows)}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.train_stage1") -> None:
     """Run stage 1; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, teacher_arguments, config = parse_dataclasses(
         (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
         argv,
-        prog="python -m trainers.train_stage1",
+        required=("output_dir",),
+        prog=prog,
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
     if not begin_run(model_arguments, arguments, config, teacher_arguments):
@@ -132,4 +133,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

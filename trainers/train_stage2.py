@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.dual_encoder import is_dual_encoder
 
 from .data.bad_rows import BadRows
@@ -94,12 +94,13 @@ def load_data(arguments: Stage2Arguments, config: HardNegativeConfig) -> tuple[P
     return dataset, len(bad_rows)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.train_stage2") -> None:
     """Run stage 2; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, config = parse_dataclasses(
         (ModelArguments, Stage2Arguments, HardNegativeConfig),
         argv,
-        prog="python -m trainers.train_stage2",
+        required=("output_dir",),
+        prog=prog,
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
     check_run(model_arguments, config)
@@ -147,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
