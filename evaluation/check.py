@@ -27,6 +27,7 @@ from PIL import Image
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.encoder import pick_device
+from evaluation.output_folder import check_writable
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -224,6 +225,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m evaluation.ch
         prog=prog,
         description=__doc__.partition("\n")[0],
     )
+    if arguments.output:
+        check_writable(Path(arguments.output).parent, "folder of output,")
     findings = check(arguments.model, arguments.device, arguments.fresh_process)
     print(findings_table(findings))
     failed = [item.name for item in findings if not item.sound]

@@ -23,6 +23,7 @@ from evaluation.fingerprint import code_identity, fingerprint, model_identity
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
 from evaluation.modality_sum import ModalitySum
+from evaluation.output_folder import only_writer
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -37,8 +38,12 @@ def find_model(name: str) -> Path:
         The folder; a model from the Hub is downloaded.
 
     Raises:
-        DataError: If there is no such model.
+        DataError: If there is no such model, or what loads it is not installed.
     """
+    if name.startswith(BASELINE_PREFIX) and find_spec("sentence_transformers") is None:
+        raise DataError(
+            f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
+        )
     place = name.removeprefix(BASELINE_PREFIX)
     folder = Path(place)
     if not folder.is_dir():
@@ -73,8 +78,6 @@ def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
     }
     folder = str(find_model(arguments.model))
     if arguments.model.startswith(BASELINE_PREFIX):
-        if find_spec("sentence_transformers") is None:
-            raise DataError("baselines need the package sentence-transformers")
         from evaluation.baselines import SentenceTransformerEncoder
 
         encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
@@ -261,7 +264,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.run") 
     (arguments,) = parse_dataclasses(
         [EvaluationArguments], argv, prog=prog, description="Evaluate an embedding model."
     )
-    print(evaluate(arguments))
+    with only_writer(arguments.output, "output"):
+        print(evaluate(arguments))
 
 
 if __name__ == "__main__":

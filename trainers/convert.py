@@ -23,6 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import check_writable
 from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -191,6 +192,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.conv
         prog=prog,
         description=__doc__.partition("\n")[0],
     )
+    check_writable(arguments.output, "output")
     print(convert(arguments))
 
 

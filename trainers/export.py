@@ -12,12 +12,13 @@ from pathlib import Path
 
 from evaluation.check import check
 from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import check_writable
+from evaluation.shipped_files import shipped_file
 from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel
 
 from .run import OPTIONS_FILE, RECORD_FILE
 
-TEMPLATE = Path(__file__).resolve().parent.parent / "model_card.md"
 HOW = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
     "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
@@ -100,7 +101,7 @@ def export(arguments: ExportArguments) -> Path:
         "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
         "limits": arguments.limits,
     }
-    card = TEMPLATE.read_text(encoding="utf-8")
+    card = shipped_file("model_card.md").read_text(encoding="utf-8")
     for name, value in values.items():
         card = card.replace("{" + name + "}", value)
     (output / "README.md").write_text(card, encoding="utf-8")
@@ -115,6 +116,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.expo
     (arguments,) = parse_dataclasses(
         (ExportArguments,), argv, prog=prog, description="Make a Hub folder of a trained model."
     )
+    check_writable(arguments.output, "output")
     print(export(arguments))
 
 

@@ -24,6 +24,7 @@ from evaluation.atomic import write_atomically
 from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
+from evaluation.output_folder import check_writable, only_writer
 from evaluation.run import encoder_identity, find_model, make_encoder
 from modeling_unime.example import Example
 
@@ -329,7 +330,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.mine
     )
     join_processes()
     check_world_size(arguments.expected_world_size)
-    output = mine(replace(arguments, device=own_device(arguments.device)), judge_arguments)
+    with only_writer(arguments.output, "output", active=rank() == 0):
+        if arguments.cache is not None:
+            check_writable(arguments.cache, "cache")
+        output = mine(replace(arguments, device=own_device(arguments.device)), judge_arguments)
     if rank() == 0:
         print(output)
 

@@ -24,6 +24,7 @@ from .language_model import load_language_model
 from .lora import prepare_for_training, put_trained
 from .quantization import quantize_llm
 from .split_weights import gather_trained, split_for_zero3, whole_weights
+from .start_checks import check_model, check_reports
 
 logger = logging.get_logger(__name__)
 
@@ -208,6 +209,8 @@ def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> Non
     Raises:
         CommandError: when another number of processes runs than was asked for, or one process has several GPUs.
         ValueError: for options that are not supported together.
+        ImportError: when a package is missing.
+        OSError: when there is no such model.
     """
     check_world_size(model_arguments.expected_world_size)
     if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
@@ -217,6 +220,8 @@ def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> Non
         )
     setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
     check_setup(setup, on_gpu=config.device.type == "cuda")
+    check_reports(config)
+    check_model(model_arguments.model)
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.dual_encoder import is_dual_encoder
+from evaluation.output_folder import only_writer
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
@@ -22,6 +23,7 @@ from .hard_negative_config import HardNegativeConfig
 from .hard_negative_trainer import HardNegativeTrainer, PairCollator
 from .run import ModelArguments, begin_run, check_run, load_for_training, train_and_save, whole_model
 from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
+from .start_checks import check_batch
 
 
 @dataclass
@@ -103,6 +105,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
         prog=prog,
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
+    with only_writer(config.output_dir, "output_dir", active=config.process_index == 0):
+        train(model_arguments, arguments, config)
+
+
+def train(model_arguments: ModelArguments, arguments: Stage2Arguments, config: HardNegativeConfig) -> None:
+    """Train and save; the last line printed is the path of the model."""
     check_run(model_arguments, config)
     is_clip = is_dual_encoder(model_arguments.model)
     if is_clip:
@@ -113,6 +121,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
 
     with PatientRanks() as ranks:  # one process reads and checks what may be a million images
         dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config))
+    check_batch(len(dataset), config, dataset.source_indices, config.source_block_size)
     if is_clip:
         trained, processor = load_dual_encoder(model_arguments)
     else:
