@@ -8,7 +8,7 @@ started again, the program takes over what is finished and depends on nothing th
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,7 @@ def write_report(
     device = pick_device(arguments.device)
     content = {
         "model": arguments.model,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(seconds, 1),
         "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
         **report.environment(device),

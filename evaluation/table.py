@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
     Args:
         argv: Command line without the program. Default: that of this process.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=prog, description="Put several results.json side by side.")
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS.json", help="results.json of evaluation.run")
     parser.add_argument("--output", metavar="X.md", help="write the table to this file")
     parser.add_argument("--insert", metavar="DOCUMENT.md", help="put the table into this document (needs --marker)")

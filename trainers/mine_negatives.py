@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -299,7 +299,7 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
         "that the rows had were replaced"
     )
     record = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": arguments.model,
         "model_fingerprint": digest(identity),
         "judge_fingerprint": None if prompt is None else digest(model_identity(prompt.folder)),
