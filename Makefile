@@ -17,7 +17,7 @@ demo: $(STAMP)  ## train, evaluate, export and search with a tiny UniME, offline
 	$(BIN)/python -m examples.demo --output demo_output
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 style: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .

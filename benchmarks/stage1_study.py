@@ -23,7 +23,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.stage1_report import DEV, TESTS, Choice, Results, Variant, write_report
@@ -260,7 +260,7 @@ def run(arguments: StudyArguments, variant: Variant, seed: int) -> None:
         "training_seconds": record.get("seconds_since_start_or_resumption"),
         "last": history[-1] if history else None,
         "losses": [[entry["step"], entry["loss"]] for entry in history],
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": scores["versions"],
         "hardware": scores["hardware"],
     }

@@ -14,7 +14,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -169,7 +169,7 @@ class Study:
                 "settings": {
                     name: value for name, value in asdict(self.arguments).items() if name not in STUDY_OPTIONS
                 },
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 **environment(torch.device("cpu")),
             }
 

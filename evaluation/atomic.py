@@ -3,8 +3,10 @@
 
 import contextlib
 import os
-import time
+import platform
+import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{uuid.uuid4().hex}"
     try:
         yield temporary
         with open(temporary, "r+b") as file:
@@ -65,14 +67,39 @@ def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview)
 def remove_unfinished(folder: str | os.PathLike, older_than: float = 3600.0) -> None:
     """Remove what killed writers left behind.
 
+    A file goes when its writer does not live on this machine and it is old by the clock of the file system. This
+    machine's own clock is not asked: it may differ from that of the machine which wrote the file.
+
     Args:
         folder: where to look, not below it.
         older_than: age in seconds below which a file may still belong to a living writer and is kept.
     """
-    for file in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
-        try:
-            age = time.time() - file.stat().st_mtime
-        except FileNotFoundError:  # its writer has just renamed it
-            continue
-        if age > older_than:
-            file.unlink(missing_ok=True)
+    files = list(Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
+    if not files:
+        return
+    with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        now = os.stat(probe.name).st_mtime
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # its writer has just renamed it
+            if now - file.stat().st_mtime > older_than and not _writer_lives(file.name):
+                file.unlink()
+
+
+def _machine() -> str:
+    """A name of this machine that can stand in a file's."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _writer_lives(name: str) -> bool:
+    """Whether the process that made a temporary file is known to run; one of another machine cannot be asked."""
+    machine, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    process = rest.partition("-")[0]
+    if machine != _machine() or not process.isdigit() or os.name == "nt":
+        return False
+    try:
+        os.kill(int(process), 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

@@ -26,8 +26,9 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.encoder import pick_device
+from evaluation.output_folder import check_writable
 from evaluation.remote_code import bare_environment, code_digest, foreign_code
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
@@ -272,15 +273,17 @@ def verdict(findings: list[Finding]) -> str:
     return said + (f"; NOT checked: {'; '.join(left_out)}" if left_out else "")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m evaluation.check") -> None:
     """Check, print the table, and exit with 1 when the model is not sound."""
     (arguments,) = parse_dataclasses(
         (CheckArguments,),
         argv,
         positional=("model",),
-        prog="python -m evaluation.check",
+        prog=prog,
         description=__doc__.partition("\n")[0],
     )
+    if arguments.output:
+        check_writable(Path(arguments.output).parent, "folder of output,")
     findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")
@@ -292,4 +295,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

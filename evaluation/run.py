@@ -8,7 +8,7 @@ started again, the program takes over what is finished and depends on nothing th
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,17 @@ from transformers import PreTrainedConfig
 from evaluation import report
 from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.data_files import DataError, data_set_name, find_data_files
-from evaluation.encoder import BaseEncoder, Encoder, EncodingError, pick_device, pick_dtype
+from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, fingerprint, model_identity
 from evaluation.image_sizes import ImageSizes
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
-from evaluation.metrics import MetricError
 from evaluation.modality_sum import ModalitySum
+from evaluation.output_folder import only_writer
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
-from modeling_unime.image_store import ImageError
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -44,8 +43,12 @@ def find_model(name: str) -> Path:
         The folder; a model from the Hub is downloaded.
 
     Raises:
-        DataError: If there is no such model.
+        DataError: If there is no such model, or what loads it is not installed.
     """
+    if name.startswith(BASELINE_PREFIX) and find_spec("sentence_transformers") is None:
+        raise DataError(
+            f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
+        )
     place = name.removeprefix(BASELINE_PREFIX)
     folder = Path(place)
     if not folder.is_dir():
@@ -80,8 +83,6 @@ def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
     }
     folder = str(find_model(arguments.model))
     if arguments.model.startswith(BASELINE_PREFIX):
-        if find_spec("sentence_transformers") is None:
-            raise DataError("baselines need the package sentence-transformers")
         from evaluation.baselines import SentenceTransformerEncoder
 
         encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
@@ -266,7 +267,7 @@ def write_report(
     device = pick_device(arguments.device)
     content = {
         "model": arguments.model,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(seconds, 1),
         "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
         **report.environment(device),
@@ -286,21 +287,18 @@ def _result_path(output: Path, name: str) -> Path:
     return output / "results" / f"{name}.json"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, prog: str = "python -m evaluation.run") -> None:
     """Entry point of the command line.
 
     Args:
         argv: Command line without the program. Default: that of this process.
     """
     (arguments,) = parse_dataclasses(
-        [EvaluationArguments], argv, prog="python -m evaluation.run", description="Evaluate an embedding model."
+        [EvaluationArguments], argv, prog=prog, description="Evaluate an embedding model."
     )
-    try:
-        path = evaluate(arguments)
-    except (DataError, ImageError, EncodingError, MetricError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(path)
+    with only_writer(arguments.output, "output"):
+        print(evaluate(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

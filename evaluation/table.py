@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.atomic import write_atomically
+from evaluation.command_line import run_command
 from evaluation.kinds import KINDS
 from evaluation.report import Result, count_sets, markdown_table, percent, summarise
 from evaluation.sugarcrepe import GROUPS
@@ -190,13 +191,13 @@ def insert_between_markers(document: Path, marker: str, table: str) -> None:
     write_atomically(document, f"{before}{begin}\n\n{table}\n{end}{rest.split(end)[1]}")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table") -> None:
     """Entry point of the command line.
 
     Args:
         argv: Command line without the program. Default: that of this process.
     """
-    parser = argparse.ArgumentParser(prog="python -m evaluation.table", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=prog, description="Put several results.json side by side.")
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS.json", help="results.json of evaluation.run")
     parser.add_argument("--output", metavar="X.md", help="write the table to this file")
     parser.add_argument("--insert", metavar="DOCUMENT.md", help="put the table into this document (needs --marker)")
@@ -206,17 +207,14 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--insert and --marker belong together")
     if arguments.output is None and arguments.insert is None:
         parser.error("give --output, --insert or both")
-    try:
-        table = make_table(read_columns(arguments.results)) + "\n" + describe_runs(arguments.results)
-        if arguments.insert is not None:
-            insert_between_markers(Path(arguments.insert), arguments.marker, table)
-            print(arguments.insert)
-        if arguments.output is not None:
-            write_atomically(Path(arguments.output), table)
-            print(arguments.output)
-    except TableError as error:
-        raise SystemExit(f"error: {error}") from error
+    table = make_table(read_columns(arguments.results)) + "\n" + describe_runs(arguments.results)
+    if arguments.insert is not None:
+        insert_between_markers(Path(arguments.insert), arguments.marker, table)
+        print(arguments.insert)
+    if arguments.output is not None:
+        write_atomically(Path(arguments.output), table)
+        print(arguments.output)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

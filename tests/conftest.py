@@ -18,6 +18,8 @@ from PIL import Image
 # Tiny models gain nothing from threads, and a process that is forked after they were used may wait for them for ever.
 torch.set_num_threads(1)
 
+# A test that is left out for another reason is a test that nobody runs: under CI it ends the session with a failure.
+SKIPS_THAT_MAY_BE = ("needs a CUDA device", "needs the internet", "../shared")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -32,6 +34,41 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if "network" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs the internet"))
+
+
+def skips(config) -> dict[str, list[str]]:
+    """Tests that were skipped in this session, by the reason; with xdist, known to the controlling process only."""
+    found: dict[str, list[str]] = {}
+    for report in config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        found.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    return found
+
+
+def forbidden_skips(config) -> list[str]:
+    """The reasons that are not among those that may be."""
+    return [reason for reason in skips(config) if not any(allowed in reason for allowed in SKIPS_THAT_MAY_BE)]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List what was left out, and why."""
+    found = skips(terminalreporter.config)
+    if found:
+        terminalreporter.section("not run")
+    for reason, tests in found.items():
+        terminalreporter.line(f"{len(tests)}: {reason}")
+        for test in tests:
+            terminalreporter.line(f"    {test}")
+    for reason in forbidden_skips(terminalreporter.config):
+        terminalreporter.line(f"no reason to leave a test out under CI: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Fail under CI when a test was skipped for want of a package or the like."""
+    is_controller = not hasattr(session.config, "workerinput")
+    if os.environ.get("CI") == "true" and is_controller and forbidden_skips(session.config):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

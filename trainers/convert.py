@@ -22,7 +22,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import check_writable
 from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -189,23 +190,18 @@ def convert(arguments: ConvertArguments) -> Path:
     return output
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.convert") -> None:
     """Convert; the last line printed is the folder."""
     (arguments,) = parse_dataclasses(
         (ConvertArguments,),
         argv,
         positional=("source", "output"),
-        prog="python -m trainers.convert",
+        prog=prog,
         description=__doc__.partition("\n")[0],
     )
-    try:
-        print(convert(arguments))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # what they say of sources and weights is for the user; no trace of the code is
-        raise SystemExit(f"error: {error}") from error
+    check_writable(arguments.output, "output")
+    print(convert(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

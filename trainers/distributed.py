@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from evaluation.command_line import CommandError
+
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(days=30)
 
@@ -104,11 +106,20 @@ class PatientRanks:
             dist.barrier(group=self._group)
 
     def decided_by_first(self, decide: Callable[[], T]) -> T:
-        """What `decide` returns on rank 0, on every rank; the others do not call it."""
+        """What `decide` returns on rank 0, on every rank; the others do not call it.
+
+        An error of `decide` ends the others, too, without a word: rank 0 says what it is.
+        """
         if self._group is None:
             return decide()
-        decision = [decide() if self.rank == 0 else None]
-        dist.broadcast_object_list(decision, src=0, group=self._group)
+        decision: list = [None, True]  # and whether it failed
+        try:
+            if self.rank == 0:
+                decision = [decide(), False]
+        finally:
+            dist.broadcast_object_list(decision, src=0, group=self._group)
+        if decision[1]:
+            raise SystemExit(2)
         return decision[0]
 
 
@@ -119,10 +130,10 @@ def check_world_size(expected: int) -> None:
     batch than its recipe says.
 
     Raises:
-        RuntimeError: when the numbers differ.
+        CommandError: when the numbers differ.
     """
     if expected and expected != world_size():
-        raise RuntimeError(
+        raise CommandError(
             f"expected_world_size is {expected}, but {world_size()} process(es) run. Start the script with "
             f"`torchrun --nproc_per_node {expected}` or correct expected_world_size."
         )

@@ -2,8 +2,13 @@
 """Options that both stages share."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
+
+from evaluation.shipped_files import find_recipe
 
 from .chunks import ChunkLimits
 from .inherited_options import check_inherited_options
@@ -103,6 +108,20 @@ class EmbeddingTrainingConfig(TrainingArguments):
         if str(self.fsdp).lower() in ("true", "false", "yes", "no"):  # the library reads only a bare --fsdp
             self.fsdp = str(self.fsdp).lower() in ("true", "yes")
         check_inherited_options(self)  # first: the library derives options from others below
+        if isinstance(self.deepspeed, str) and self.deepspeed and not self.deepspeed.startswith("{"):
+            if not Path(self.deepspeed).exists():
+                self.deepspeed = str(find_recipe(self.deepspeed))  # the shipped file, outside a checkout
+        if self.deepspeed and find_spec("deepspeed") is None:
+            raise ImportError(
+                'deepspeed: this recipe needs the package deepspeed: pip install -c constraints.txt -e ".[deepspeed]"'
+            )
+        for name in ("bf16", "fp16"):
+            if getattr(self, name) and not self.use_cpu and not torch.accelerator.is_available():
+                raise ValueError(
+                    f"{name}: true is for a GPU, and this machine has none that torch can use; run it where there is one, "
+                    f"or try it out on the CPU, with a small model, by --use_cpu true --{name} false --deepspeed= "
+                    "--expected_world_size 1"
+                )
         super().__post_init__()
         for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
             if getattr(self, name) < 0:

@@ -9,17 +9,19 @@ It takes the recipe of stage 1, from which it reads the teacher. Training with t
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from accelerate import PartialState
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import check_writable
 
 from .data.bad_rows import BadRows
 from .data.texts import load_texts
 from .distillation_config import DistillationConfig
 from .distributed import check_world_size
 from .run import ModelArguments
-from .teacher_arguments import TeacherArguments, teacher_vectors
+from .teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
 from .teachers import export_parquet
 from .train_stage1 import Stage1Arguments
 
@@ -40,19 +42,23 @@ class EncodeArguments:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.encode_teacher") -> None:
     """Encode; the last line printed is the path of what it wrote: the Parquet file, or else the cache."""
     arguments, teacher_arguments, encode_arguments = parse_dataclasses(
         (Stage1Arguments, TeacherArguments, EncodeArguments),
         argv,
         ignored=(ModelArguments, DistillationConfig),
-        prog="python -m trainers.encode_teacher",
+        prog=prog,
         description="Compute the vectors of the stage 1 teacher (UniME, arXiv 2504.17432, section 3.2) ahead of training.",
     )
     if teacher_arguments.teacher_cache is None:
         raise ValueError("teacher_cache is not given. Name the folder that the training will read.")
     if teacher_arguments.stored_suffix is not None:
         raise ValueError(f"{teacher_arguments.teacher} holds vectors already. Give it to the training as teacher.")
+    check_writable(teacher_arguments.teacher_cache, "teacher_cache")
+    if encode_arguments.parquet is not None:
+        check_writable(Path(encode_arguments.parquet).parent, "folder of parquet,")
+    check_teacher(teacher_arguments)
     state = PartialState(cpu=teacher_arguments.teacher_device == "cpu")
     check_world_size(encode_arguments.expected_world_size)
     texts = load_texts(
@@ -67,4 +73,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

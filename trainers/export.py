@@ -17,7 +17,9 @@ from pathlib import Path
 from transformers import PreTrainedConfig
 
 from evaluation.check import check, check_adapters
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import check_writable
+from evaluation.shipped_files import shipped_file
 from evaluation.stored_weights import read_weights
 from evaluation.table import make_table, read_columns
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -26,7 +28,6 @@ from modeling_unime.weights_digest import digest_weight, read_digest
 from .public_names import is_local, public_name
 from .run import OPTIONS_FILE, RECORD_FILE
 
-TEMPLATE = Path(__file__).with_name("model_card.md")
 HOW = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
     "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
@@ -149,7 +150,7 @@ def write_card(model: UniMEModel, output: Path, arguments: ExportArguments) -> N
         "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
         "limits": arguments.limits,
     }
-    template = TEMPLATE.read_text(encoding="utf-8")
+    template = shipped_file("model_card.md").read_text(encoding="utf-8")
     card = re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda slot: values[slot[0][1:-1]], template)
     (output / "README.md").write_text(card, encoding="utf-8")
 
@@ -182,13 +183,14 @@ def export(arguments: ExportArguments) -> Path:
     return output
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.export") -> None:
     """Export; the last line printed is the folder."""
     (arguments,) = parse_dataclasses(
-        (ExportArguments,), argv, prog="python -m trainers.export", description="Make a Hub folder of a trained model."
+        (ExportArguments,), argv, prog=prog, description="Make a Hub folder of a trained model."
     )
+    check_writable(arguments.output, "output")
     print(export(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

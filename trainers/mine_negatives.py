@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -21,14 +21,12 @@ import numpy as np
 
 from evaluation import report
 from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
-from evaluation.data_files import DataError
-from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
+from evaluation.output_folder import check_writable, only_writer
 from evaluation.run import encoder_identity, find_model, image_sizes, make_encoder
-from modeling_unime import WeightsMismatchError
 from modeling_unime.example import Example
-from modeling_unime.image_store import ImageError
 
 from .data.bad_rows import BadRows
 from .data.mmeb import load_mmeb_train
@@ -53,7 +51,6 @@ FREE_OPTIONS = frozenset(
     "output cache batch_size device num_workers query_block candidate_block shard_size judge_batch_size "
     "expected_world_size".split()
 )
-ERRORS = (DataError, EncodingError, FileNotFoundError, ImageError, MiningError, WeightsMismatchError)
 
 
 class Clock:
@@ -304,7 +301,7 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
         "that the rows had were replaced"
     )
     record = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": arguments.model,
         "model_fingerprint": digest(identity),
         "judge_fingerprint": None if prompt is None else digest(model_identity(prompt.folder)),
@@ -325,23 +322,23 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
     return output
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.mine_negatives") -> None:
     """Mine; the last line printed is the folder written."""
     arguments, judge_arguments = parse_dataclasses(
         (MiningArguments, JudgeArguments),
         argv,
-        prog="python -m trainers.mine_negatives",
+        prog=prog,
         description="Find hard negatives for the rows of stage 2 among all positives.",
     )
     join_processes()
     check_world_size(arguments.expected_world_size)
-    try:
+    with only_writer(arguments.output, "output", active=rank() == 0):
+        if arguments.cache is not None:
+            check_writable(arguments.cache, "cache")
         output = mine(replace(arguments, device=own_device(arguments.device)), judge_arguments)
-    except ERRORS as error:
-        raise SystemExit(f"error: {error}") from error
     if rank() == 0:
         print(output)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

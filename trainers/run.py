@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from evaluation.atomic import write_atomically
+from evaluation.command_line import CommandError
 from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
 
@@ -26,6 +27,7 @@ from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
 from .resumption import checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
+from .start_checks import check_model, check_reports
 
 logger = logging.get_logger(__name__)
 
@@ -216,17 +218,21 @@ def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> Non
     """Refuse a run whose processes or options do not go together, before anything is read.
 
     Raises:
-        RuntimeError: when another number of processes runs than was asked for, or one process has several GPUs.
+        CommandError: when another number of processes runs than was asked for, or one process has several GPUs.
         ValueError: for options that are not supported together.
+        ImportError: when a package is missing.
+        OSError: when there is no such model.
     """
     check_world_size(model_arguments.expected_world_size)
     if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
-        raise RuntimeError(
+        raise CommandError(
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
     setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
     check_setup(setup, on_gpu=config.device.type == "cuda")
+    check_reports(config)
+    check_model(model_arguments.model)
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
@@ -242,7 +248,8 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        RuntimeError: see `check_run` and `trainers.push`.
+        CommandError: see `check_run`.
+        RuntimeError: see `trainers.push`.
         ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
             would change the finished model.
     """

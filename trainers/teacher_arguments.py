@@ -4,10 +4,19 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from .data.texts import split_columns
-from .teachers import TeacherVectors, VectorFile, VectorReader, import_parquet, load_teacher
+from .teachers import (
+    SentenceTransformersTeacher,
+    Teacher,
+    TeacherVectors,
+    VectorFile,
+    VectorReader,
+    import_parquet,
+    load_teacher,
+)
 from .teachers.folder_teacher import DTYPES
 from .teachers.parquet_vectors import COLUMNS
 from .teachers.vector_file import SUFFIXES
@@ -74,6 +83,49 @@ class TeacherArguments:
         return suffix if suffix in (*SUFFIXES, ".parquet") else None
 
 
+def make_teacher(arguments: TeacherArguments, device: str | None = None) -> Teacher:
+    """The model that the options name; its weights are not loaded yet.
+
+    Raises:
+        ValueError: an option does not fit the teacher.
+        FileNotFoundError: the teacher is not there.
+    """
+    return load_teacher(
+        arguments.teacher,
+        prompt=arguments.teacher_prompt,
+        prompt_name=arguments.teacher_prompt_name,
+        max_length=arguments.teacher_max_length,
+        truncate_dim=arguments.teacher_truncate_dim,
+        device=arguments.teacher_device or device,
+        dtype=arguments.teacher_dtype,
+        batch_size=arguments.teacher_batch_size,
+    )
+
+
+def check_teacher(arguments: TeacherArguments) -> None:
+    """Refuse a teacher that is not there or cannot be loaded, before any text is read.
+
+    Raises:
+        ValueError: an option does not fit the teacher.
+        FileNotFoundError: the teacher is not there.
+        ImportError: the package that loads it is missing.
+    """
+    if arguments.stored_suffix is not None:
+        path = Path(split_columns(arguments.teacher, COLUMNS)[0])
+        if not path.exists() and not any(path.parent.glob(path.name)):
+            raise FileNotFoundError(f"teacher {path}: no such file of vectors")
+        return
+    teacher = make_teacher(arguments)
+    # What is in a cache may be all that is needed, and the package was needed only where it was made.
+    cache = arguments.teacher_cache
+    cached = cache is not None and Path(cache).is_dir() and any(Path(cache).iterdir())
+    if isinstance(teacher, SentenceTransformersTeacher) and not cached and find_spec("sentence_transformers") is None:
+        raise ImportError(
+            f"teacher {arguments.teacher} needs the package sentence-transformers: "
+            'pip install -c constraints.txt -e ".[st]"'
+        )
+
+
 def teacher_vectors(
     texts: Sequence[str], arguments: TeacherArguments, cache: str | os.PathLike, device: str
 ) -> VectorReader:
@@ -93,17 +145,7 @@ def teacher_vectors(
         FileNotFoundError: the teacher is not there.
     """
     if arguments.stored_suffix is None:
-        teacher = load_teacher(
-            arguments.teacher,
-            prompt=arguments.teacher_prompt,
-            prompt_name=arguments.teacher_prompt_name,
-            max_length=arguments.teacher_max_length,
-            truncate_dim=arguments.teacher_truncate_dim,
-            device=arguments.teacher_device or device,
-            dtype=arguments.teacher_dtype,
-            batch_size=arguments.teacher_batch_size,
-        )
-        return TeacherVectors.open(cache, teacher).ensure(texts)
+        return TeacherVectors.open(cache, make_teacher(arguments, device)).ensure(texts)
     defaults = COLUMNS if arguments.stored_suffix == ".parquet" else COLUMNS[:1]
     source, columns = split_columns(arguments.teacher, defaults)
     if len(columns) != len(defaults):

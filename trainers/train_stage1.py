@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
+from evaluation.output_folder import only_writer
 from modeling_unime import UniMEProcessor
 
 from .data.bad_rows import BadRows
@@ -22,7 +23,8 @@ from .data.triplets import load_triplets
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from .run import ModelArguments, begin_run, load_for_training, train_and_save
-from .teacher_arguments import TeacherArguments, teacher_vectors
+from .start_checks import check_batch
+from .teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
 from .triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
 
 
@@ -70,6 +72,7 @@ def distillation_trainer(
     """The trainer of UniME's stage 1, its processor, and what the record says of the data."""
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     write_bad_rows(bad_rows, config)
+    check_batch(len(texts), config)
     # Before the teacher: a bad model, or a text that cannot be tokenised, shows at once.
     trained, processor = load_for_training(model_arguments, config, language_model_only=True)
     tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
@@ -90,6 +93,7 @@ def triplet_trainer(
     """The same for the baseline E5-V."""
     texts, rows = load_triplets(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     write_bad_rows(bad_rows, config)
+    check_batch(len(rows), config)
     trained, processor = load_for_training(model_arguments, config, language_model_only=True)
     tokens = TokenizedTexts.of(processor, texts, config.max_length, progress=config.process_index == 0)
     dataset = TripletDataset(tokens, rows)
@@ -103,16 +107,30 @@ def triplet_trainer(
     return trainer, processor, {"texts": len(texts), "triplets": len(rows)}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.train_stage1") -> None:
     """Run stage 1; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, teacher_arguments, config = parse_dataclasses(
         (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
         argv,
-        prog="python -m trainers.train_stage1",
+        required=("output_dir",),
+        prog=prog,
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
+    with only_writer(config.output_dir, "output_dir", active=config.process_index == 0):
+        train(model_arguments, arguments, teacher_arguments, config)
+
+
+def train(
+    model_arguments: ModelArguments,
+    arguments: Stage1Arguments,
+    teacher_arguments: TeacherArguments,
+    config: DistillationConfig,
+) -> None:
+    """Train and save; the last line printed is the path of the model."""
     if not begin_run(model_arguments, arguments, config, teacher_arguments):
         return
+    if config.loss_type == "distillation":
+        check_teacher(teacher_arguments)
     bad_rows = BadRows(arguments.on_bad_row)
     if config.loss_type == "distillation":
         stage = "stage1"
@@ -134,4 +152,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from evaluation.command_line import parse_dataclasses
+from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.dual_encoder import is_dual_encoder
 from evaluation.image_sizes import ImageSizes
+from evaluation.output_folder import only_writer
 from modeling_unime.image_store import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 
 from .data.bad_rows import BadRows
@@ -34,6 +35,7 @@ from .run import (
     whole_model,
 )
 from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
+from .start_checks import check_batch
 
 logger = logging.get_logger(__name__)
 
@@ -131,14 +133,21 @@ def load_data(
     return dataset, len(bad_rows)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.train_stage2") -> None:
     """Run stage 2; the last line printed is the path of the model it wrote."""
     model_arguments, arguments, config = parse_dataclasses(
         (ModelArguments, Stage2Arguments, HardNegativeConfig),
         argv,
-        prog="python -m trainers.train_stage2",
+        required=("output_dir",),
+        prog=prog,
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )
+    with only_writer(config.output_dir, "output_dir", active=config.process_index == 0):
+        train(model_arguments, arguments, config)
+
+
+def train(model_arguments: ModelArguments, arguments: Stage2Arguments, config: HardNegativeConfig) -> None:
+    """Train and save; the last line printed is the path of the model."""
     check_run(model_arguments, config)
     is_clip = is_dual_encoder(model_arguments.model)
     if is_clip:
@@ -151,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = None if is_clip else ImageSizes(lambda: load_processor(model_arguments), config.max_length)
     with PatientRanks() as ranks:  # one process reads and checks what may be a million images
         dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config, sizes))
+    check_batch(len(dataset), config, dataset.source_indices, config.source_block_size)
     if is_clip:
         trained, processor = load_dual_encoder(model_arguments)
     else:
@@ -187,4 +197,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -165,5 +165,5 @@ def test_command_line_with_a_real_model(tmp_path, capsys, write_rows, write_imag
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "right" / "results.json")
     assert (tmp_path / "right" / "results" / "set" / "toy.json").is_file()
     data.write_text("")
-    with pytest.raises(SystemExit, match="error: .*has no rows"):
+    with pytest.raises(ValueError, match="has no rows"):
         run.main([str(config)])

@@ -59,12 +59,12 @@ def test_side_by_side(tmp_path, capsys):
 def test_results_on_different_rows_are_refused(tmp_path):
     one = write(tmp_path / "1.json", "m1", {"a/class": 0.3}, rows=10)
     two = write(tmp_path / "2.json", "m2", {"a/class": 0.4}, rows=1000)
-    with pytest.raises(SystemExit, match="a/class: rows is 10 in 'm1' but 1000 in 'm2'"):
+    with pytest.raises(TableError, match="a/class: rows is 10 in 'm1' but 1000 in 'm2'"):
         main([one, two, "--output", str(tmp_path / "t.md")])
-    with pytest.raises(SystemExit, match="two results are called 'm1'"):
+    with pytest.raises(TableError, match="two results are called 'm1'"):
         main([one, one, "--output", str(tmp_path / "t.md")])
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(SystemExit, match="x.json: not a results.json"):
+    with pytest.raises(TableError, match="x.json: not a results.json"):
         main([str(tmp_path / "x.json"), "--output", str(tmp_path / "t.md")])
 
 

@@ -85,7 +85,7 @@ def test_an_output_that_is_not_empty_is_kept(backbones, tmp_path):
 
 def test_a_source_that_is_not_there_is_said_without_a_trace(tmp_path):
     with pytest.raises(
-        SystemExit, match="error: '/no/such/folder' is neither a folder nor can it be had from the Hub"
+        FileNotFoundError, match="'/no/such/folder' is neither a folder nor can it be had from the Hub"
     ):
         main(["/no/such/folder", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from evaluation.remote_code import foreign_code
 from modeling_unime import UniMEModel, UniMEProcessor, WeightsMismatchError
-from trainers.export import TEMPLATE, ExportArguments, export
+from trainers.export import ExportArguments, export
 
 
 @pytest.fixture
@@ -142,17 +142,6 @@ def test_the_card_names_the_versions_of_setup(repository):
         "sentence-transformers",
     }
     assert named <= set(setup)
-
-
-def test_the_template_is_part_of_the_package(repository):
-    assert TEMPLATE.parent == repository / "trainers"
-    assert (repository / "model_card.md").read_text(encoding="utf-8") == TEMPLATE.read_text(encoding="utf-8")
-    setup = ast.parse((repository / "setup.py").read_text(encoding="utf-8"))
-    call = next(
-        node for node in ast.walk(setup) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
-    )
-    data = next(ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg == "package_data")
-    assert TEMPLATE.name in data["trainers"]
 
 
 def test_card_of_the_baseline_does_not_speak_of_a_teacher(trained, tmp_path):

@@ -119,7 +119,7 @@ def test_published_example(data_dir, tmp_path):
     """Its images are not here, so pictures of its own stand in their places."""
     source = data_dir / "mmeb_format" / "unime_v2_example.json"
     if not source.is_file():
-        pytest.skip("mmeb_format is not among the data sets of this machine")
+        pytest.skip("mmeb_format is not among the real data sets (../shared/data) of this machine")
     rows = json.loads(source.read_text())
     with pytest.raises(BadRowError, match="row 1: image 'images/.* is missing"):
         load(source, image_root=str(tmp_path))

@@ -1,0 +1,56 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Files that are no code but belong to the commands: recipes, DeepSpeed's options, the model card's template.
+
+A checkout keeps them where people look for them; a wheel carries copies inside this package (see setup.py).
+"""
+
+import difflib
+from pathlib import Path
+
+CARRIED = Path(__file__).resolve().parent / "shipped"
+CHECKOUT = Path(__file__).resolve().parent.parent
+RECIPES = "examples/recipes"
+
+
+def shipped_file(name: str) -> Path:
+    """A shipped file or folder.
+
+    Args:
+        name: Its path in a checkout, for example "model_card.md".
+
+    Returns:
+        Where it lies: in the package, or else in the checkout. It need not exist.
+    """
+    carried = CARRIED / name
+    return carried if carried.exists() else CHECKOUT / name
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes, for example "qwen2-vl-2b/stage1"."""
+    root = shipped_file(RECIPES)
+    return sorted(str(path.relative_to(root).with_suffix("").as_posix()) for path in root.glob("*/*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """A file that the user names: one of their own, or else a shipped recipe.
+
+    Args:
+        name: A path, or a recipe's name with or without `.yaml` and with or without `examples/recipes/` before it.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileNotFoundError: There is neither; names what is like it.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    short = path.as_posix().removeprefix(f"{RECIPES}/")
+    root = shipped_file(RECIPES)
+    for candidate in (root / short, root / f"{short}.yaml"):
+        if candidate.is_file() and candidate.resolve().is_relative_to(root.resolve()):
+            return candidate
+    near = difflib.get_close_matches(short.removesuffix(".yaml"), recipe_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`unime recipe` lists the recipes"
+    raise FileNotFoundError(f"{name}: neither a file nor a recipe; {hint}")

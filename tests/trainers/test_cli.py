@@ -1,0 +1,118 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The console script: what it says of itself and of wrong words."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from trainers.cli import COMMANDS, main
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert re.fullmatch(
+        r"unime \S+( \S+)? \(Python 3\.\d+\.\d+, torch 2\.\S+, transformers 5\.\S+\)\n", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    "argv, fault",
+    [
+        (["bogus"], "error: unknown command 'bogus'"),
+        (["evalute"], "error: unknown command 'evalute'; did you mean 'evaluate'?"),
+        ([], "error: no command is given"),
+    ],
+)
+def test_a_wrong_command_is_named_on_standard_error(argv, fault, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    output, errors = capsys.readouterr()
+    assert end.value.code == 2 and output == ""
+    assert errors.splitlines()[-1] == fault
+
+
+def test_help_is_no_error(capsys):
+    main(["--help"])
+    output, errors = capsys.readouterr()
+    assert errors == "" and all(name in output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name, capsys):
+    """It speaks of the program that was started, and gives each default once."""
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert text.startswith(f"usage: unime {name} ") and "python -m" not in text
+    assert "(default: None)" not in text and "<factory>" not in text
+    # An option's entry begins at two blanks and a dash.
+    for entry in re.split(r"\n(?=  -)", text):
+        assert len(re.findall(r"\(default: |Default: ", entry)) <= 1, entry
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_without_unime(name, capsys):
+    module = COMMANDS[name][0]
+    with pytest.raises(SystemExit):
+        importlib.import_module(module).main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m {module} ")
+
+
+def test_module_names_are_commands_too(capsys):
+    with pytest.raises(SystemExit):
+        main(["train_stage1", "--help"])
+    assert capsys.readouterr().out.startswith("usage: unime train-stage1 ")
+
+
+def test_recipes_are_listed_and_printed(capsys, repository):
+    main(["recipe"])
+    names = capsys.readouterr().out.split()
+    assert names == sorted(
+        f"{path.parent.name}/{path.stem}" for path in (repository / "examples/recipes").glob("*/*.yaml")
+    )
+    main(["recipe", "tiny-cpu/stage1"])
+    printed = capsys.readouterr().out
+    assert printed == (repository / "examples/recipes/tiny-cpu/stage1.yaml").read_text()
+    with pytest.raises(SystemExit):
+        main(["recipe", "tiny-cpu/stage9"])
+    assert "did you mean 'tiny-cpu/stage" in capsys.readouterr().err
+
+
+# What each command refuses, in a word of its message. None needs a model or data.
+KNOWN_ERRORS = {
+    "train-stage1": (["--model", "no/such/model/x", "--texts", "t.csv", "--use_cpu", "true"], "no/such/model/x"),
+    "train-stage2": (["--model", "no/such/model/x", "--data", "d", "--use_cpu", "true"], "no/such/model/x"),
+    "encode-teacher": (["--texts", "t.csv", "--teacher", "/no/such", "--teacher_cache", "cache"], "no such folder"),
+    "mine-negatives": (["--model", "no/such/model/x", "--data", "d", "--output", "out"], "no/such/model/x"),
+    "launch": (["train-stage1", "absent.yaml"], "absent.yaml: neither a file nor a recipe"),
+    "evaluate": (["--model", "no/such/model/x", "--data", "d", "--output", "out"], "no/such/model/x"),
+    "convert": (["no/such/model/x", "out"], "no/such/model/x"),
+    "check": (["/no/such/model", "--output", "/proc/x/findings.json"], "folder of output, /proc/x cannot be written"),
+    "export": (["--model", "/no/such/model", "--output", "out"], "/no/such/model"),
+    "table": (["absent.json", "--output", "t.md"], "absent.json"),
+    "recipe": (["absent"], "absent: neither a file nor a recipe"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_known_errors_end_with_one_line_and_code_2(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv, word = KNOWN_ERRORS[name]
+    output = ["--output_dir", "out"] if name.startswith("train") else []
+    with pytest.raises(SystemExit) as end:
+        main([name, *argv, *output])
+    errors = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "error: " in errors and word in errors and "Traceback" not in errors
+    assert not (tmp_path / "out").exists(), "something is left of a run that never began"
+
+
+def test_the_same_under_python_m(tmp_path, repository):
+    command = [sys.executable, "-m", "evaluation.table", str(tmp_path / "absent.json"), "--output", "t.md"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
