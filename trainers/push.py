@@ -14,6 +14,8 @@ from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP c
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from evaluation.command_line import CommandError
+
 logger = logging.get_logger(__name__)
 
 
@@ -24,7 +26,7 @@ def _one_sentence(config: TrainingArguments, what: str) -> Iterator[None]:
         yield
     except (HTTPError, OfflineModeIsEnabled) as error:
         reason = " ".join(str(error).split())
-        raise RuntimeError(f"push_to_hub: {what} for {_name(config)} ({reason})") from error
+        raise CommandError(f"push_to_hub: {what} for {_name(config)} ({reason})") from error
 
 
 def _name(config: TrainingArguments) -> str:
@@ -36,7 +38,7 @@ def prepare_repository(config: TrainingArguments) -> None:
     """Make the repository, or see that it is there, before anything is read: a wrong token shows at once.
 
     Raises:
-        RuntimeError: the Hub refuses it, or cannot be reached.
+        CommandError: the Hub refuses it, or cannot be reached.
     """
     if not config.push_to_hub or config.process_index != 0:
         return
@@ -55,7 +57,7 @@ def push_finished(config: TrainingArguments) -> None:
     """Push a run's finished model with its card. Files that are on the Hub as they are, are not sent again.
 
     Raises:
-        RuntimeError: the Hub refuses it, or cannot be reached; the same command tries again.
+        CommandError: the Hub refuses it, or cannot be reached; the same command tries again.
     """
     if not config.push_to_hub or config.process_index != 0:
         return
