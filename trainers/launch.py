@@ -59,10 +59,21 @@ def build_command(argv: Sequence[str], gpus: int) -> list[str]:
     return [*launcher, "-m", module, *rest]
 
 
+def without_token(command: Sequence[str]) -> list[str]:
+    """The command line as it may be shown."""
+    shown, hidden = [], False
+    for word in command:
+        name, _, value = word.partition("=")
+        is_token = name in ("--hub_token", "--hub-token")
+        shown.append("***" if hidden else f"{name}=***" if is_token and value else word)
+        hidden = is_token and not value
+    return shown
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Replace this process by the command."""
     command = build_command(sys.argv[1:] if argv is None else argv, torch.cuda.device_count())
-    print(" ".join(command), file=sys.stderr)
+    print(" ".join(without_token(command)), file=sys.stderr)
     os.execvp(command[0], command)
 
 
