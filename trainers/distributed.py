@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Gathering from all ranks, with gradient, long waits, and the check that as many ranks run as were asked for."""
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -130,8 +131,16 @@ def check_world_size(expected: int) -> None:
     batch than its recipe says.
 
     Raises:
-        CommandError: when the numbers differ.
+        CommandError: when the numbers differ, or `accelerate launch` asked for several processes and started one.
     """
+    # For MULTI_CPU without an MPI host file it names a meeting point for the processes that it was to start, and starts one.
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if by_accelerate and "WORLD_SIZE" not in os.environ and world_size() == 1 and expected != 1:
+        raise CommandError(
+            "accelerate launch was asked for several processes and started one, as it does for MULTI_CPU without MPI: start "
+            "the command with `python -m trainers.launch COMMAND --nproc_per_node N` or torchrun, or set "
+            "expected_world_size to 1."
+        )
     if expected and expected != world_size():
         raise CommandError(
             f"expected_world_size is {expected}, but {world_size()} process(es) run. Start the script with "

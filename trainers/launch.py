@@ -77,6 +77,17 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m trainer
     return [*launcher, "-m", module, *rest]
 
 
+def without_token(command: Sequence[str]) -> list[str]:
+    """The command line as it may be shown."""
+    shown, hidden = [], False
+    for word in command:
+        name, _, value = word.partition("=")
+        is_token = name in ("--hub_token", "--hub-token")
+        shown.append("***" if hidden else f"{name}=***" if is_token and value else word)
+        hidden = is_token and not value
+    return shown
+
+
 def run_together(arguments: Sequence[str]) -> None:
     """Start several processes and wait for them; the first that fails gives the exit code, and has said why.
 
@@ -102,7 +113,7 @@ def run_together(arguments: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.launch") -> None:
     """Replace this process by the command, or start several and wait for them."""
     command = build_command(sys.argv[1:] if argv is None else argv, torch.cuda.device_count(), prog)
-    print(shlex.join(command), file=sys.stderr)
+    print(shlex.join(without_token(command)), file=sys.stderr)
     if TORCHRUN in command:
         run_together(command[command.index(TORCHRUN) + 1 :])
     else:
