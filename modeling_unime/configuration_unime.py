@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING
 
+from .needed_versions import check_sentence_transformers  # isort: skip (older versions lack what follows)
 from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_phi3v import Phi3VConfig
@@ -40,6 +41,7 @@ class UniMEConfig(PreTrainedConfig):
 
     Raises:
         ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
+        ImportError: when sentence-transformers is in use and too old.
 
     Example:
 
@@ -59,6 +61,7 @@ class UniMEConfig(PreTrainedConfig):
     def __init__(self, backbone: dict | PreTrainedConfig | None = None, attention: str = "causal", **kwargs):
         if attention not in ATTENTION:
             raise ValueError(f"attention is {attention!r}; use one of {', '.join(ATTENTION)}")
+        check_sentence_transformers()
         if backbone is None:
             raise ValueError("UniMEConfig needs `backbone`, the configuration of a multimodal LLM")
         if isinstance(backbone, dict):
