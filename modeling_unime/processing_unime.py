@@ -28,8 +28,16 @@ from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, 
 from .image_processing_phi3v import Phi3VImageProcessor
 from .rgb import to_rgb
 
-if TYPE_CHECKING:  # names, through it, all files: whoever saves a processor saves one version of the whole code
+if (
+    TYPE_CHECKING
+):  # all other files, as in configuration_unime: who saves a processor saves one version of the whole code
     from .configuration_unime import UniMEConfig  # noqa: F401
+    from .file_modes import give_weights_the_usual_mode  # noqa: F401
+    from .modeling_phi3v import Phi3VModel  # noqa: F401
+    from .modeling_unime import UniMEModel  # noqa: F401
+    from .pickling import PicklableModel  # noqa: F401
+    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
+    from .weights_digest import write_digests  # noqa: F401
 
 logger = logging.get_logger(__name__)
 

@@ -13,6 +13,7 @@ import pytest
 import sentence_transformers
 import transformers
 from sentence_transformers import SentenceTransformer
+from transformers.dynamic_module_utils import get_relative_imports
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.needed_versions import NEEDED, check_version
@@ -54,6 +55,13 @@ def test_too_old_transformers_is_one_sentence(folder, repository, tmp_path, entr
         "ImportError: this UniME model needs transformers>=5.23, but 4.57.1 is installed; run: pip install -U "
         '"transformers>=5.23"'
     )
+
+
+@pytest.mark.parametrize("entry", ["configuration_unime", "processing_unime"])
+def test_files_opened_first_name_all_others(folder, entry):
+    """transformers 4 copies what such a file names, and no further: it would say that another file is not there."""
+    files = {file.stem for file in folder.glob("*.py")}
+    assert {*get_relative_imports(folder / f"{entry}.py"), entry} == files
 
 
 @pytest.mark.parametrize("version", ["5.22.9", "5.4.0", "4.99.0.dev0"])
