@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """UniME models and processors; importing this package registers them with the Auto classes of transformers."""
 
+from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .configuration_phi3v import Phi3VConfig

@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING
 
+from .needed_versions import check_sentence_transformers  # isort: skip (older versions lack what follows)
 from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_phi3v import Phi3VConfig
@@ -10,9 +11,17 @@ from .families import get_family
 
 if TYPE_CHECKING:
     # As remote code, transformers finds the model of a config by the config's class, and tells folders of one name apart
-    # by the files that this one names. With all of them named, folders with different code never share a class.
+    # by the files that this one names. With all of them named, folders with different code never share a class. (Older
+    # versions copy what is named here and no further; they shall come as far as the words on needed versions.)
+    from .file_modes import give_weights_the_usual_mode  # noqa: F401
+    from .image_processing_phi3v import Phi3VImageProcessor  # noqa: F401
+    from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
+    from .pickling import PicklableModel  # noqa: F401
     from .processing_unime import UniMEProcessor  # noqa: F401
+    from .rgb import to_rgb  # noqa: F401
+    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
+    from .weights_digest import write_digests  # noqa: F401
 
 ATTENTION = ("causal", "bidirectional")
 # Where this file is remote code, nothing else tells the library of the family that it lacks.
@@ -40,6 +49,7 @@ class UniMEConfig(PreTrainedConfig):
 
     Raises:
         ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
+        ImportError: when sentence-transformers is in use and too old.
 
     Example:
 
@@ -59,6 +69,7 @@ class UniMEConfig(PreTrainedConfig):
     def __init__(self, backbone: dict | PreTrainedConfig | None = None, attention: str = "causal", **kwargs):
         if attention not in ATTENTION:
             raise ValueError(f"attention is {attention!r}; use one of {', '.join(ATTENTION)}")
+        check_sentence_transformers()
         if backbone is None:
             raise ValueError("UniMEConfig needs `backbone`, the configuration of a multimodal LLM")
         if isinstance(backbone, dict):

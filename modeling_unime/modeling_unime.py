@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 
@@ -28,8 +29,16 @@ from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
 from .pictures import is_picture, read_picture
 from .prompt_tokenizer import Prompt, PromptTokenizer
 
-if TYPE_CHECKING:  # names, through it, all files: whoever saves a processor saves one version of the whole code
+if (
+    TYPE_CHECKING
+):  # all other files, as in configuration_unime: who saves a processor saves one version of the whole code
     from .configuration_unime import UniMEConfig  # noqa: F401
+    from .file_modes import give_weights_the_usual_mode  # noqa: F401
+    from .modeling_phi3v import Phi3VModel  # noqa: F401
+    from .modeling_unime import UniMEModel  # noqa: F401
+    from .pickling import PicklableModel  # noqa: F401
+    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
+    from .weights_digest import write_digests  # noqa: F401
 
 # Image processors of our own, by family.
 OWN_IMAGE_PROCESSORS = {Phi3VConfig.model_type: Phi3VImageProcessor}

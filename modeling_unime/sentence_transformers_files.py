@@ -9,6 +9,8 @@ pools and normalises by itself.
 import json
 from pathlib import Path
 
+from .needed_versions import NEEDED
+
 _FORWARD = {"method": "forward", "method_output_name": "embeddings"}
 _MESSAGE = {**_FORWARD, "format": "structured"}  # every input reaches our processor as a chat message
 
@@ -29,6 +31,9 @@ _FILES = {
         "prompts": {"query": "", "document": "", "bare": " "},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
+        # sentence-transformers 6 refuses to load what these do not allow; older ones warn of a newer version.
+        "requirements": {package: f">={version}" for package, version in NEEDED.items()},
+        "__version__": {"sentence_transformers": f"{NEEDED['sentence-transformers']}.0"},
     },
 }
 

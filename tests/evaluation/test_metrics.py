@@ -37,6 +37,13 @@ def test_rank_counts_ties_against_the_truth():
     assert not np.shares_memory(scores, scores >= 0) and scores.tolist() == [0.5, 0.9, 0.5, 0.1, 0.6]
 
 
+def test_only_equal_scores_tie():
+    """As documented: a difference as small as rounding is an order, in either direction."""
+    next_up = np.nextafter(0.5, 1)
+    assert [truth_rank(np.array([0.5, other])) for other in (0.5, next_up)] == [2, 2]
+    assert truth_rank(np.array([next_up, 0.5])) == 1
+
+
 def test_nan_scores_are_refused():
     with pytest.raises(MetricError, match="NaN"):
         precision_at_1(np.array([0.5, np.nan]))
