@@ -1,6 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What can be known of a run before its data are read, or at least before its model is loaded."""
 
+from pathlib import Path
+
 from transformers import PreTrainedConfig, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
@@ -31,6 +33,9 @@ def check_model(name: str) -> None:
     Raises:
         OSError: there is no such model, or it has no config.json.
     """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise FileNotFoundError(f"model {name}: no such folder; give a folder or a name on the Hub")
     PreTrainedConfig.get_config_dict(name)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from evaluation.check import check, findings_table, main, smallest_cosine
 from evaluation.remote_code import foreign_code
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import digest_weight
+from modeling_unime.weights_digest import DIGEST_FILE, digest_weight
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,14 @@ def test_a_missing_file_is_named_and_the_command_fails(folder, capsys, name):
     with pytest.raises(SystemExit, match="1"):
         main([str(folder), "--fresh_process", "False"])
     assert f"missing: {name}" in capsys.readouterr().out
+
+
+def test_the_verdict_says_what_was_left_out(folder, capsys):
+    (folder / DIGEST_FILE).unlink()
+    main([str(folder), "--fresh_process", "False"])
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert verdict.startswith(f"{folder}: passed; NOT checked: ")
+    assert "weights and their digest" in verdict and "without this package" in verdict
 
 
 def test_a_missing_weight_is_named(folder):

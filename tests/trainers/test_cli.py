@@ -3,10 +3,14 @@
 
 import importlib
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
+from tiny_models import write_pairs
 
 from trainers.cli import COMMANDS, main
 
@@ -116,3 +120,45 @@ def test_the_same_under_python_m(tmp_path, repository):
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_several_processes_end_like_one(tmp_path, repository):
+    """With the first one's exit code, and without a trace of the launcher."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "trainers.launch", "train-stage2", "tiny-cpu/stage2", "--nproc_per_node", "2"]
+    command += [
+        "--master_port",
+        port,
+        "--model",
+        "/no/such/model",
+        "--data",
+        "d",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert "error: model /no/such/model: no such folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_run_with_one_line(tmp_path, repository, backbones):
+    write_pairs(tmp_path)
+    command = [sys.executable, "-m", "trainers.cli", "train-stage2", "tiny-cpu/stage2", "--data", str(tmp_path)]
+    command += ["--model", str(backbones["llava_next"]), "--output_dir", str(tmp_path / "out")]
+    command += ["--per_device_train_batch_size", "4", "--max_steps", "100000", "--num_hard_negatives", "2"]
+    with open(tmp_path / "log", "w+") as log:
+        process = subprocess.Popen(command, cwd=repository, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "out" / "training_options.json").exists():
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    text = (tmp_path / "log").read_text()
+    assert text.rstrip().endswith("interrupted") and "Traceback" not in text
+    assert not (tmp_path / "out" / ".lock").exists()

@@ -128,6 +128,12 @@ def test_options_that_mean_nothing_to_clip_are_refused_before_anything_is_writte
 
 def test_stage1_refuses_clip(folder, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"sent0": "a"}\n{"sent0": "b"}\n')
-    options = [f"--model={folder / 'clip'}", f"--texts={tmp_path / 'texts.jsonl'}::sent0", "--teacher=t.npy"]
+    options = [
+        f"--model={folder / 'clip'}",
+        f"--texts={tmp_path / 'texts.jsonl'}::sent0",
+        f"--teacher={tmp_path / 't.npy'}",
+    ]
+    options.append("--per_device_train_batch_size=2")
+    (tmp_path / "t.npy").touch()
     with pytest.raises(ValueError, match="clip"):
         trainers.train_stage1.main([*options, f"--output_dir={tmp_path / 'out'}", "--use_cpu=True"])

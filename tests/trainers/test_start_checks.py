@@ -54,7 +54,7 @@ def command(backbones, tmp_path):
     [
         (["--report_to", "wandb"], ImportError, "report_to: wandb needs the package wandb; .*--report_to none"),
         (["--report_to", "tensorbord"], ValueError, "report_to: tensorbord is not one of .*tensorboard"),
-        (["--model", "/no/such/model"], OSError, "/no/such/model"),
+        (["--model", "/no/such/model"], OSError, "model /no/such/model: no such folder"),
     ],
 )
 def test_refused_before_anything_is_read(stage, options, error, words, command, nothing_is_read, tmp_path):
