@@ -18,7 +18,9 @@ class ImageTokens:
 
     def __init__(self, image_block: str, image_token: str):
         self.image_block = image_block
-        self._pattern = re.compile(f"(?:{'|'.join([MMEB_PATTERN, re.escape(image_block), re.escape(image_token)])})[ \n]?")
+        self._pattern = re.compile(
+            f"(?:{'|'.join([MMEB_PATTERN, re.escape(image_block), re.escape(image_token)])})[ \n]?"
+        )
         self._longest = max(len(image_block), len("<|image_123456789|>")) + 1
 
     def remove(self, text: str) -> str:
