@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Any SentenceTransformer under the same harness: `--model sentence-transformers:FOLDER`.
 
-Text goes in as it is, an image as a picture, both together as the dictionary that multimodal SentenceTransformers
+Text goes in as it is and as nothing but text, whatever it looks like, an image as a picture, both together as the dictionary that multimodal SentenceTransformers
 take. MMEB's image token means nothing to these models and is left out; an instruction is put before the text.
 """
 
@@ -13,7 +13,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
-from evaluation.plain_text import plain_text
+from evaluation.plain_text import as_texts, plain_text
 from modeling_unime.example import Example
 from modeling_unime.image_store import ImageStore
 
@@ -67,7 +67,7 @@ class SentenceTransformerEncoder(BaseEncoder):
         """See `BaseEncoder.encode_batches`."""
         for batch in batches:
             images = [None if example.image is None else store.open(example.image) for example in batch]
-            inputs = [_to_input(example, image) for example, image in zip(batch, images, strict=True)]
+            inputs = [self._to_input(example, image) for example, image in zip(batch, images, strict=True)]
             vectors: list[np.ndarray | None] = [None] * len(batch)
             for modality in dict.fromkeys(map(_modality, batch)):  # not every model takes mixed batches
                 rows = [row for row, example in enumerate(batch) if _modality(example) == modality]
@@ -81,12 +81,11 @@ class SentenceTransformerEncoder(BaseEncoder):
                     vectors[row] = vector
             yield np.stack(vectors).astype(np.float32)  # (B, D)
 
-
-def _to_input(example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
-    text = plain_text(example.text, example.instruction)
-    if image is None:
-        return text
-    return {"text": text, "image": image} if text else image
+    def _to_input(self, example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
+        text = plain_text(example.text, example.instruction)
+        if image is None:
+            return as_texts(self.model, [text])[0]
+        return {"text": text, "image": image} if text else image
 
 
 def _modality(example: Example) -> str | tuple[str, str]:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from evaluation.plain_text import plain_text
 from modeling_unime.file_modes import give_weights_the_usual_mode
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
-from modeling_unime.rgb import to_rgb
+from modeling_unime.pictures import read_picture
 
 logger = logging.get_logger(__name__)
 
@@ -129,8 +129,8 @@ class DualEncoderProcessor:
         """Model inputs of a batch; one element per example, None where a modality is absent.
 
         Args:
-            text: B texts; a text of nothing but an image token counts as none.
-            images: B PIL images.
+            text: B texts; a text of nothing but an image token is an empty one.
+            images: B pictures, as [`UniMEProcessor`] takes them.
             instruction: one for all, or B of them; put before the text.
             max_length: tokens a text may have (default, and at most: CLIP's 77); longer ones lose their end, with a word.
             return_tensors: "pt".
@@ -147,14 +147,13 @@ class DualEncoderProcessor:
         )
         texts, pictures = {}, {}
         for row, (words, image, before) in enumerate(zip(text, images, instructions, strict=True)):
-            if not words and image is None:
-                raise ValueError(f"row {row} of the batch has neither text nor image (an empty text counts as none)")
-            if joined := plain_text(words, before):
+            if words is None and image is None:
+                raise ValueError(f"row {row} of the batch has neither text nor image")
+            joined = plain_text(words, before)
+            if joined or image is None:
                 texts[row] = joined
             if image is not None:
-                pictures[row] = to_rgb(image)
-            if row not in texts and row not in pictures:
-                raise ValueError(f"row {row} of the batch holds nothing but image tokens, and there is no image")
+                pictures[row] = read_picture(image)
         inputs = {}
         if texts:
             limit = min(max_length or self.max_length, self.max_length)

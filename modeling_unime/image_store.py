@@ -28,7 +28,7 @@ from .rgb import to_rgb
 logger = logging.get_logger(__name__)
 
 PIL_MAX_PIXELS = 178_956_970  # above it PIL itself refuses to open an image
-DEFAULT_MAX_PIXELS = 2**26  # a camera of 64 megapixels; RGB takes 200 MB
+DEFAULT_MAX_PIXELS = 2**26  # a camera of 64 megapixels; with four bytes each, as PIL holds RGB, 256 MiB
 BYTES_PER_PIXEL = (
     5  # of a stored image at most, by the allowed pixels: uncompressed RGBA, and room for what else is there
 )

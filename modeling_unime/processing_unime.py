@@ -20,13 +20,13 @@ from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions la
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 
+from .batch_inputs import align_inputs, read_pictures
 from .chat_template import drop_absent_parts, read_conversation, render_chat_template
 from .configuration_phi3v import Phi3VConfig
 from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
 from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401 - so that saved folders hold its file
 from .image_processing_phi3v import Phi3VImageProcessor
 from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
-from .pictures import is_picture, read_picture
 from .prompt_tokenizer import Prompt, PromptTokenizer
 
 if (
@@ -235,9 +235,9 @@ class UniMEProcessor(ProcessorMixin):
         for name, value, known in (("padding", padding, PADDING), ("truncation", truncation, TRUNCATION)):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; use one of {', '.join(repr(name) for name in known)}")
-        texts, pictures, instructions = self._align(text, images, instruction)
+        texts, pictures, instructions = align_inputs(text, images, instruction)
         rows = self._build_prompts(texts, pictures, instructions)
-        image_inputs, image_counts = self._process_images(_read_pictures(pictures))
+        image_inputs, image_counts = self._process_images(read_pictures(pictures))
         counts = iter(image_counts)
         row_counts = [[next(counts) for _ in row] for row in pictures]
 
@@ -269,7 +269,7 @@ class UniMEProcessor(ProcessorMixin):
         Raises:
             ValueError: see `__call__`.
         """
-        rows = self._build_prompts(*self._align(text, None, instruction))
+        rows = self._build_prompts(*align_inputs(text, None, instruction))
         return self._prompt_tokenizer.encode(rows, [[]] * len(rows), self._limit(max_length))
 
     def pad(
@@ -335,26 +335,6 @@ class UniMEProcessor(ProcessorMixin):
         names = ("max_length", "padding", "padding_side", "truncation", "return_tensors")
         options = {name: given[name] for name in names if given.get(name) is not None}
         return self(text=texts, images=pictures, instruction=instructions, **options)
-
-    def _align(self, text, images, instruction) -> tuple[list, list, list]:
-        """The three inputs as lists of one length, with None for what is absent."""
-        text = [text] if isinstance(text, str) else text
-        images = [images] if images is not None and is_picture(images) else images
-        given = {"text": text, "images": images}
-        if instruction is not None and not isinstance(instruction, str):
-            given["instruction"] = instruction
-        sizes = {name: len(values) for name, values in given.items() if values is not None}
-        if not {"text", "images"} & set(sizes):
-            raise ValueError("nothing to embed: give `text`, `images` or both")
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"one element per example is needed, got {sizes}; put None where a modality is absent")
-        size = next(iter(sizes.values()))
-        if size == 0:
-            raise ValueError("nothing to embed: the batch is empty")
-        instructions = list(instruction) if "instruction" in given else [instruction] * size
-        texts = [None] * size if text is None else list(text)
-        pictures = [[]] * size if images is None else [_as_list(value) for value in images]
-        return texts, pictures, instructions
 
     def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[Prompt]:
         """`_build_prompt` of every example of a batch."""
@@ -451,26 +431,6 @@ class UniMEProcessor(ProcessorMixin):
     def _limit(self, max_length: int | None) -> int:
         """Tokens a row may have."""
         return max_length or self.max_length or self.tokenizer.model_max_length
-
-
-def _as_list(images) -> list:
-    """The pictures of one example: none, one or several."""
-    if images is None:
-        return []
-    images = [images] if is_picture(images) or not isinstance(images, Sequence) else images
-    return [image for image in images if image is not None]
-
-
-def _read_pictures(pictures: list[list]) -> list[Image.Image]:
-    """The pictures of all rows, as RGB; a ValueError names the row."""
-    images = []
-    for row, values in enumerate(pictures):
-        for value in values:
-            try:
-                images.append(read_picture(value))
-            except ValueError as error:
-                raise ValueError(f"row {row} of the batch: {error}") from error
-    return images
 
 
 UniMEProcessor.register_for_auto_class("AutoProcessor")

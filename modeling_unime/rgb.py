@@ -10,7 +10,9 @@
 """
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+BAND_PIXELS = 2**20  # converted at a time
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -20,21 +22,35 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image: A PIL image.
 
     Returns:
-        The RGB picture.
+        The RGB picture; the image itself where nothing is to be done.
 
     Raises:
         ValueError: If the pixels are floating-point numbers, which have no agreed range.
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies the others, too
+        image = ImageOps.exif_transpose(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 bits per channel")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.int64)  # (height, width)
-        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    is_deep_grey = image.mode == "I" or image.mode.startswith("I;16")
+    if not is_deep_grey and not image.has_transparency_data:
+        return image.convert("RGB")
+    convert = _from_deep_grey if is_deep_grey else _on_white
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):  # the copies on the way would take several times what the picture takes
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(convert(band), (0, top))
+    return rgb
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image).astype(np.int64)  # (height, width)
+    return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

@@ -58,15 +58,35 @@ def test_mixed_batches_are_encoded_modality_by_modality(tmp_path, write_image):
             return modality in self.modalities
 
         def encode(self, inputs, **options):
-            assert len({type(entry) for entry in inputs}) == 1
+            assert len({isinstance(entry, Image.Image) for entry in inputs}) == 1
             return np.array([[self.number(entry), 1.0] for entry in inputs])
 
         def number(self, entry):
             if isinstance(entry, dict):
-                return len(entry["text"]) + 100
+                return len(entry["text"]) + 100 * ("image" in entry)
             return 50 if isinstance(entry, Image.Image) else len(entry)
 
     write_image("x.png")
     examples = [Example("ab"), Example("<|image_1|>\nabc", "x.png", ""), Example("<|image_1|>", "x.png"), Example("a")]
     embeddings = SentenceTransformerEncoder(Multimodal()).encode(examples, ImageStore(tmp_path))
     assert embeddings[:, 0].tolist() == [2, 103, 50, 1]
+
+
+def test_texts_that_look_like_pictures_stay_texts(backbones, tmp_path, write_image, monkeypatch):
+    """Neither a file of the machine nor an address gets into the vector of a text, in baselines and teachers."""
+    from evaluation.baselines import SentenceTransformerEncoder
+    from modeling_unime import UniMEModel, UniMEProcessor
+    from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher
+
+    write_image("x.png")
+    folder = tmp_path / "model"
+    model, processor = (cls.from_backbone(backbones["qwen2_vl"]) for cls in (UniMEModel, UniMEProcessor))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    texts = [str(tmp_path / "x.png"), "https://example.org/a.png", "data:image/png;base64,AAAA"]
+    right = model(**processor(text=texts)).embeddings.detach().numpy()
+    encoder = SentenceTransformerEncoder.from_pretrained(folder, device="cpu", trust_remote_code=True)
+    np.testing.assert_allclose(encoder.encode([Example(text) for text in texts]), right, atol=1e-5)
+    teacher = SentenceTransformersTeacher(folder, device="cpu")
+    monkeypatch.setattr(teacher, "_load", lambda: encoder.model)
+    np.testing.assert_allclose(teacher.encode(texts), right, atol=1e-5)

@@ -94,10 +94,17 @@ def test_empty_examples_are_named(folder):
     processor = DualEncoderProcessor.load(folder)
     with pytest.raises(ValueError, match="row 1 of the batch has neither text nor image"):
         processor(["a", None], [None, None])
-    with pytest.raises(ValueError, match="row 0 of the batch holds nothing but image tokens"):
-        processor(["<|image_1|>", "a"], [None, None])
     with pytest.raises(ValueError, match="zip"):
         processor(["a"], [None, None])
+
+
+def test_empty_texts_and_pictures_by_path(folder, tmp_path):
+    processor = DualEncoderProcessor.load(folder)
+    assert processor(["", "<|image_1|>"], [None, None])["attention_mask"].tolist() == [[1, 1]] * 2  # start and end
+    picture = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    picture.save(tmp_path / "c.png")
+    white = processor([None], [Image.new("RGB", (40, 30), "white")])["pixel_values"]
+    assert torch.equal(processor([""], [str(tmp_path / "c.png")])["pixel_values"], white)
 
 
 def test_saved_folder_is_plain_clip(folder, tmp_path):

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from evaluation.plain_text import as_texts
 from trainers.teachers.folder_teacher import FolderTeacher
 
 
@@ -31,5 +32,9 @@ class SentenceTransformersTeacher(FolderTeacher):
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         return self._model.encode(
-            texts, prompt=self.prompt, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
+            as_texts(self._model, texts),
+            prompt=self.prompt,
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
         )
