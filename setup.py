@@ -46,7 +46,8 @@ EXTRAS["test"] = [
     "ruff>=0.14",
     "setuptools>=77",
 ]
-SHIPPED = "evaluation/shipped"  # where evaluation/shipped_files.py looks for them
+PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release")
+SHIPPED = "unime/shipped"  # where unime/shipped_files.py looks for them
 
 
 class BuildWithShippedFiles(build_py):
@@ -87,10 +88,10 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["modeling_unime*", "trainers*", "evaluation*"]),
-    package_data={name: ["py.typed"] for name in ("modeling_unime", "trainers", "evaluation")},
+    packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
+    package_data={name: ["py.typed"] for name in PACKAGES},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["unime=trainers.cli:main"]},
+    entry_points={"console_scripts": ["unime=unime.cli:main"]},
     cmdclass={"build_py": BuildWithShippedFiles},
 )

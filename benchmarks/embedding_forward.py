@@ -26,10 +26,10 @@ from benchmarks.measure import (
     settings_of,
     show_and_write,
 )
-from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
 from evaluation.report import environment
 from modeling_unime import UniMEConfig, UniMEModel
+from unime.options import parse_dataclasses
 
 WAYS = ("embedding", "causal_lm")
 

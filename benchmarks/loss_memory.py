@@ -23,11 +23,11 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.measure import peak_extra_bytes, settings_of
-from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
 from evaluation.encoder import pick_device
 from evaluation.report import environment, to_json
 from trainers.losses import HardNegativeInfoNCELoss
+from unime.files import write_atomically
+from unime.options import parse_dataclasses
 
 
 @dataclass

@@ -32,7 +32,6 @@ from benchmarks.measure import (
     step_seconds,
 )
 from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
@@ -43,6 +42,7 @@ from trainers.distillation_trainer import DistillationCollator, DistillationTrai
 from trainers.lora import prepare_for_training
 from trainers.losses import SimilarityDistillationLoss
 from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
+from unime.options import parse_dataclasses
 
 WAYS = ("ours", "straightforward", "sentence_transformers")
 TEXTS_PER_ROW = 4  # columns of the sentence-transformers way: a query and three candidates

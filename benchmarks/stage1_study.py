@@ -28,14 +28,14 @@ from pathlib import Path
 
 from benchmarks.stage1_report import DEV, TESTS, Choice, Results, Variant, write_report
 from evaluation.arguments import EvaluationArguments
-from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import to_json
 from evaluation.run import evaluate
 from examples import tiny_backbone
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import train_stage1
 from trainers.distillation_config import DistillationConfig
+from unime.files import write_atomically
+from unime.options import parse_dataclasses
 
 RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "tiny-cpu"
 TRIPLETS = ("multi30k_en/triplets_train.jsonl.gz", "nli_triplets/train.jsonl")

@@ -30,7 +30,6 @@ from benchmarks.measure import (
     step_seconds,
 )
 from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
@@ -41,6 +40,7 @@ from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
 from trainers.lora import prepare_for_training
 from trainers.losses import InfoNCELoss
+from unime.options import parse_dataclasses
 
 WAYS = ("ours", "vlm2vec", "sentence_transformers")
 TEMPERATURE = 0.02

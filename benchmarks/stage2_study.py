@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.study import Result, machines_of, once, run_command, table_of_runs
-from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, summarise
 from evaluation.table import insert_between_markers
+from unime.files import write_atomically
+from unime.options import parse_dataclasses
 
 RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "tiny-cpu"
 RESULTS = Path(__file__).resolve().parent / "results" / "stage2_study"

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.atomic import write_atomically
 from evaluation.report import markdown_table, to_json
+from unime.files import write_atomically
 
 Result = dict[str, Any]
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import markdown_table
 from evaluation.table import insert_between_markers
+from unime.options import parse_dataclasses
 
 RESULTS = Path(__file__).resolve().parent / "results"
 HEADER = ["what", "compared with", "time", "memory"]

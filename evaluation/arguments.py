@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from evaluation.kinds import parse_patterns
-from modeling_unime.image_store import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
+from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 
 
 def check_at_least(arguments: object, **limits: int) -> None:

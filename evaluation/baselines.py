@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
 from evaluation.plain_text import as_texts, plain_text
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 
 class SentenceTransformerEncoder(BaseEncoder):

@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluation.metrics import Similarities, recalls
 from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from modeling_unime.example import Example
+from unime.data.example import Example
 
 CUTOFFS = (1, 5, 10)
 

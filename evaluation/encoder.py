@@ -20,9 +20,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.example import Example
 from modeling_unime.families import FAMILIES
-from modeling_unime.image_store import ImageStore
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import modeling_unime
-from evaluation.data_files import file_digest
-from evaluation.remembered_digest import remembered_digest
-from modeling_unime.image_store import ImageStore
+from unime.data.data_files import file_digest
+from unime.data.images import ImageStore
+from unime.remembered_digest import remembered_digest
 
 MODEL_FILES = (
     "*.safetensors",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation.captions import CaptionTask
-from evaluation.data_files import DataError, RawRow, data_set_name, read_rows
 from evaluation.image_sizes import ImageSizes
 from evaluation.mmeb import MMEBTask
-from evaluation.raw_rows import half_character
 from evaluation.sts import STSTask
 from evaluation.sugarcrepe import SugarCrepeTask
 from evaluation.task import ParsedRow, RowError, Task
-from modeling_unime.image_store import DEFAULT_MAX_PIXELS, ImageError, ImageStore
+from unime.data.data_files import DataError, RawRow, data_set_name, read_rows
+from unime.data.images import DEFAULT_MAX_PIXELS, ImageError, ImageStore
+from unime.data.raw_rows import half_character
 
 FORMS: tuple[type[Task], ...] = (SugarCrepeTask, STSTask, CaptionTask, MMEBTask)  # the first that recognises a row
 ROWS_AT_A_TIME = 64  # their images are checked together

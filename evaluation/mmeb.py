@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.metrics import Similarities, chance_level, ranking_metrics, truth_rank
 from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from modeling_unime.example import Example
+from unime.data.example import Example
 
 IMAGE_TOKEN = "<|image_1|>"
 RAW = ""  # the instruction that makes the processor use a text as it is

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from evaluation.encoder import BaseEncoder, EncodingError
-from modeling_unime.example import MMEB_IMAGE, Example
-from modeling_unime.image_store import ImageStore
+from unime.data.example import MMEB_IMAGE, Example
+from unime.data.images import ImageStore
 
 
 def split_modalities(example: Example) -> list[Example]:

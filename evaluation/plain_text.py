@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from modeling_unime.example import MMEB_IMAGE
+from unime.data.example import MMEB_IMAGE
 
 
 def plain_text(text: str | None, instruction: str | None = None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluation.metrics import Similarities, spearman
 from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from modeling_unime.example import Example
+from unime.data.example import Example
 
 SCORE_FIELDS = ("score", "relatedness")
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from evaluation import mmeb
-from evaluation.data_files import SUGARCREPE_STEMS, stem_of
 from evaluation.metrics import Similarities, precision_at_1
 from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from modeling_unime.example import Example
+from unime.data.data_files import SUGARCREPE_STEMS, stem_of
+from unime.data.example import Example
 
 GROUPS = {
     "replace": ("replace_obj", "replace_att", "replace_rel"),

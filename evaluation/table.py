@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.atomic import write_atomically
-from evaluation.command_line import run_command
 from evaluation.kinds import KINDS
 from evaluation.report import Result, count_sets, markdown_table, percent, summarise
 from evaluation.sugarcrepe import GROUPS
+from unime.files import write_atomically
+from unime.options import run_command
 
 METRIC_TITLES = {
     "precision@1": "P@1",

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from evaluation.content import ContentIndex, ImageCheck
 from evaluation.encoder import BaseEncoder
 from evaluation.image_sizes import ImageSizes
 from evaluation.metrics import check_not_constant
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
+from unime.data.content import ContentIndex, ImageCheck
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 
 class RowError(ValueError):

@@ -6,4 +6,4 @@
 # One process per GPU of this machine (one on a machine without); --nproc_per_node N says otherwise. See
 # python -m trainers.mine_negatives --help.
 set -eu
-exec python3 -m trainers.launch mine_negatives "$@"
+exec python3 -m unime.launch mine_negatives "$@"

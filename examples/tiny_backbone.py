@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, to_json
 from examples.tiny.architecture import Architecture, build_image_processor, build_model
 from examples.tiny.conversations import Collator, Conversation, read_conversations, read_texts
@@ -27,6 +26,7 @@ from examples.tiny.tokenizer import train_tokenizer
 from examples.tiny.vision import VisionSchedule, pretrain_vision, read_patches
 from modeling_unime.families import SUMMARY_TURNS
 from modeling_unime.file_modes import give_weights_the_usual_mode
+from unime.options import parse_dataclasses
 
 METRICS_FILE = "pretrain_metrics.json"  # written with the rest; also says what the folder was made from
 HELD_OUT = 100  # pictures kept from training, to see what was learnt

@@ -57,10 +57,10 @@ def python_command(words: list[str]) -> tuple[str, list[str]] | None:
     if name in SCRIPTS:
         module, argv = SCRIPTS[name], words[1:]
     elif name == "unime":
-        from trainers.cli import COMMANDS
+        from unime.cli import COMMANDS
 
         module, argv = COMMANDS[words[1]][0], words[2:]
-        if module == "trainers.launch":
+        if module == "unime.launch":
             module, argv = f"trainers.{argv[0].replace('-', '_')}", argv[1:]
     elif name in ("python", "python3") and words[1:2] == ["-m"] and words[2] != "venv":
         module, argv = words[2], words[3:]

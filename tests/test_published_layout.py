@@ -12,10 +12,10 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from evaluation.data_files import find_data_files
 from evaluation.load import load_task
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.data.mmeb import load_mmeb_train
+from unime.data.data_files import find_data_files
 
 TOKEN = "<|image_1|>\n"
 ROWS = 4

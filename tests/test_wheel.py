@@ -17,7 +17,7 @@ import yaml
 from tiny_models import write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("modeling_unime", "trainers", "evaluation")
+PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release")
 SOURCES = (*PACKAGES, "examples", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "model_card.md")
 
 
@@ -126,7 +126,7 @@ def test_train_export_and_evaluate_from_the_wheel(installed, backbones, tmp_path
     assert run(unime, "--version", cwd=tmp_path).startswith("unime 0.")
     assert "tiny-cpu/stage2" in run(unime, "recipe", cwd=tmp_path).split()
     zero = yaml.safe_load(run(unime, "recipe", "llava-1.6-7b/stage1", cwd=tmp_path))["deepspeed"]
-    program = f"from evaluation.shipped_files import find_recipe; print(find_recipe({zero!r}))"
+    program = f"from unime.shipped_files import find_recipe; print(find_recipe({zero!r}))"
     found = run(installed / "python", "-c", program, cwd=tmp_path)
     assert json.loads(Path(found.strip()).read_text())["zero_optimization"]["stage"] == 2
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .distributed import largest
+from unime.distributed import largest
 
 
 def align_chunks(

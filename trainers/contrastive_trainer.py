@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
-from .data.known_positives import KnownPositives
-from .embedding_trainer import EmbeddingTrainer
+from trainers.data.known_positives import KnownPositives
+from trainers.embedding_trainer import EmbeddingTrainer
 
 
 def contrastive_batch(

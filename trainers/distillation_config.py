@@ -3,9 +3,9 @@
 
 from dataclasses import dataclass, field, fields
 
-from .embedding_config import EmbeddingTrainingConfig
-from .losses.blocks import check_temperature
-from .losses.similarity_distillation import DIRECTIONS
+from trainers.embedding_config import EmbeddingTrainingConfig
+from trainers.losses.blocks import check_temperature
+from trainers.losses.similarity_distillation import DIRECTIONS
 
 LOSS_TYPES = ("distillation", "contrastive")
 DISTILLATION_ONLY = ("teacher_temperature", "include_self", "direction")

@@ -10,13 +10,12 @@ from torch.utils.data import Dataset
 from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
-
-from .chunks import ChunkLimits
-from .data.tokens import TokenizedTexts
-from .distillation_config import DistillationConfig
-from .embedding_trainer import EmbeddingTrainer
-from .losses import SimilarityDistillationLoss
-from .shares import WHOLE_BATCH, Share, chunks_of_share
+from trainers.chunks import ChunkLimits
+from trainers.data.tokens import TokenizedTexts
+from trainers.distillation_config import DistillationConfig
+from trainers.embedding_trainer import EmbeddingTrainer
+from trainers.losses import SimilarityDistillationLoss
+from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
 
 logger = logging.get_logger(__name__)
 

@@ -8,9 +8,8 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor
-
-from .lora import copy_trained
-from .run import ModelArguments
+from trainers.lora import copy_trained
+from trainers.run import ModelArguments
 
 logger = logging.get_logger(__name__)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from evaluation.shipped_files import find_recipe
-
-from .chunks import ChunkLimits
-from .inherited_options import check_inherited_options
-from .shares import Share
+from trainers.chunks import ChunkLimits
+from trainers.inherited_options import check_inherited_options
+from trainers.shares import Share
+from unime.shipped_files import find_recipe
 
 
 @dataclass

@@ -16,13 +16,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from modeling_unime import UniMEModel
 from modeling_unime.file_modes import give_weights_the_usual_mode
-
-from .aligned_chunks import align_chunks
-from .batch_sampler import GlobalBatchSampler
-from .distributed import gather_rows, world_size
-from .gradient_cache import gradient_cached_step
-from .split_weights import set_up_fsdp2
-from .tensorboard import use_public_tensorboard
+from trainers.aligned_chunks import align_chunks
+from trainers.batch_sampler import GlobalBatchSampler
+from trainers.gradient_cache import gradient_cached_step
+from trainers.split_weights import set_up_fsdp2
+from trainers.tensorboard import use_public_tensorboard
+from unime.distributed import gather_rows, world_size
 
 
 class LogAtCheckpoints(TrainerCallback):

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Compute the teacher's vectors before stage 1, on as many processes as there are, and perhaps share them.
 
-    python -m trainers.launch encode_teacher RECIPE.yaml --texts nli.csv --teacher_cache CACHE [--parquet FILE]
+    python -m unime.launch encode_teacher RECIPE.yaml --texts nli.csv --teacher_cache CACHE [--parquet FILE]
 
 It takes the recipe of stage 1, from which it reads the teacher. Training with the same teacher, texts and
 `--teacher_cache` then computes nothing anew. Started again after it was stopped, it continues.
@@ -13,17 +13,16 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from evaluation.command_line import parse_dataclasses, run_command
-from evaluation.output_folder import check_writable
-
-from .data.bad_rows import BadRows
-from .data.texts import load_texts
-from .distillation_config import DistillationConfig
-from .distributed import check_world_size
-from .run import ModelArguments
-from .teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
-from .teachers import export_parquet
-from .train_stage1 import Stage1Arguments
+from trainers.data.texts import load_texts
+from trainers.distillation_config import DistillationConfig
+from trainers.run import ModelArguments
+from trainers.teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
+from trainers.teachers import export_parquet
+from trainers.train_stage1 import Stage1Arguments
+from unime.data.bad_rows import BadRows
+from unime.distributed import check_world_size
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import check_writable
 
 
 @dataclass

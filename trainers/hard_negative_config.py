@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from .embedding_config import EmbeddingTrainingConfig
+from trainers.embedding_config import EmbeddingTrainingConfig
 
 
 @dataclass

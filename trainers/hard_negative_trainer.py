@@ -9,19 +9,18 @@ from PIL import Image
 from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
-from modeling_unime.example import Example
-
-from .batch_sampler import GlobalBatchSampler
-from .chunks import ChunkLimits
-from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
-from .data.bad_rows import BadRowError
-from .data.known_positives import KnownPositives
-from .data.pairs import Pair, PairDataset
-from .frozen_vision import vision_of
-from .hard_negative_config import HardNegativeConfig
-from .losses import HardNegativeInfoNCELoss, InfoNCELoss
-from .shares import WHOLE_BATCH, Share, chunks_of_share
-from .source_telemetry import SourceTelemetry
+from trainers.batch_sampler import GlobalBatchSampler
+from trainers.chunks import ChunkLimits
+from trainers.contrastive_trainer import ContrastiveTrainer, contrastive_batch
+from trainers.data.known_positives import KnownPositives
+from trainers.data.pairs import Pair, PairDataset
+from trainers.frozen_vision import vision_of
+from trainers.hard_negative_config import HardNegativeConfig
+from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss
+from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
+from trainers.source_telemetry import SourceTelemetry
+from unime.data.bad_rows import BadRowError
+from unime.data.example import Example
 
 logger = logging.get_logger(__name__)
 

@@ -9,8 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from modeling_unime import UniMEModel
-
-from .public_names import is_local
+from unime.public_names import is_local
 
 
 def lora_pattern(model: UniMEModel) -> str:

@@ -20,29 +20,28 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import report
-from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.output_folder import check_writable, only_writer
 from evaluation.run import encoder_identity, find_model, image_sizes, make_encoder
-from modeling_unime.example import Example
-
-from .data.bad_rows import BadRows
-from .data.mmeb import load_mmeb_train
-from .data.pairs import PairDataset
-from .distributed import PatientRanks, check_world_size, join_processes, own_device, rank, world_size
-from .mining.arguments import JudgeArguments, MiningArguments
-from .mining.faiss_search import check_faiss
-from .mining.judge import Judge, JudgePrompt
-from .mining.judging import PairScores, judge_pairs
-from .mining.neighbours import RowNeighbours, find_neighbours
-from .mining.output import link_images, output_files, write_source
-from .mining.pool import Pool, Search
-from .mining.selection import Negatives, Selector, in_range, summarise
-from .mining.shards import MiningError, Shards, digest
-from .mining.vectors import encode_contents
-from .run import record_options
+from trainers.data.mmeb import load_mmeb_train
+from trainers.data.pairs import PairDataset
+from trainers.mining.arguments import JudgeArguments, MiningArguments
+from trainers.mining.faiss_search import check_faiss
+from trainers.mining.judge import Judge, JudgePrompt
+from trainers.mining.judging import PairScores, judge_pairs
+from trainers.mining.neighbours import RowNeighbours, find_neighbours
+from trainers.mining.output import link_images, output_files, write_source
+from trainers.mining.pool import Pool, Search
+from trainers.mining.selection import Negatives, Selector, in_range, summarise
+from trainers.mining.vectors import encode_contents
+from trainers.run import record_options
+from unime.data.bad_rows import BadRows
+from unime.data.example import Example
+from unime.distributed import PatientRanks, check_world_size, join_processes, own_device, rank, world_size
+from unime.files import write_atomically
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import check_writable, only_writer
+from unime.shards import MiningError, Shards, digest
 
 OPTIONS_FILE = "mining_options.json"  # written first; a run with other options does not write into the folder
 RECORD_FILE = "mining.json"  # written last; its presence says that the folder is complete

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """push_to_hub: the finished model and its card go to the Hub, once, when training is over.
 
-What goes there is what `trainers.export` makes of the run's folder: no checkpoints, logs or options of the run.
+What goes there is what `release.export` makes of the run's folder: no checkpoints, logs or options of the run.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP c
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from evaluation.command_line import CommandError
+from unime.options import CommandError
 
 logger = logging.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def push_finished(config: TrainingArguments) -> None:
     """
     if not config.push_to_hub or config.process_index != 0:
         return
-    from .export import ExportArguments, export  # imports run.py, which imports this
+    from release.export import ExportArguments, export  # imports run.py, which imports this
 
     api = HfApi(token=config.hub_token)
     with (

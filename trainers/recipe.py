@@ -7,8 +7,8 @@ python -m trainers.recipe [NAME]
 import argparse
 from collections.abc import Sequence
 
-from evaluation.command_line import run_command
-from evaluation.shipped_files import find_recipe, recipe_names
+from unime.options import run_command
+from unime.shipped_files import find_recipe, recipe_names
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.recipe") -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from .distributed import world_size
-from .embedding_trainer import last_complete_checkpoint
+from trainers.embedding_trainer import last_complete_checkpoint
+from unime.distributed import world_size
 
 
 def check_checkpoint(folder: str) -> None:

@@ -12,22 +12,21 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from evaluation.atomic import write_atomically
-from evaluation.command_line import CommandError
 from evaluation.report import environment, to_json
 from modeling_unime import UniMEModel, UniMEProcessor
-
-from .distributed import check_world_size
-from .embedding_trainer import EmbeddingTrainer
-from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
-from .language_model import load_language_model
-from .lora import prepare_for_training, put_trained
-from .public_names import public_name
-from .push import prepare_repository, push_finished
-from .quantization import quantize_llm
-from .resumption import checkpoint_to_continue
-from .split_weights import gather_trained, split_for_zero3, whole_weights
-from .start_checks import check_model, check_reports
+from trainers.embedding_trainer import EmbeddingTrainer
+from trainers.engines import QUANTIZATIONS, check_setup, engine_of, setup_of
+from trainers.language_model import load_language_model
+from trainers.lora import prepare_for_training, put_trained
+from trainers.push import prepare_repository, push_finished
+from trainers.quantization import quantize_llm
+from trainers.resumption import checkpoint_to_continue
+from trainers.split_weights import gather_trained, split_for_zero3, whole_weights
+from trainers.start_checks import check_model, check_reports
+from unime.distributed import check_world_size
+from unime.files import write_atomically
+from unime.options import CommandError
+from unime.public_names import public_name
 
 logger = logging.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from .chunks import ChunkLimits, cut_chunks
+from trainers.chunks import ChunkLimits, cut_chunks
 
 T, P = TypeVar("T"), TypeVar("P")
 

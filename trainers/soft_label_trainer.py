@@ -4,10 +4,10 @@
 import pyarrow.compute as pc
 import torch
 
-from .data.pairs import Pair, PairDataset
-from .hard_negative_config import HardNegativeConfig
-from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .losses import SoftLabelLoss
+from trainers.data.pairs import Pair, PairDataset
+from trainers.hard_negative_config import HardNegativeConfig
+from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
+from trainers.losses import SoftLabelLoss
 
 
 def check_scores(dataset: PairDataset) -> None:

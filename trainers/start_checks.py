@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedConfig, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
-from .batch_sampler import GlobalBatchSampler
+from trainers.batch_sampler import GlobalBatchSampler
 
 
 def check_reports(config: TrainingArguments) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from .data.texts import split_columns
-from .teachers import (
+from trainers.data.texts import split_columns
+from trainers.teachers import (
     SentenceTransformersTeacher,
     Teacher,
     TeacherVectors,
@@ -17,9 +17,9 @@ from .teachers import (
     import_parquet,
     load_teacher,
 )
-from .teachers.folder_teacher import DTYPES
-from .teachers.parquet_vectors import COLUMNS
-from .teachers.vector_file import SUFFIXES
+from trainers.teachers.folder_teacher import DTYPES
+from trainers.teachers.parquet_vectors import COLUMNS
+from trainers.teachers.vector_file import SUFFIXES
 
 
 @dataclass

@@ -12,20 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.command_line import parse_dataclasses, run_command
-from evaluation.output_folder import only_writer
 from modeling_unime import UniMEProcessor
-
-from .data.bad_rows import BadRows
-from .data.texts import DEFAULT_COLUMNS, load_texts
-from .data.tokens import TokenizedTexts
-from .data.triplets import load_triplets
-from .distillation_config import DistillationConfig
-from .distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
-from .run import ModelArguments, begin_run, load_for_training, train_and_save
-from .start_checks import check_batch
-from .teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
-from .triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
+from trainers.data.texts import DEFAULT_COLUMNS, load_texts
+from trainers.data.tokens import TokenizedTexts
+from trainers.data.triplets import load_triplets
+from trainers.distillation_config import DistillationConfig
+from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
+from trainers.run import ModelArguments, begin_run, load_for_training, train_and_save
+from trainers.start_checks import check_batch
+from trainers.teacher_arguments import TeacherArguments, check_teacher, teacher_vectors
+from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
+from unime.data.bad_rows import BadRows
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import only_writer
 
 
 @dataclass

@@ -12,20 +12,14 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from evaluation.command_line import parse_dataclasses, run_command
 from evaluation.dual_encoder import is_dual_encoder
 from evaluation.image_sizes import ImageSizes
-from evaluation.output_folder import only_writer
-from modeling_unime.image_store import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
-
-from .data.bad_rows import BadRows
-from .data.mmeb import load_mmeb_train
-from .data.pairs import PairDataset
-from .distributed import PatientRanks
-from .dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
-from .hard_negative_config import HardNegativeConfig
-from .hard_negative_trainer import HardNegativeTrainer, PairCollator
-from .run import (
+from trainers.data.mmeb import load_mmeb_train
+from trainers.data.pairs import PairDataset
+from trainers.dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
+from trainers.hard_negative_config import HardNegativeConfig
+from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
+from trainers.run import (
     ModelArguments,
     begin_run,
     check_run,
@@ -34,8 +28,13 @@ from .run import (
     train_and_save,
     whole_model,
 )
-from .soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
-from .start_checks import check_batch
+from trainers.soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
+from trainers.start_checks import check_batch
+from unime.data.bad_rows import BadRows
+from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
+from unime.distributed import PatientRanks
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import only_writer
 
 logger = logging.get_logger(__name__)
 

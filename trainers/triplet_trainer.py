@@ -7,14 +7,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from modeling_unime import UniMEProcessor
-
-from .chunks import ChunkLimits
-from .contrastive_trainer import ContrastiveTrainer, contrastive_batch
-from .data.known_positives import KnownPositives
-from .data.tokens import TokenizedTexts
-from .distillation_config import DistillationConfig
-from .losses import InfoNCELoss
-from .shares import WHOLE_BATCH, Share, chunks_of_share
+from trainers.chunks import ChunkLimits
+from trainers.contrastive_trainer import ContrastiveTrainer, contrastive_batch
+from trainers.data.known_positives import KnownPositives
+from trainers.data.tokens import TokenizedTexts
+from trainers.distillation_config import DistillationConfig
+from trainers.losses import InfoNCELoss
+from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
 
 
 class NumberedText(NamedTuple):

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.arguments import EvaluationArguments
-from evaluation.atomic import write_atomically
-from evaluation.command_line import parse_dataclasses
 from evaluation.report import environment, to_json
 from evaluation.run import evaluate
 from evaluation.table import make_table, read_columns
 from examples import tiny_backbone
 from modeling_unime import UniMEModel, UniMEProcessor
+from release.export import ExportArguments, export
 from trainers import train_stage1, train_stage2
-from trainers.export import ExportArguments, export
+from unime.files import write_atomically
+from unime.options import parse_dataclasses
 
 from .report import write_report
 from .scenes import write_dataset

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.atomic import write_atomically
-from evaluation.data_files import DataError
 from evaluation.encoder import Encoder
 from evaluation.report import percent
 from examples.demo.report_charts import bars, seconds
@@ -23,9 +21,11 @@ from examples.demo.report_similarity import evaluation_sentences, similarity_sec
 from examples.demo.report_style import page
 from examples.demo.report_training import training_section
 from examples.demo.report_usage import usage_section
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageError
 from trainers.teachers import SentenceTransformersTeacher, Teacher
+from unime.data.data_files import DataError
+from unime.data.example import Example
+from unime.data.images import ImageError
+from unime.files import write_atomically
 
 TEACHER = "all-MiniLM-L6-v2"
 TITLE = "UniME in miniature"

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.data_files import RawRow, data_set_name, read_rows
 from evaluation.load import detect_form
 from evaluation.metrics import Similarities, truth_rank
 from evaluation.mmeb import IMAGE_TOKEN
 from evaluation.sugarcrepe import SugarCrepeTask
 from evaluation.task import Task
 from examples.demo.report_charts import cosine
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
+from unime.data.data_files import RawRow, data_set_name, read_rows
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 TOP = 5  # candidates shown of each model
 

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from evaluation.data_files import read_rows
 from evaluation.metrics import spearman
 from examples.demo.report_charts import cosine, heat_map
 from examples.demo.report_data import ReportError
+from unime.data.data_files import read_rows
 
 NUM_SENTENCES = 20
 

@@ -6,11 +6,11 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from evaluation.data_files import read_rows
 from examples.demo.report_charts import cosine
 from examples.demo.report_data import Demo
 from examples.demo.report_gallery import picture
-from modeling_unime.image_store import DEFAULT_ARCHIVE, ImageStore
+from unime.data.data_files import read_rows
+from unime.data.images import DEFAULT_ARCHIVE, ImageStore
 
 PICTURES = 3
 SEARCH_FILE = "search.json"  # written by the demo's second process

@@ -19,9 +19,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from examples.tiny.tokenizer import IMAGE, TURN_END, TURN_START
-from modeling_unime.example import MMEB_IMAGE
 from modeling_unime.families import get_family, read_geometry
-from modeling_unime.image_store import ImageStore
+from unime.data.example import MMEB_IMAGE
+from unime.data.images import ImageStore
 
 HEAD = f"{TURN_START} {IMAGE}"
 PAIR_COLUMNS = {"image", "prompt", "answer"}

@@ -19,7 +19,7 @@ from transformers import LlavaNextForConditionalGeneration
 
 from examples.tiny.conversations import read_rows
 from examples.tiny.optimization import learning_rate_factor, make_optimizer, take_step
-from modeling_unime.image_store import ImageStore
+from unime.data.images import ImageStore
 
 COLUMNS = {"image", "patches"}
 ROUNDS = 4  # times that a picture is seen; more pictures than that allows are left out, decoding them takes longest

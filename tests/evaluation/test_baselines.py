@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from evaluation.encoder import EncodingError
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 pytest.importorskip("sentence_transformers")
 

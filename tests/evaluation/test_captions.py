@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from evaluation.captions import CaptionTask
-from evaluation.data_files import DataError
 from evaluation.load import load_task
-from modeling_unime.example import Example
+from unime.data.data_files import DataError
+from unime.data.example import Example
 
 
 @pytest.fixture

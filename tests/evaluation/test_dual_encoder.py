@@ -17,9 +17,9 @@ from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_d
 from evaluation.encoder import Encoder
 from evaluation.plain_text import plain_text
 from evaluation.run import main
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
 from modeling_unime.modeling_unime import WeightsMismatchError
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 
 @pytest.fixture(scope="module")

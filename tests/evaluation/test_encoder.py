@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from evaluation.encoder import Encoder, EncodingError, pick_device, pick_dtype
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageError, ImageStore
+from unime.data.example import Example
+from unime.data.images import ImageError, ImageStore
 
 TEXTS = [Example("b"), Example("a"), Example("b"), Example("b", instruction=""), Example("b"), Example("a")]
 

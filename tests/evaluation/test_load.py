@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from evaluation.data_files import DataError
 from evaluation.load import load_task
-from modeling_unime.image_store import ImageError
+from unime.data.data_files import DataError
+from unime.data.images import ImageError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from evaluation.load import load_task
 from evaluation.metrics import ConstantEmbeddingsError
 from evaluation.mmeb import parse_fields
 from evaluation.task import RowError
-from modeling_unime.example import Example
+from unime.data.example import Example
 
 
 def score(path, embed, **options):
@@ -122,8 +122,8 @@ def test_constant_sides_are_refused(write_rows, text_row):
 
 
 def test_real_rows_against_a_plain_loop(data_dir, make_encoder):
-    from evaluation.data_files import read_rows
-    from modeling_unime.image_store import ImageStore
+    from unime.data.data_files import read_rows
+    from unime.data.images import ImageStore
 
     path = data_dir / "coco_tiny" / "eval_grounding.jsonl"
     encoder = make_encoder()

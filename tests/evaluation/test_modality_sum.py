@@ -6,8 +6,8 @@ import pytest
 
 from evaluation.encoder import BaseEncoder, EncodingError
 from evaluation.modality_sum import ModalitySum, split_modalities
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
+from unime.data.example import Example
+from unime.data.images import ImageStore
 
 VECTORS = {
     ("red", None): [1.0, 0.0],

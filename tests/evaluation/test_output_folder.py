@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from evaluation.command_line import CommandError
-from evaluation.output_folder import check_writable, only_writer
+from unime.options import CommandError
+from unime.output_folder import check_writable, only_writer
 
 # Holds the folder, with a forked child that outlives it, as the workers of a data loader may.
 HOLDER = """
 import os, sys, time
-from evaluation.output_folder import only_writer
+from unime.output_folder import only_writer
 with only_writer(sys.argv[1], "output_dir"):
     child = os.fork()
     if child:

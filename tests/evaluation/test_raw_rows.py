@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from evaluation.data_files import DataError
-from evaluation.data_files import read_rows as read_for_evaluation
 from evaluation.load import load_task
-from trainers.data.bad_rows import BadRowError, BadRows
-from trainers.data.columns import SourceError
-from trainers.data.files import read_rows as read_for_training
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.texts import load_texts
 from trainers.data.triplets import load_triplets
+from unime.data.bad_rows import BadRowError, BadRows
+from unime.data.columns import SourceError
+from unime.data.data_files import DataError
+from unime.data.data_files import read_rows as read_for_evaluation
+from unime.data.rows import read_rows as read_for_training
 
 # What stands in the column "x" of the bad line, as JSON, and a word of the reason.
 ANYWHERE = {
@@ -152,7 +152,7 @@ def test_bad_values_in_parquet(tmp_path, read):
 
 @BOTH
 def test_a_huge_line_of_a_compressed_file_is_passed_over_in_pieces(tmp_path, read, monkeypatch):
-    monkeypatch.setattr("evaluation.raw_rows.MAX_LINE", 2**20, raising=False)
+    monkeypatch.setattr("unime.data.raw_rows.MAX_LINE", 2**20, raising=False)
     with gzip.open(tmp_path / "x.jsonl.gz", "wb", compresslevel=1) as file:
         file.write(b'{"a": 1}\n{"a": "')
         for _ in range(64):
@@ -170,7 +170,7 @@ def test_a_huge_line_of_a_compressed_file_is_passed_over_in_pieces(tmp_path, rea
 @pytest.mark.parametrize("name", ["x.csv", "x.json"])
 def test_what_cannot_be_passed_over_is_refused(tmp_path, read, name, monkeypatch):
     for limit in ("MAX_LINE", "MAX_JSON"):
-        monkeypatch.setattr(f"evaluation.raw_rows.{limit}", 2**20, raising=False)
+        monkeypatch.setattr(f"unime.data.raw_rows.{limit}", 2**20, raising=False)
     content = b"a,b\n1," if name == "x.csv" else b'[{"a": "'
     (tmp_path / name).write_bytes(content + b"x" * 2**22 + (b"" if name == "x.csv" else b'"}]'))
     with pytest.raises(ERRORS, match=rf"{name}.* more than \d+ bytes"):

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from evaluation import remembered_digest as module
-from evaluation.remembered_digest import remembered_digest
+from unime.remembered_digest import remembered_digest
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import torch
 
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
-from evaluation.data_files import DataError
 from evaluation.encoder import EncodingError
 from evaluation.fingerprint import model_identity
+from unime.data.data_files import DataError
 
 
 @pytest.fixture

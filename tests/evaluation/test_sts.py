@@ -2,11 +2,11 @@
 import numpy as np
 import pytest
 
-from evaluation.data_files import DataError
 from evaluation.load import load_task
 from evaluation.metrics import ConstantEmbeddingsError
 from evaluation.sts import STSTask
-from modeling_unime.example import Example
+from unime.data.data_files import DataError
+from unime.data.example import Example
 
 ANGLES = {"a": 0.0, "b": 0.1, "c": 0.9, "d": 2.0}
 ROWS = [

@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.data_files import DataError
 from evaluation.load import load_task
 from evaluation.metrics import ConstantEmbeddingsError
 from evaluation.sugarcrepe import SugarCrepeTask, group_means
-from modeling_unime.example import Example
+from unime.data.data_files import DataError
+from unime.data.example import Example
 
 
 def vectors(task, table):

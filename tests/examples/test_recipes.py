@@ -9,14 +9,14 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from evaluation.command_line import parse_dataclasses
 from trainers.distillation_config import DistillationConfig
 from trainers.hard_negative_config import HardNegativeConfig
-from trainers.launch import build_command
 from trainers.run import ModelArguments
 from trainers.teacher_arguments import TeacherArguments
 from trainers.train_stage1 import Stage1Arguments
 from trainers.train_stage2 import Stage2Arguments
+from unime.launch import build_command
+from unime.options import parse_dataclasses
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 CLASSES = {

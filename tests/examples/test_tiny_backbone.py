@@ -13,7 +13,7 @@ from examples.tiny.pretraining import answer_logits
 from examples.tiny.tokenizer import train_tokenizer
 from examples.tiny_backbone import BackboneArguments, build
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.image_store import ImageStore
+from unime.data.images import ImageStore
 
 
 def arguments_for(folder, tiny_pairs, **changes) -> BackboneArguments:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import trainers.train_stage2
-from trainers.data.bad_rows import BadRowError
+from unime.data.bad_rows import BadRowError
 
 # What is wrong with the row, and a word of the reason that is given.
 FAULTS = {

@@ -12,7 +12,7 @@ import time
 import pytest
 from tiny_models import write_pairs
 
-from trainers.cli import COMMANDS, main
+from unime.cli import COMMANDS, main
 
 
 def test_version(capsys):
@@ -127,7 +127,7 @@ def test_several_processes_end_like_one(tmp_path, repository):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "trainers.launch", "train-stage2", "tiny-cpu/stage2", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "unime.launch", "train-stage2", "tiny-cpu/stage2", "--nproc_per_node", "2"]
     command += [
         "--master_port",
         port,
@@ -145,7 +145,7 @@ def test_several_processes_end_like_one(tmp_path, repository):
 
 def test_ctrl_c_ends_a_run_with_one_line(tmp_path, repository, backbones):
     write_pairs(tmp_path)
-    command = [sys.executable, "-m", "trainers.cli", "train-stage2", "tiny-cpu/stage2", "--data", str(tmp_path)]
+    command = [sys.executable, "-m", "unime.cli", "train-stage2", "tiny-cpu/stage2", "--data", str(tmp_path)]
     command += ["--model", str(backbones["llava_next"]), "--output_dir", str(tmp_path / "out")]
     command += ["--per_device_train_batch_size", "4", "--max_steps", "100000", "--num_hard_negatives", "2"]
     with open(tmp_path / "log", "w+") as log:

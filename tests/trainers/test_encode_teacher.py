@@ -12,8 +12,8 @@ from tiny_teachers import make_nv_embed
 
 import trainers.encode_teacher
 import trainers.train_stage1
-from trainers.launch import build_command
 from trainers.teachers import NVEmbedTeacher, TeacherVectors
+from unime.launch import build_command
 
 RECIPE = Path(__file__).resolve().parents[2] / "examples" / "recipes" / "tiny-cpu" / "stage1.yaml"
 TEXTS = [f"{'word ' * (number * 7 % 23)}{number}" for number in range(101)]

@@ -13,8 +13,8 @@ import evaluation.run
 import trainers.mine_negatives
 import trainers.train_stage2
 from evaluation.arguments import EvaluationArguments
-from evaluation.data_files import DataError
-from trainers.data.bad_rows import BadRowError
+from unime.data.bad_rows import BadRowError
+from unime.data.data_files import DataError
 
 SIZES = {"small.png": (56, 56), "thin.png": (401, 2), "twelve.png": (84, 112)}
 # Options, and what is said of the second and the third row; None: nothing.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.launch import without_token
+from unime.launch import without_token
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -20,7 +20,7 @@ num_machines: 1
 machine_rank: 0
 mixed_precision: 'no'
 """
-SCRIPT = "from trainers.distributed import check_world_size; check_world_size({expected}); print('starts')"
+SCRIPT = "from unime.distributed import check_world_size; check_world_size({expected}); print('starts')"
 
 
 @pytest.mark.parametrize(

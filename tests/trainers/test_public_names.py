@@ -3,7 +3,7 @@
 
 import pytest
 
-from trainers.public_names import public_name
+from unime.public_names import public_name
 
 
 @pytest.mark.parametrize(

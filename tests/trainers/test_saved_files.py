@@ -11,9 +11,9 @@ from tiny_models import make_clip, make_llava_next, write_pairs
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers.convert import main as convert
+from release.convert import main as convert
 from trainers.lora import prepare_for_training
-from trainers.public_names import public_name
+from unime.public_names import public_name
 
 OWN_FILES = ("training_options.json", "training_args.bin")  # what a restart needs; never published
 

@@ -285,7 +285,7 @@ def test_two_machines_train_one_model(tmp_path, folder, backbones):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "trainers.launch", "train_stage2"]
+    command = [sys.executable, "-m", "unime.launch", "train_stage2"]
     command += stage_command("stage2", backbones["llava_next"], folder, output)
     command += ["--max_steps", "2", "--nnodes", "2", "--nproc_per_node", "1", "--master_port", port]
     root = Path(__file__).resolve().parents[2]

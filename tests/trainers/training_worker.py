@@ -21,12 +21,12 @@ from trainers.data.mmeb import load_mmeb_train
 from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
-from trainers.distributed import check_world_size
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
 from trainers.run import ModelArguments, load_for_training, train_and_save
 from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
+from unime.distributed import check_world_size
 
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large".split()
 

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from evaluation.image_sizes import ImageSizes
-from modeling_unime.image_store import DEFAULT_MAX_PIXELS, ImageStore
-from trainers.data.bad_rows import BadRows, Place, as_bad_rows
-from trainers.data.columns import SourceError
-from trainers.data.datasets_source import expand_configs
-from trainers.data.files import expand_source, read_rows, suffix_of
-from trainers.data.image_check import ImageFact, check_images
-from trainers.data.judged_rows import check_judged_columns, is_judged, parse_judged_row
 from trainers.data.mixing import rows_per_epoch
-from trainers.data.mmeb_rows import RowFault, TrainingRow, check_mmeb_columns, parse_mmeb_row
 from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
+from unime.data.bad_rows import BadRows, Place, as_bad_rows
+from unime.data.columns import SourceError
+from unime.data.datasets_source import expand_configs
+from unime.data.image_check import ImageFact, check_images
+from unime.data.images import DEFAULT_MAX_PIXELS, ImageStore
+from unime.data.judged_rows import check_judged_columns, is_judged, parse_judged_row
+from unime.data.mmeb_rows import RowFault, TrainingRow, check_mmeb_columns, parse_mmeb_row
+from unime.data.rows import expand_source, read_rows, suffix_of
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ def load_mmeb_train(
     The columns are `qry`, `qry_image_path`, `pos_text`, `pos_image_path`, `neg_text`, `neg_image_path`; an empty
     string or an absent column means that a modality is absent, and the negative columns may hold lists. Strings are
     kept raw (instruction ""), since they carry their instruction and image token. A source may also have the columns that
-    UniME-V2's data is published with (`trainers.data.judged_rows`): its rows then carry a judge's scores.
+    UniME-V2's data is published with (`unime.data.judged_rows`): its rows then carry a judge's scores.
 
     Two rows get the same `group` when their positives are identical in content: the same text apart from surrounding
     white space, and the same pixels. They are false negatives of each other that similarity to the positive does not

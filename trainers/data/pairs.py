@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageError, ImageStore
-from trainers.data.bad_rows import BadRowError, Place
 from trainers.data.mixing import mix_rows, rows_per_epoch
+from unime.data.bad_rows import BadRowError, Place
+from unime.data.example import Example
+from unime.data.images import ImageError, ImageStore
 
 _EXAMPLE = pa.struct([("text", pa.large_string()), ("image", pa.large_string())])
 PAIR_SCHEMA = pa.schema(

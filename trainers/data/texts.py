@@ -4,9 +4,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-from trainers.data.bad_rows import BadRows, as_bad_rows
-from trainers.data.columns import COLUMN_MARK, text_fault
-from trainers.data.files import Row, expand_source, read_rows
+from unime.data.bad_rows import BadRows, as_bad_rows
+from unime.data.columns import COLUMN_MARK, text_fault
+from unime.data.rows import Row, expand_source, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def load_texts(
 
     Args:
         sources: files, glob patterns, folders saved by `datasets`, or names "name[:config][:split]" of data sets
-            (see `trainers.data.files.read_rows`). "source::column1,column2" gives a source columns of its own.
+            (see `unime.data.rows.read_rows`). "source::column1,column2" gives a source columns of its own.
         columns: the columns to read of all other sources. A column may hold a text or a list of texts, such as the
             captions of a picture.
         on_bad_row: "error" stops at the first row with a text that is missing, empty or no string; "skip" leaves such

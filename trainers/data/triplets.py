@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainers.data.bad_rows import BadRows, as_bad_rows
 from trainers.data.texts import DEFAULT_COLUMNS, TextFault, clean_text, read_text_rows
+from unime.data.bad_rows import BadRows, as_bad_rows
 
 logger = logging.getLogger(__name__)
 

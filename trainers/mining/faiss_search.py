@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainers.mining.search import Neighbours
-from trainers.mining.shards import MiningError
+from unime.shards import MiningError
 
 
 def check_faiss(factory: str) -> None:

@@ -17,10 +17,10 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoM
 from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
 from modeling_unime.families import SUMMARY_TURNS, get_family
-from modeling_unime.image_store import ImageStore
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
 from trainers.mining.pool import Content
-from trainers.mining.shards import MiningError
+from unime.data.images import ImageStore
+from unime.shards import MiningError
 
 # What precedes the query, stands between query and candidate, and follows the candidate (UniME-V2's prompt).
 QUESTION = (

@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.fingerprint import model_identity
 from trainers.mining.judge import QUESTION, Judge, JudgePrompt, Side
 from trainers.mining.pool import Pool
-from trainers.mining.shards import Arrays, Shards, digest
+from unime.shards import Arrays, Shards, digest
 
 
 class PairScores:

@@ -14,7 +14,7 @@ from trainers.mining.faiss_search import FaissIndex
 from trainers.mining.pool import Pool, Search
 from trainers.mining.search import Neighbours
 from trainers.mining.search import search as exact_search
-from trainers.mining.shards import Arrays, Shards, digest
+from unime.shards import Arrays, Shards, digest
 
 # Pairs that one shard excludes at most: where thousands of rows share a query (the name of a class), each of them
 # excludes all positives of the others.

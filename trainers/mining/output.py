@@ -8,15 +8,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from evaluation.atomic import write_atomically
-from modeling_unime.example import Example
-from modeling_unime.image_store import DEFAULT_ARCHIVE, ImageStore
-from trainers.data.bad_rows import BadRows
-from trainers.data.files import read_rows, suffix_of
-from trainers.data.mmeb_rows import parse_mmeb_row
 from trainers.data.pairs import PairSource
 from trainers.mining.selection import Negatives
-from trainers.mining.shards import MiningError
+from unime.data.bad_rows import BadRows
+from unime.data.example import Example
+from unime.data.images import DEFAULT_ARCHIVE, ImageStore
+from unime.data.mmeb_rows import parse_mmeb_row
+from unime.data.rows import read_rows, suffix_of
+from unime.files import write_atomically
+from unime.shards import MiningError
 
 SUFFIXES = {"mmeb": ".jsonl", "unime_v2": ".json"}
 PREFIX = "train_"  # what stage 2 looks for in a folder

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
 from trainers.data.pairs import PairDataset
-from trainers.mining.shards import MiningError, digest
+from unime.data.example import Example
+from unime.data.images import ImageStore
+from unime.shards import MiningError, digest
 
 
 class Content(NamedTuple):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evaluation.encoder import BaseEncoder
-from modeling_unime.image_store import ImageStore
 from trainers.mining.pool import Content
-from trainers.mining.shards import Arrays, Shards, digest
+from unime.data.images import ImageStore
+from unime.shards import Arrays, Shards, digest
 
 
 def encode_contents(

@@ -16,14 +16,14 @@ import pyarrow.compute
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from evaluation.atomic import atomic_path
-from trainers.data.bad_rows import Place
-from trainers.data.columns import check_columns
-from trainers.data.files import expand_source
-from trainers.distributed import PatientRanks
 from trainers.teachers.vector_arrays import TeacherVectorsError, find_faults, truncate, unit_length
 from trainers.teachers.vector_reader import VectorReader, shorten
 from trainers.teachers.vector_store import SHARD_SIZE, TeacherVectors, file_hash
+from unime.data.bad_rows import Place
+from unime.data.columns import check_columns
+from unime.data.rows import expand_source
+from unime.distributed import PatientRanks
+from unime.files import atomic_path
 
 COLUMNS = ("text", "embedding")
 BLOCK_ROWS = 1024  # read or written at a time

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from trainers.data.bad_rows import BadRows
-from trainers.data.columns import text_fault
-from trainers.data.files import read_rows
-from trainers.distributed import rank
 from trainers.teachers.vector_arrays import TeacherVectorsError, Vectors, truncate, unit_length
 from trainers.teachers.vector_reader import VectorReader, text_keys
+from unime.data.bad_rows import BadRows
+from unime.data.columns import text_fault
+from unime.data.rows import read_rows
+from unime.distributed import rank
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from evaluation.atomic import remove_unfinished, write_atomically
-from trainers.distributed import PatientRanks
 from trainers.teachers.teacher import Teacher
 from trainers.teachers.vector_arrays import TeacherVectorsError, find_faults
 from trainers.teachers.vector_reader import KEY_BYTES, VectorReader, shorten
+from unime.distributed import PatientRanks
+from unime.files import remove_unfinished, write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from modeling_unime.example import Example
-from trainers.data.bad_rows import BadRowError, BadRows, Place
-from trainers.data.columns import SourceError
 from trainers.data.mmeb import load_mmeb_train
+from unime.data.bad_rows import BadRowError, BadRows, Place
+from unime.data.columns import SourceError
+from unime.data.example import Example
 
 QUERY = "<|image_1|>\nName it.\n"
 FIND = "<|image_1|>\nRepresent the given image.\n"

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from trainers.data.bad_rows import BadRowError, BadRows
-from trainers.data.columns import SourceError
 from trainers.data.texts import load_texts
+from unime.data.bad_rows import BadRowError, BadRows
+from unime.data.columns import SourceError
 
 
 def write_jsonl(path, rows):

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from trainers.data.bad_rows import BadRowError, BadRows
-from trainers.data.columns import SourceError
 from trainers.data.triplets import load_triplets
+from unime.data.bad_rows import BadRowError, BadRows
+from unime.data.columns import SourceError
 
 
 def write_jsonl(path, rows):

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from modeling_unime import UniMEModel, WeightsMismatchError
-from modeling_unime.example import Example
-from modeling_unime.image_store import ImageStore
 from trainers.mining.judge import Judge, JudgePrompt
 from trainers.mining.pool import Content
-from trainers.mining.shards import MiningError
+from unime.data.example import Example
+from unime.data.images import ImageStore
+from unime.shards import MiningError
 
 FAMILIES = ("llava_next", "qwen2_5_vl", "smolvlm")  # with and without token types; all images in one row of pixels
 

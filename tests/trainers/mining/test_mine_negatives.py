@@ -19,10 +19,10 @@ import pytest
 import trainers.mine_negatives
 import trainers.train_stage2
 from evaluation.encoder import Encoder
-from modeling_unime.example import Example
 from trainers.data.mmeb import load_mmeb_train
 from trainers.mine_negatives import main
 from trainers.mining.selection import sample_by_chance, sample_by_step
+from unime.data.example import Example
 
 COUNTS = set(
     "rows negatives short_rows rows_without_negatives replaced_negatives known_to_be_right above_margin "
@@ -369,8 +369,8 @@ def test_commands_of_the_documentation_have_these_options():
 
 
 def test_console_script_and_launcher():
-    from trainers.cli import COMMANDS
-    from trainers.launch import build_command
+    from unime.cli import COMMANDS
+    from unime.launch import build_command
 
     assert COMMANDS["mine-negatives"][0] == "trainers.mine_negatives"
     argv = build_command(["mine_negatives", "--nproc_per_node", "2", "--data", "x"], gpus=0)

@@ -8,7 +8,7 @@ import torch
 import trainers.mining.search
 from trainers.mining.faiss_search import FaissIndex, check_faiss
 from trainers.mining.search import Neighbours, search
-from trainers.mining.shards import MiningError
+from unime.shards import MiningError
 
 N, M, D = 37, 331, 8
 NO_LIMIT, NOTHING = torch.full((N,), torch.inf), torch.zeros((0, 2), dtype=torch.int64)

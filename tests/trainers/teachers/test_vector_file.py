@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainers.data.bad_rows import BadRowError
 from trainers.teachers import TeacherVectorsError, VectorFile
+from unime.data.bad_rows import BadRowError
 
 TEXTS = [f"text {number}" for number in range(20)]
 MATRIX = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tiny_teachers import FakeTeacher, expected
 
-from evaluation.atomic import TEMPORARY_PREFIX
 from trainers.teachers import TeacherVectors, TeacherVectorsError
+from unime.files import TEMPORARY_PREFIX
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(50)]
 

@@ -1,0 +1,298 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Whether a saved model gives the same embeddings on every way it is used.
+
+    python -m release.check FOLDER
+
+Runs a fixed set of texts, images and both through the model: alone and in a batch, padded left and right, with eager and
+sdpa attention, in float32 and bfloat16, through AutoModel and sentence-transformers in a process without this package;
+compares the weights with the digest written beside them and the folder's code with this package's. Code that differs is
+not run unless --trust_remote_code is given. Prints the smallest cosine of each comparison and a verdict that names what
+was not checked, and exits with 1 when something is wrong.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+from evaluation.encoder import pick_device
+from evaluation.report import markdown_table, to_json
+from evaluation.stored_weights import read_weights
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.weights_digest import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from release.remote_code import bare_environment, code_digest, foreign_code
+from unime.files import write_atomically
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import check_writable
+
+NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
+SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
+ROUNDED = 0.99  # cosine of float32 and bfloat16
+FRESH = Path(__file__).with_name("check_fresh_process.py")
+
+
+@dataclass
+class CheckArguments:
+    """What to check."""
+
+    model: str = field(metadata={"help": "Folder of a saved UniME model."})
+    output: str | None = field(default=None, metadata={"help": "JSON file to write the findings to. Default: none."})
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, ...; auto takes a GPU if there is one."})
+    fresh_process: bool = field(
+        default=True,
+        metadata={"help": "Also load the folder in a process without this package, by its own remote code."},
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Run the folder's code there even where it is not this package's own; read it first."},
+    )
+
+
+@dataclass
+class Finding:
+    """One comparison.
+
+    Attributes:
+        name: What was compared.
+        passed: Whether it is as it should be; None when it could not be looked at.
+        cosine: Smallest cosine over the inputs, None where there is none.
+        note: What is wrong and how to mend it, or why it was not looked at.
+    """
+
+    name: str
+    passed: bool | None
+    cosine: float | None = None
+    note: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is known to be wrong."""
+        return self.passed is not False
+
+
+def check_inputs() -> list[tuple[str | None, Image.Image | None, str | None]]:
+    """Texts, images and instructions, the same every time: short and long, wide and high, alone and together."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    square = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 99, np.uint8)], -1)
+    wide, high = Image.fromarray(square[:24]), Image.fromarray(np.ascontiguousarray(square[:, 20:50, ::-1]))
+    picture = Image.fromarray(square)
+    return [
+        ("A dog.", None, None),
+        ("Two men in green shirts stand on a ladder and clean the upper windows of a house. " * 2, None, None),
+        ("naïve café, 東京", None, None),
+        (None, picture, None),
+        (None, wide, None),
+        (None, high, None),
+        ("What colors are in the picture?", picture, "Represent the given image with the following question:"),
+        ("A gradient.", None, "Find an image that matches the caption:"),
+    ]
+
+
+def smallest_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Smallest cosine of vectors (N, D) with their counterparts."""
+    return torch.nn.functional.cosine_similarity(first.double(), second.double(), dim=-1).min().item()
+
+
+def _compare(name: str, reference: torch.Tensor, compute: Callable[[], torch.Tensor], limit: float) -> Finding:
+    """A finding on two ways to the same vectors; an error on the way is one too."""
+    try:
+        other = compute()
+    except Exception as error:  # whatever goes wrong there is what the user must learn
+        return Finding(name, False, note=f"{type(error).__name__}: {error}")
+    cosine = smallest_cosine(reference, other)
+    note = "" if cosine >= limit else f"at least {limit:g} is needed: this way computes something else"
+    return Finding(name, cosine >= limit, cosine, note)
+
+
+def check_weights(folder: Path) -> Finding:
+    """Whether the weights are those that were saved."""
+    name, expected = "weights and their digest", read_digest(folder)
+    if expected is None:
+        return Finding(name, None, note=f"no {DIGEST_FILE}: a weight that was changed after saving would not be seen")
+    if any(len(value) != 2 * DIGEST_BYTES for value in expected.values()):
+        note = f"{DIGEST_FILE} of an earlier version, which left values out; save the model anew to have one"
+        return Finding(name, None, note=note)
+    try:
+        found = {key: digest_weight(tensor) for key, tensor in read_weights(folder)}
+    except (OSError, SafetensorError) as error:
+        return Finding(name, False, note=f"a .safetensors file cannot be read: {error}")
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    note = f"changed since they were saved: {shown}. Copy the folder again, or save the model anew" if wrong else ""
+    return Finding(name, not wrong, note=note)
+
+
+def check_adapters(folder: Path) -> Finding:
+    """Whether the weights are the only ones: an adapter beside them would be added to them by AutoModel, silently."""
+    found = sorted(path.name for path in folder.glob("adapter_*"))
+    note = (
+        f"{', '.join(found)} beside the model's weights: libraries would apply the adapter as well; remove these files "
+        "if it is merged, or use `unime convert` if it is not"
+    )
+    return Finding("no adapter beside the weights", not found, note=note if found else "")
+
+
+def check_code(folder: Path, trusted: bool) -> Finding:
+    """Whether the folder's code is this package's own."""
+    name, foreign, digest = "code", foreign_code(folder), f"its digest is {code_digest(folder)}"
+    if not foreign:
+        return Finding(name, True, note=f"this package's own; {digest}")
+    shown = "; ".join(foreign[:5]) + (f"; and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+    if trusted:
+        return Finding(name, None, note=f"run as --trust_remote_code asks, but not this package's: {shown}; {digest}")
+    note = f"not run, for it is not this package's: {shown}; {digest}. Read it and give --trust_remote_code true, or save anew"
+    return Finding(name, False, note=note)
+
+
+def _in_fresh_process(folder: Path, inputs: list) -> dict[str, torch.Tensor]:
+    """Vectors by AutoModel and by sentence-transformers, computed where this package cannot be imported."""
+    with tempfile.TemporaryDirectory() as scratch:
+        torch.save(inputs, Path(scratch, "inputs.pt"))
+        command = [sys.executable, str(FRESH), str(folder.resolve()), scratch]
+        result = subprocess.run(
+            command,
+            cwd=scratch,
+            env=bare_environment(scratch),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        if result.returncode:
+            raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "it was killed")
+        return torch.load(Path(scratch, "vectors.pt"))
+
+
+@torch.no_grad()
+def check(
+    folder: str | Path, device: str = "auto", fresh_process: bool = True, trust_remote_code: bool = False
+) -> list[Finding]:
+    """All comparisons.
+
+    Args:
+        folder: A saved UniME model.
+        device: Where to compute; "auto" takes a GPU if there is one.
+        fresh_process: Whether to load the folder in a second process, too, by its own code.
+        trust_remote_code: Whether its code may run there although it is not this package's own.
+
+    Returns:
+        The findings; the model is sound when none has `passed` False.
+    """
+    folder = Path(folder)
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    note = f"missing: {', '.join(missing)}. Save model and processor into the same folder" if missing else ""
+    findings = [Finding("files", not missing, note=note)]
+    if missing:
+        return findings
+    findings.append(check_adapters(folder))
+    if not findings[-1].sound:
+        return findings
+    findings += [check_weights(folder), check_code(folder, trust_remote_code)]
+    may_run = findings[-1].sound
+    try:
+        processor = UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
+        model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
+    except Exception as error:
+        return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
+    side = processor.tokenizer.padding_side
+    note = (
+        ""
+        if side == "left"
+        else f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
+    )
+    findings.append(Finding("padding side", side == "left", note=note))
+
+    inputs = check_inputs()
+
+    def embed(model: UniMEModel, rows: list = inputs, **options) -> torch.Tensor:
+        texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
+        batch = processor(text=texts, images=images, instruction=instructions, **options)
+        return model(**batch.to(model.device)).embeddings.cpu()
+
+    def reload(**options) -> UniMEModel:
+        return UniMEModel.from_pretrained(folder, **options).to(model.device).eval()
+
+    try:
+        reference = embed(model, padding_side="left")
+    except Exception as error:
+        return [*findings, Finding("embedding", False, note=f"{type(error).__name__}: {error}")]
+    distinct = (reference @ reference.T).fill_diagonal_(-1).max().item() < 1 - 1e-9
+    note = "" if distinct else "two different inputs have the same embedding: the model has collapsed"
+    finite = reference.isfinite().all().item()
+    findings.append(Finding("different inputs differ", distinct and finite, note=note if finite else "there are NaNs"))
+    comparisons: list[tuple[str, Callable[[], torch.Tensor], float]] = [
+        ("left and right padding", lambda: embed(model, padding_side="right"), SAME),
+        ("batch and one by one", lambda: torch.cat([embed(model, [row]) for row in inputs]), SAME),
+        ("sdpa and eager attention", lambda: embed(reload(dtype=torch.float32, attn_implementation="eager")), SAME),
+        ("float32 and bfloat16", lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED),
+    ]
+    findings += [_compare(name, reference, compute, limit) for name, compute, limit in comparisons]
+    reason = "--fresh_process is false" if not fresh_process else "" if may_run else "the folder's code was not run"
+    findings += _check_fresh_process(folder, inputs, reference, reason)
+    return findings
+
+
+def _check_fresh_process(folder: Path, inputs: list, reference: torch.Tensor, reason: str) -> list[Finding]:
+    """What a user without this package gets; `reason` says why that is not looked at, if it is not."""
+    names = {"auto": "AutoModel without this package", "sentence": "sentence-transformers without this package"}
+    if not reason and find_spec("sentence_transformers") is None:
+        reason = "sentence-transformers is not installed"
+    if reason:
+        return [Finding(name, None, note=reason) for name in names.values()]
+    try:
+        vectors = _in_fresh_process(folder, inputs)
+    except RuntimeError as error:
+        return [Finding(names["auto"], False, note=str(error))]
+    return [_compare(name, reference, lambda key=key: vectors[key], SAME) for key, name in names.items()]
+
+
+def findings_table(findings: list[Finding]) -> str:
+    """The findings in Markdown."""
+    words = {True: "passed", False: "FAILED", None: "not checked"}
+    rows = [
+        [item.name, "" if item.cosine is None else f"{item.cosine:.7f}", words[item.passed], item.note]
+        for item in findings
+    ]
+    return markdown_table(["check", "smallest cosine", "verdict", "note"], rows)
+
+
+def verdict(findings: list[Finding]) -> str:
+    """One line: what failed, or that all passed, and what was not checked."""
+    failed = [item.name for item in findings if not item.sound]
+    left_out = [f"{item.name} ({item.note})" for item in findings if item.passed is None]
+    said = f"FAILED ({', '.join(failed)})" if failed else "passed" if not left_out else "passed in what was checked"
+    return said + (f"; NOT checked: {'; '.join(left_out)}" if left_out else "")
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check") -> None:
+    """Check, print the table, and exit with 1 when the model is not sound."""
+    (arguments,) = parse_dataclasses(
+        (CheckArguments,),
+        argv,
+        positional=("model",),
+        prog=prog,
+        description=__doc__.partition("\n")[0],
+    )
+    if arguments.output:
+        check_writable(Path(arguments.output).parent, "folder of output,")
+    findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
+    print(findings_table(findings))
+    print(f"{arguments.model}: {verdict(findings)}")
+    if arguments.output:
+        write_atomically(arguments.output, to_json([asdict(item) for item in findings]))
+        print(arguments.output)
+    if not all(item.sound for item in findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

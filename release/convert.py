@@ -1,0 +1,206 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Make a UniME folder from a checkpoint under the names people have, with a report of what went where.
+
+    python -m release.convert SOURCE FOLDER
+    python -m release.convert ADAPTER FOLDER --base MODEL
+
+SOURCE is a multimodal LLM of a supported family, whole or in shards, saved by any transformers of the last years, a
+UniME folder, or a LoRA adapter alone (E5-V, VLM2Vec, UniME), which is merged into its base. A weight that is missing or
+that nothing expects is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from evaluation.report import to_json
+from evaluation.stored_weights import read_weights
+from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime.modeling_unime import DROPPED_WEIGHTS
+from modeling_unime.weights_digest import digest_weight
+from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
+from unime.files import write_atomically
+from unime.options import parse_dataclasses, run_command
+from unime.output_folder import check_writable
+from unime.public_names import public_name
+
+REPORT_FILE = "conversion_report.json"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+WHY_DROPPED = "an embedding model has no use for it"
+WHY_TRANSFORMED = "the library holds it in another shape"
+
+
+@dataclass
+class ConvertArguments:
+    """What to convert, and to what."""
+
+    source: str = field(metadata={"help": "Folder or Hub name of a multimodal LLM, a UniME model or a LoRA adapter."})
+    output: str = field(metadata={"help": "Folder to make."})
+    base: str | None = field(
+        default=None, metadata={"help": "Base model of an adapter. Default: what the adapter's own config names."}
+    )
+    processor: str | None = field(
+        default=None, metadata={"help": "Folder or Hub name with tokenizer and image processor. Default: the model."}
+    )
+    dtype: str = field(default="auto", metadata={"help": f"Of the weights: {', '.join(DTYPES)}. auto: as stored."})
+    chat_format: str | None = field(
+        default=None, metadata={"help": "Prompt format, a name of families.CHAT_FORMATS. Default: what fits."}
+    )
+    image_resolution: int | None = field(
+        default=None, metadata={"help": "Resize every image to a square of so many pixels first. Default: do not."}
+    )
+    image_options: str | None = field(
+        default=None,
+        metadata={
+            "help": "Options of the image processor as JSON, for example '{\"num_crops\": 16}' (Phi-3.5-V; default 4) or "
+            "'{\"max_pixels\": 1003520}' (Qwen-VL). Default: the family's and the checkpoint's own."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        self.parsed_image_options()
+
+    def parsed_image_options(self) -> dict:
+        """`image_options` as a dict.
+
+        Raises:
+            ValueError: It is no JSON object.
+        """
+        try:
+            options = json.loads(self.image_options or "{}")
+        except json.JSONDecodeError as error:
+            raise ValueError(f"image_options is no JSON: {error}") from error
+        if not isinstance(options, dict):
+            raise ValueError(f"image_options must be a JSON object such as '{{\"num_crops\": 4}}', not {options!r}")
+        return options
+
+
+def _local(source: str) -> Path:
+    """The folder itself, or the files of a Hub repository, downloaded.
+
+    Raises:
+        FileNotFoundError: There is neither.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise FileNotFoundError(f"{source!r} is neither a folder nor can it be had from the Hub: {error}") from error
+
+
+def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
+    """Where each stored weight went, found by content, not by what the renaming was meant to do.
+
+    Args:
+        folder: The checkpoint that `model` was loaded from.
+        model: The model, not changed since; a weight that was cast to its dtype while loading is found too.
+
+    Returns:
+        `mapped` (stored name -> the model's), `dropped` (stored name -> why) and `transformed` (stored name -> why no
+        weight of the model is equal to it).
+
+    Raises:
+        FileNotFoundError: There is no safetensors file.
+    """
+    places: dict[str, list[str]] = {}
+    for name, tensor in model.state_dict().items():
+        places.setdefault(digest_weight(tensor), []).append(name)
+    report: dict[str, dict[str, str]] = {"mapped": {}, "dropped": {}, "transformed": {}}
+    for name, tensor in read_weights(folder):
+        if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
+            report["dropped"][name] = WHY_DROPPED
+        elif found := places.get(digest_weight(tensor)) or places.get(digest_weight(tensor.to(model.dtype))):
+            report["mapped"][name] = max(found, key=lambda place, name=name: common_end(place, name))
+        else:
+            report["transformed"][name] = WHY_TRANSFORMED
+    if not any(report.values()):
+        raise FileNotFoundError(f"{folder} has no .safetensors file; pickled weights (.bin) are not read")
+    return report
+
+
+def convert(arguments: ConvertArguments) -> Path:
+    """Write the UniME folder and its report.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: The output holds something.
+        FileNotFoundError: The source or its base model is not to be had.
+        ValueError: An adapter lies beside a whole model, or does not name its base.
+        WeightsMismatchError, AdapterError: Weights do not fit; names them. Nothing is written then.
+    """
+    output = Path(arguments.output)
+    if output.exists() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty; choose another output or remove it")
+    source = _local(arguments.source)
+    if (source / CONFIG_FILE).is_file() and not is_adapter(source):
+        raise ValueError(
+            f"{source} holds a whole model and an adapter beside it, which libraries would add once more; remove its "
+            "adapter_* files if the adapter is merged already, or convert a folder with the adapter alone"
+        )
+    adapter = source if is_adapter(source) else None
+    if adapter is not None:
+        base = arguments.base or read_adapter_config(adapter).get("base_model_name_or_path")
+        if not base:
+            raise ValueError(f"{adapter} does not say what its base model is; give --base")
+        model_folder = _local(base)
+    else:
+        model_folder = source
+    model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
+    traced = trace_weights(model_folder, model)
+    merged = merge_adapter(model, adapter) if adapter is not None else {}
+    processor = UniMEProcessor.from_backbone(
+        arguments.processor or str(model_folder),
+        chat_format=arguments.chat_format,
+        image_resolution=arguments.image_resolution,
+        image_options=arguments.parsed_image_options(),
+    )
+
+    report = {
+        "source": public_name(arguments.source),
+        "base": public_name(base) if adapter is not None else None,
+        "family": model.config.family,
+        **traced,
+        "adapter_layers": merged,
+    }
+    if arguments.dtype != "auto":
+        model.to(getattr(torch, arguments.dtype))
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    write_atomically(output / REPORT_FILE, to_json(report))
+    print(
+        f"{arguments.source}: {len(traced['mapped'])} weights mapped, {len(traced['transformed'])} transformed, "
+        f"{len(traced['dropped'])} dropped ({', '.join(traced['dropped']) or 'none'}), {len(merged)} layers changed by "
+        f"the adapter; details in {REPORT_FILE}"
+    )
+    return output
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m release.convert") -> None:
+    """Convert; the last line printed is the folder."""
+    (arguments,) = parse_dataclasses(
+        (ConvertArguments,),
+        argv,
+        positional=("source", "output"),
+        prog=prog,
+        description=__doc__.partition("\n")[0],
+    )
+    check_writable(arguments.output, "output")
+    print(convert(arguments))
+
+
+if __name__ == "__main__":
+    run_command(main)

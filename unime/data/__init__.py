@@ -1,0 +1,2 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Examples, images, rows: how data comes in."""

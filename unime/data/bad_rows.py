@@ -1,0 +1,108 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""What happens to a row that cannot be used: stop at once, or leave it out and say so at the end."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from unime.files import write_atomically
+
+POLICIES = ("error", "skip")
+LINE_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
+
+
+class Place(NamedTuple):
+    """Where a row came from.
+
+    Args:
+        file: the file, or the name of the `datasets` source.
+        line: counted from 1; a line of the file for JSON Lines and CSV, a row for all others.
+    """
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file} {'line' if self.file.endswith(LINE_SUFFIXES) else 'row'} {self.line}"
+
+
+class BadRowError(ValueError):
+    """A row that cannot be used, under the policy "error"."""
+
+
+class BadRow(NamedTuple):
+    """One row that was left out: its place, what is wrong, and what to do about it."""
+
+    place: Place
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}. {self.mend}".rstrip()
+
+
+class BadRows:
+    """Collects rows that cannot be used.
+
+    Args:
+        policy: "error" raises at the first bad row; "skip" leaves bad rows out and remembers every one of them.
+
+    Raises:
+        ValueError: the policy is neither.
+    """
+
+    def __init__(self, policy: str = "error"):
+        if policy not in POLICIES:
+            raise ValueError(f"on_bad_row is {policy!r}. Use one of {', '.join(POLICIES)}.")
+        self.policy = policy
+        self.rows: list[BadRow] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, place: Place, reason: str, mend: str = "") -> None:
+        """Report a bad row.
+
+        Args:
+            place: where the row is.
+            reason: what is wrong with it, without a full stop.
+            mend: what the user can do about it, as a sentence.
+
+        Raises:
+            BadRowError: the policy is "error".
+        """
+        row = BadRow(place, reason, mend)
+        if self.policy == "error":
+            raise BadRowError(f"{row} Or leave bad rows out with on_bad_row=skip, which lists them all.")
+        self.rows.append(row)
+
+    def report(self, max_rows: int | None = None) -> str:
+        """A text for people: the count per file, then the rows.
+
+        Args:
+            max_rows: list this many rows at most; None lists all.
+        """
+        if not self.rows:
+            return "No bad rows."
+        counts = Counter(row.place.file for row in self.rows)
+        lines = [f"{len(self.rows)} bad rows were left out:"]
+        lines += [f"  {count} of {file}" for file, count in counts.items()]
+        shown = self.rows if max_rows is None else self.rows[:max_rows]
+        lines += [str(row) for row in shown]
+        if len(shown) < len(self.rows):
+            lines.append(f"... and {len(self.rows) - len(shown)} more")
+        return "\n".join(lines)
+
+    def write(self, path: str | os.PathLike) -> Path:
+        """Write all bad rows as a JSON list of objects with file, line, reason and mend. Returns the path."""
+        rows = [{**row.place._asdict(), "reason": row.reason, "mend": row.mend} for row in self.rows]
+        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+        # A row may be bad because it holds half a character, which plain UTF-8 cannot carry.
+        return write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def as_bad_rows(on_bad_row: str | BadRows) -> BadRows:
+    """A collector as it is, or a new one for the name of a policy."""
+    return on_bad_row if isinstance(on_bad_row, BadRows) else BadRows(on_bad_row)

@@ -1,0 +1,163 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Rows of a data set of the Hub, or of a folder that the `datasets` library wrote or can read."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import datasets
+import yaml
+
+from unime.data.bad_rows import BadRows, Place
+from unime.data.columns import SourceError, check_columns
+from unime.data.raw_rows import batch_rows
+
+
+def _parse(source: str) -> tuple[str, list[str]]:
+    """Split "name[:config][:split]", leaving alone a folder whose own name has a colon."""
+    if Path(source).is_dir():
+        return source, []
+    name, *parts = source.split(":")
+    return name, [part for part in parts if part]
+
+
+def _is_saved(name: str) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return any(Path(name, file).is_file() for file in ("state.json", "dataset_dict.json"))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The strings of a nested value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts(member)
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path or pattern is not below the folder that names it."""
+    parts = path.replace("\\", "/").split("/")
+    return ".." in parts or path.startswith(("/", "\\", "~")) or ":" in parts[0]
+
+
+def _check_card(folder: Path) -> None:
+    """Refuse a folder that names data files elsewhere: a data set from a stranger would have any file read.
+
+    Raises:
+        ValueError: naming the file and the path.
+    """
+    for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8")
+            if name == datasets.config.REPOCARD_FILENAME:
+                header = re.match(r"\s*---\r?\n(.*?)\n---", text, flags=re.DOTALL)
+                text = header[1] if header else ""
+            try:
+                card = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ValueError(f"its {name} holds broken YAML: {error}") from error
+            configs = card.get(datasets.config.METADATA_CONFIGS_FIELD) if isinstance(card, dict) else None
+            for config in configs if isinstance(configs, list) else []:
+                for field in ("data_files", "data_dir") if isinstance(config, dict) else ():
+                    # "split" stands beside "path"; a name that leads nowhere does no harm to be looked at.
+                    outside = next(filter(_leads_out, _texts(config.get(field))), None)
+                    if outside is not None:
+                        raise ValueError(f"its {name} names {field} outside of the folder: {outside!r}")
+
+
+def _check_saved(folder: Path) -> None:
+    """The same for a folder that `save_to_disk` wrote.
+
+    Raises:
+        ValueError: naming the file and the path.
+    """
+    for name, field in (("state.json", "_data_files"), ("dataset_dict.json", "splits")):
+        if (folder / name).is_file():
+            state = json.loads((folder / name).read_text(encoding="utf-8"))
+            outside = next(filter(_leads_out, _texts(state.get(field))), None)
+            if outside is not None:
+                raise ValueError(f"its {name} names {field} outside of the folder: {outside!r}")
+            for split in state.get("splits", []):
+                _check_saved(folder / split)
+
+
+def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDict:
+    if _is_saved(name):
+        _check_saved(Path(name))
+        loaded = datasets.load_from_disk(name)
+        if parts and not isinstance(loaded, datasets.DatasetDict):
+            raise ValueError(f"this saved data set has no splits, so {parts[0]!r} cannot be chosen")
+        return loaded[parts[0]] if parts else loaded
+    _check_card(Path(name))
+    config, split = (parts + [None, None])[:2]
+    if len(parts) == 1 and config not in datasets.get_dataset_config_names(name):
+        config, split = None, config
+    return datasets.load_dataset(name, config, split=split)
+
+
+def expand_configs(source: str, split: str) -> list[str]:
+    """The configs of a data set that has several, as "name:config:split"; any other source as it is.
+
+    Args:
+        source: "name[:config][:split]" of a data set of the Hub, or a local copy of its repository.
+        split: of every config.
+
+    Raises:
+        SourceError: the data set is not to be had.
+    """
+    name, parts = _parse(source)
+    # The last is a file of a kind that is not known, which its reader says.
+    if parts or _is_saved(name) or Path(name).is_file():
+        return [source]
+    try:
+        _check_card(Path(name))
+        configs = datasets.get_dataset_config_names(name)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        hint = "Check the spelling of the file or data set, and the network."
+        raise SourceError(f"{source}: neither a file here nor a loadable data set ({error}). {hint}") from error
+    return [f"{name}:{config}:{split}" for config in configs] if len(configs) > 1 else [source]
+
+
+def read_datasets_source(
+    source: str, columns: Sequence[str] | None, bad_rows: BadRows
+) -> Iterator[tuple[int, dict | None]]:
+    """Read rows through `datasets`.
+
+    Args:
+        source: "name[:config][:split]" of a data set of the Hub, or a local folder with the same endings. A single
+            ending is a config if there is one of that name, else a split. Without a split, a data set that has
+            only one, or one named "train", gives that.
+        columns: read these only; None reads all.
+        bad_rows: told of rows that cannot be read.
+
+    Yields:
+        The row's number from 1 and its columns; None for a row that was reported as bad. Media columns stay undecoded.
+
+    Raises:
+        SourceError: the data set cannot be loaded, lacks a column, or a split must be chosen.
+    """
+    name, parts = _parse(source)
+    if len(parts) > 2:
+        raise SourceError(f"{source}: more than name:config:split. Leave out what follows.")
+    try:
+        loaded = _load(name, parts)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, KeyError) as error:
+        hint = "Check the spelling of the file or data set, its config and split, and the network."
+        raise SourceError(f"{source}: neither a file here nor a loadable data set ({error}). {hint}") from error
+    if isinstance(loaded, datasets.DatasetDict):
+        splits = list(loaded)
+        if len(splits) > 1 and "train" not in splits:
+            raise SourceError(f"{source}: choose one of its splits {splits}, as {name}:{splits[0]}.")
+        loaded = loaded["train" if "train" in splits else splits[0]]
+    check_columns(loaded.column_names, columns or (), source)
+    if columns:
+        loaded = loaded.select_columns(list(columns))
+    line = 0
+    for table in loaded.with_format("arrow").iter(batch_size=1024):
+        for values, fault in batch_rows(table):
+            line += 1
+            if fault:
+                bad_rows.add(Place(source, line), fault, "Mend or remove the row.")
+            yield line, values

@@ -1,0 +1,125 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Start a command in one process or many, by what the machine and the recipe say.
+
+    python -m unime.launch COMMAND RECIPE.yaml [--nproc_per_node N] [--nnodes M ...] [--option value ...]
+
+COMMAND is train-stage1, train-stage2, encode-teacher or mine-negatives.
+
+Processes on this node: `--nproc_per_node`, else the recipe's `expected_world_size` divided by the nodes, else one per
+GPU, else one. The command is told the number and refuses to run with another.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from unime.options import read_yaml, run_command
+from unime.shipped_files import find_recipe
+
+COMMANDS = ("train-stage1", "train-stage2", "encode-teacher", "mine-negatives")
+TORCHRUN = "torch.distributed.run"
+
+
+def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.launch") -> list[str]:
+    """The command line to run.
+
+    Args:
+        argv: what followed `unime.launch`.
+        gpus: GPUs of this machine.
+        prog: name of this program in its help.
+
+    Returns:
+        `python -m trainers....` for one process, torchrun for several.
+
+    Raises:
+        ValueError: when the expected world size does not divide by the nodes, or the recipe cannot be read.
+        FileNotFoundError: when there is no such recipe.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Start a command in one process or many, by what the machine and the recipe say.",
+        usage="%(prog)s COMMAND [RECIPE.yaml] [--nproc_per_node N] [--nnodes M ...] [--option value ...]",
+        epilog="All other options are the command's; it is told the number of processes and refuses any other.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", choices=COMMANDS, type=lambda name: name.replace("_", "-"), help="what to run")
+    parser.add_argument(
+        "--nproc_per_node",
+        type=int,
+        help="processes on this node (default: expected_world_size divided by the nodes, else one per GPU, else one)",
+    )
+    parser.add_argument("--expected_world_size", type=int, help="processes on all nodes (default: the recipe's)")
+    parser.add_argument("--nnodes", type=int, default=1, help="machines that take part (default 1)")
+    parser.add_argument("--node_rank", type=int, default=0, help="number of this machine, from 0 (default 0)")
+    parser.add_argument("--master_addr", default="127.0.0.1", help="address of machine 0 (default 127.0.0.1)")
+    parser.add_argument("--master_port", type=int, default=29500, help="a free port of machine 0 (default 29500)")
+    options, rest = parser.parse_known_args(argv)
+    for name in ("nproc_per_node", "nnodes"):
+        if (getattr(options, name) or 1) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
+    expected = options.expected_world_size or 0
+    if options.expected_world_size is None and rest and not rest[0].startswith("-"):
+        expected = int(read_yaml(find_recipe(rest[0])).get("expected_world_size") or 0)
+    if options.nproc_per_node is None and expected % options.nnodes:
+        raise ValueError(f"expected_world_size {expected} does not divide by {options.nnodes} nodes")
+    processes = options.nproc_per_node or expected // options.nnodes or max(gpus, 1)
+    rest += ["--expected_world_size", str(processes * options.nnodes)]
+    module = f"trainers.{options.command.replace('-', '_')}"
+    if processes * options.nnodes == 1:
+        return [sys.executable, "-m", module, *rest]
+    launcher = [sys.executable, "-m", TORCHRUN, "--nproc_per_node", str(processes)]
+    launcher += ["--nnodes", str(options.nnodes), "--node_rank", str(options.node_rank)]
+    launcher += ["--master_addr", options.master_addr, "--master_port", str(options.master_port)]
+    return [*launcher, "-m", module, *rest]
+
+
+def without_token(command: Sequence[str]) -> list[str]:
+    """The command line as it may be shown."""
+    shown, hidden = [], False
+    for word in command:
+        name, _, value = word.partition("=")
+        is_token = name in ("--hub_token", "--hub-token")
+        shown.append("***" if hidden else f"{name}=***" if is_token and value else word)
+        hidden = is_token and not value
+    return shown
+
+
+def run_together(arguments: Sequence[str]) -> None:
+    """Start several processes and wait for them; the first that fails gives the exit code, and has said why.
+
+    Args:
+        arguments: what follows torchrun on a command line.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    try:
+        torchrun(arguments)
+    except ChildFailedError as error:  # torchrun would add a trace of itself
+        code = error.get_first_failure()[1].exitcode
+    except SignalException as error:
+        code = -error.sigval
+        print("interrupted", file=sys.stderr)
+    else:
+        return
+    raise SystemExit(code if code > 0 else 128 - code)  # as a shell numbers a process that a signal ended
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m unime.launch") -> None:
+    """Replace this process by the command, or start several and wait for them."""
+    command = build_command(sys.argv[1:] if argv is None else argv, torch.cuda.device_count(), prog)
+    print(shlex.join(without_token(command)), file=sys.stderr)
+    if TORCHRUN in command:
+        run_together(command[command.index(TORCHRUN) + 1 :])
+    else:
+        sys.stderr.flush()
+        os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,99 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Long work in pieces that are kept: each a file, named by a digest of everything it depends on.
+
+A file appears whole or not at all, so that a killed run loses one piece of work per process; started again, the run does
+only what is missing, whatever the number of processes. A run with other options asks for other names, so it can share the
+folder. Processes share the work: they need the same folder.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from unime.distributed import PatientRanks
+from unime.files import remove_unfinished, write_atomically
+
+Arrays = dict[str, np.ndarray]
+
+
+class MiningError(ValueError):
+    """Mining cannot begin or go on; the message says what to do."""
+
+
+def digest(*parts: object) -> str:
+    """32 hexadecimal digits of bytes, and of anything that JSON can hold."""
+    total = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        total.update(b"%d:%s" % (len(content), content))
+    return total.hexdigest()
+
+
+class Shards:
+    """Pieces of work on disk.
+
+    Args:
+        folder: where they are kept; made if need be.
+
+    Attributes:
+        counts: how many pieces of each kind this run found and computed, over all processes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.counts: dict[str, dict[str, int]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where a piece is, or will be."""
+        return self.folder / f"{kind}-{key}.npz"
+
+    def ensure(self, kind: str, keys: Sequence[str], compute: Callable[[int], Arrays]) -> None:
+        """Compute the pieces that are missing, shared among the processes, and wait until all are there.
+
+        Args:
+            kind: what they hold, for the file names and the progress bar.
+            keys: digests of what each piece depends on.
+            compute: gives the arrays of a piece by its place in `keys`.
+
+        Raises:
+            MiningError: another process has finished, but its files cannot be seen.
+        """
+        with PatientRanks() as ranks:
+            # One process looks, so that all share out the same list however long they took to get here.
+            missing = ranks.decided_by_first(
+                lambda: [number for number, key in enumerate(keys) if not self.path(kind, key).exists()]
+            )
+            counts = self.counts.setdefault(kind, {"found": 0, "computed": 0})
+            counts["found"] += len(keys) - len(missing)
+            counts["computed"] += len(missing)
+            mine = missing[ranks.rank :: ranks.size]
+            for number in tqdm(mine, desc=kind, unit="shard", disable=None if ranks.rank == 0 else True):
+                content = io.BytesIO()
+                np.savez(content, **compute(number))
+                write_atomically(self.path(kind, keys[number]), content.getbuffer())
+            ranks.wait()
+        absent = [self.path(kind, keys[number]) for number in missing if not self.path(kind, keys[number]).exists()]
+        if absent:
+            raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
+
+    def read(self, kind: str, keys: Iterable[str]) -> Iterable[Arrays]:
+        """The arrays of pieces, one after the other.
+
+        Raises:
+            MiningError: a file is damaged.
+        """
+        for key in keys:
+            path = self.path(kind, key)
+            try:
+                with np.load(path) as content:
+                    yield {name: content[name] for name in content.files}
+            except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                raise MiningError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
