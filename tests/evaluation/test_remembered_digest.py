@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from evaluation import remembered_digest as module
+from unime import remembered_digest as module
 from unime.remembered_digest import remembered_digest
 
 
