@@ -24,13 +24,20 @@ class GlobalBatchSampler(Sampler[list[int]]):
             come more often from its own task: 0 mixes all rows (VLM2Vec), the batch size gives batches of one source,
             and something between interleaves them (VLM2Vec-V2, arXiv 2507.04590, uses 64 per device). Rows of a source
             that do not fill its last block are left out of the epoch, others in each epoch.
+        drop_last: leave out the rows that do not fill the last batch (default True).
 
     Raises:
         ValueError: there are fewer rows than one batch needs, or the block size does not divide the batch size.
     """
 
     def __init__(
-        self, rows: int, batch_size: int, seed: int, sources: Sequence[int] | None = None, source_block_size: int = 0
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        sources: Sequence[int] | None = None,
+        source_block_size: int = 0,
+        drop_last: bool = True,
     ):
         if batch_size < 1 or (source_block_size and batch_size % source_block_size):
             raise ValueError(
@@ -41,6 +48,7 @@ class GlobalBatchSampler(Sampler[list[int]]):
         self.seed = seed
         self.source_block_size = source_block_size if sources is not None else 0
         self.sources = None if sources is None else np.asarray(sources)
+        self.drop_last = drop_last
         self.epoch = 0
         if len(self) == 0:
             raise ValueError(
@@ -54,7 +62,7 @@ class GlobalBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.used_rows // self.batch_size
+        return self.used_rows // self.batch_size if self.drop_last else -(-self.used_rows // self.batch_size)
 
     @property
     def used_rows(self) -> int:

@@ -24,6 +24,9 @@ class ChunkLimits(NamedTuple):
         )
 
 
+ANY_SIZE = ChunkLimits()
+
+
 def cut_chunks(
     lengths: Sequence[int], limits: ChunkLimits, has_image: Sequence[bool] | None = None
 ) -> Iterator[list[int]]:

@@ -3,94 +3,92 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers.utils import logging
 
-from modeling_unime import UniMEProcessor
-from trainers.chunks import ChunkLimits
-from trainers.data.tokens import TokenizedTexts
+from trainers.collators import TextCollator
+from trainers.data.text_dataset import TextDataset, held_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
+from trainers.retrieval_metrics import neighbour_ranks
 
 logger = logging.get_logger(__name__)
-
-
-class TextDataset(Dataset):
-    """Token ids of texts, each with the row of its vector among the teacher's.
-
-    Args:
-        tokens: the ids of N texts.
-        teacher_rows: (N,) row of each text's vector, for `teacher_vectors.take` (default: 0 .. N-1).
-    """
-
-    def __init__(self, tokens: TokenizedTexts, teacher_rows: Sequence[int] | None = None):
-        self.tokens = tokens
-        self.teacher_rows = range(len(tokens)) if teacher_rows is None else teacher_rows
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
-        return int(self.teacher_rows[index]), self.tokens[index]
-
-
-class DistillationCollator:
-    """Token ids of a global batch to model inputs in chunks, with the teacher's vectors in the same order.
-
-    Args:
-        processor: pads.
-        teacher_vectors: `TeacherVectors`, or any object whose `take(rows)` gives (n, D_teacher) float32.
-        limits: how large a chunk may be.
-        share: which of the texts this rank embeds (default: all).
-    """
-
-    def __init__(self, processor: UniMEProcessor, teacher_vectors, limits: ChunkLimits, share: Share = WHOLE_BATCH):
-        self.processor = processor
-        self.teacher_vectors = teacher_vectors
-        self.limits = limits
-        self.share = share
-
-    def __call__(self, items: list[tuple[int, np.ndarray]]) -> dict:
-        items = sorted(items, key=lambda item: (len(item[1]), item[0]))
-        teacher = torch.from_numpy(self.teacher_vectors.take(np.array([row for row, _ in items])))  # (N, D_teacher)
-        chunks = chunks_of_share(
-            items, self.share, self.limits, prepare=lambda item: item[1], length=len, process=self.processor.pad
-        )
-        return {**chunks, "teacher": teacher}
 
 
 class DistillationTrainer(EmbeddingTrainer):
     """Train the student to arrange the texts of a batch as the teacher does.
 
+    Example:
+        >>> from trainers import DistillationConfig, DistillationTrainer
+        >>> trainer = DistillationTrainer(                           # doctest: +SKIP
+        ...     model="llava-hf/llava-v1.6-mistral-7b-hf",           # a multimodal LLM, a UniME folder or a UniMEModel
+        ...     args=DistillationConfig(output_dir="my-stage1"),
+        ...     train_dataset=dataset,                               # a column of texts
+        ...     teacher="nvidia/NV-Embed-v2",                        # or a SentenceTransformer, a column, a file
+        ... )
+        >>> trainer.train(); trainer.save_model()                    # doctest: +SKIP
+
     The similarity matrix spans the whole batch of all ranks: per-device batch x ranks, whatever the chunk size.
     Gradient accumulation does not enlarge it.
 
     Args:
+        model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
         args: a [`DistillationConfig`].
-        train_dataset: a [`TextDataset`].
-        data_collator: a [`DistillationCollator`].
+        train_dataset: a `datasets.Dataset` with columns of texts or lists of texts, a list of such rows, or a list of
+            texts. A text that occurs twice counts once.
+        eval_dataset: the same, for `evaluate()`: `eval_loss`, and the place that the student gives to the text which is
+            nearest for the teacher, among the texts of a batch, as `eval_accuracy@1` and `eval_mrr`.
+        teacher: a model's folder or name, a file of vectors (.parquet, .npy, .safetensors), the name of a column with
+            vectors, a `SentenceTransformer`, or a [`TeacherArguments`].
+        text_columns: columns with texts (default: those of a known name, else the only column of texts).
+        compute_metrics: gets `predictions`, the vectors (N, D) of the student and (N, D_teacher) of the teacher.
+        options: see [`EmbeddingTrainer`] and `transformers.Trainer`.
+
+    Raises:
+        ValueError, TypeError: options, data or teacher cannot be used; names them.
     """
 
-    def __init__(self, model=None, args: DistillationConfig | None = None, **kwargs):
-        super().__init__(model=model, args=args, **kwargs)
-        self._told_of_rounding = False
+    config_class = DistillationConfig
+
+    def __init__(
+        self,
+        model=None,
+        args: DistillationConfig | None = None,
+        *,
+        teacher: Any = None,
+        text_columns: Sequence[str] | None = None,
+        **options,
+    ):
+        self.teacher, self.text_columns = teacher, text_columns
+        super().__init__(model, args, **options)
+        self._warned_precision = False
         self.loss = SimilarityDistillationLoss(
-            temperature=args.temperature,
-            include_self=args.include_self,
-            direction=args.direction,
-            teacher_temperature=args.teacher_temperature,
+            temperature=self.args.temperature,
+            include_self=self.args.include_self,
+            direction=self.args.direction,
+            teacher_temperature=self.args.teacher_temperature,
             states=self._states_dtype(),
-            block_size=args.loss_block_size,
+            block_size=self.args.loss_block_size,
         )
+
+    def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset | None:
+        if data is None or isinstance(data, TextDataset):
+            return data
+        return held_texts(data, name, self.teacher, self.text_columns, processor, args)
+
+    def make_collator(self, args: DistillationConfig, processor) -> TextCollator:
+        return TextCollator(processor, args.chunk_limits, args.share)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = self.loss(embeddings, batch["teacher"])
         return loss, {**self.loss.statistics, "effective_batch": torch.tensor(len(embeddings))}
+
+    def score_batch(self, embeddings: torch.Tensor, batch: dict, loss: torch.Tensor):
+        ranks = neighbour_ranks(embeddings, batch["teacher"])  # (N,)
+        return loss.expand(len(embeddings)), ranks, ["texts"] * len(embeddings), (embeddings, batch["teacher"])
 
     def _states_dtype(self) -> torch.dtype:
         """The coarsest type in which the student's states are computed."""
@@ -102,9 +100,9 @@ class DistillationTrainer(EmbeddingTrainer):
         """Log, and say once when the loss is so small that rounding is all there is to see in it."""
         super().log(logs, start_time)
         seen = not logs.get("loss", math.inf) < logs.get("resolution", -math.inf)
-        if seen or self._told_of_rounding or not self.is_world_process_zero():
+        if seen or self._warned_precision or not self.is_world_process_zero():
             return
-        self._told_of_rounding = True
+        self._warned_precision = True
         advice = "leave out the diagonal (include_self: false) or " if self.args.include_self else ""
         logger.warning(
             f"the distillation loss is {logs['loss']:.1e}; below {logs['resolution']:.1e} nothing but rounding is seen in "

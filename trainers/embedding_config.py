@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from trainers.chunks import ChunkLimits
+from trainers.engines import QUANTIZATIONS
 from trainers.inherited_options import check_inherited_options
 from trainers.shares import Share
 from unime.shipped_files import find_recipe
@@ -26,6 +27,56 @@ class EmbeddingTrainingConfig(TrainingArguments):
     checkpoint, the options are without the token of the Hub.
     """
 
+    # ---- the model
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16.",
+            "choices": ["auto", "float32", "bfloat16", "float16"],
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "eager, sdpa, flash_attention_2, ... Default: the library's choice."}
+    )
+    attention: str | None = field(
+        default=None,
+        metadata={
+            "help": "What a token of the LLM sees: those before it (causal) or all (bidirectional, as LLM2Vec, arXiv "
+            "2404.05961). Default: causal, or what a UniME model was made with, which cannot be changed.",
+            "choices": ["causal", "bidirectional"],
+        },
+    )
+    image_resolution: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels of the square every image is resized to first (336 in the paper). Default: "
+            "as the model's processor has it."
+        },
+    )
+    lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA on the LLM; 0 trains the whole LLM."})
+    lora_alpha: int | None = field(default=None, metadata={"help": "LoRA alpha. Default: twice the rank."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})
+    lora_type: str = field(
+        default="lora",
+        metadata={"help": "lora, or dora (VLM2Vec): slower, learns rows' lengths apart.", "choices": ["lora", "dora"]},
+    )
+    lora_init: str = field(
+        default="default",
+        metadata={
+            "help": "Start of LoRA's first matrix: default (uniform) or gaussian.",
+            "choices": ["default", "gaussian"],
+        },
+    )
+    quantization: str = field(
+        default="none",
+        metadata={
+            "help": "4bit: hold the LLM's weights in 4 bits (NF4) while LoRA is trained on them (QLoRA); needs a GPU. The "
+            "finished model has the precision of the source.",
+            "choices": list(QUANTIZATIONS),
+        },
+    )
+
+    # ---- the step
     gradient_cache_chunk_size: int = field(
         default=0,
         metadata={
@@ -122,6 +173,8 @@ class EmbeddingTrainingConfig(TrainingArguments):
                     "--expected_world_size 1"
                 )
         super().__post_init__()
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
         for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")

@@ -1,31 +1,37 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What both stages' trainers share: the gradient-cached step, statistics in the logs, checkpoints one can rely on."""
+"""What both stages' trainers share: the gradient-cached step, evaluation in batches, checkpoints, the finished folder."""
 
 import contextlib
-import json
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from peft import PeftConfig
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy
 
 from modeling_unime import UniMEModel
 from modeling_unime.file_modes import give_weights_the_usual_mode
 from trainers.aligned_chunks import align_chunks
 from trainers.batch_sampler import GlobalBatchSampler
+from trainers.embedding_config import EmbeddingTrainingConfig
+from trainers.finished_model import FinishedModel
 from trainers.gradient_cache import gradient_cached_step
-from trainers.split_weights import set_up_fsdp2
+from trainers.loading import load_processor, prepare_model
+from trainers.retrieval_metrics import RetrievalMetrics
+from trainers.split_weights import gather_trained, set_up_fsdp2
 from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
 
 
-class LogAtCheckpoints(TrainerCallback):
-    """Log at every checkpoint and at the last step, whatever the logging interval, unless nothing is logged.
+class LogOnSaveCallback(TrainerCallback):
+    """Log at every checkpoint, evaluation and at the last step, whatever the logging interval, unless nothing is logged.
 
     A logged loss is the mean since the log before. A window that reached over a checkpoint would lose its first part
     when the run is resumed there, and the log of a resumed run would differ from that of an unbroken one.
@@ -37,7 +43,7 @@ class LogAtCheckpoints(TrainerCallback):
         return control
 
 
-class TellEpoch(TrainerCallback):
+class SetEpochCallback(TrainerCallback):
     """Tell the batch sampler, and a data set that wants to know, which epoch begins."""
 
     def __init__(self, trainer: "EmbeddingTrainer"):
@@ -53,72 +59,86 @@ class EmbeddingTrainer(Trainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
-    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass supplies `batch_loss`; the training
-    loop, checkpoints and everything else are those of `transformers.Trainer`.
+    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass makes data sets and collator of what it
+    is given, and supplies `batch_loss` and `score_batch`; the training loop and checkpoints are those of
+    `transformers.Trainer`.
+
+    Args:
+        model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
+        args: the stage's options (default: all defaults).
+        processing_class: the model's processor (default: loaded from where `model` is).
+        peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
+        model_init: makes the model, instead of `model`.
+        options: see `transformers.Trainer`.
+
+    Raises:
+        ValueError: options that do not go together, or have no effect; names them.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.data_collator.share != self.args.share:
+    config_class: type[EmbeddingTrainingConfig]
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel | None = None,
+        args: EmbeddingTrainingConfig | None = None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        model_init=None,
+        peft_config: PeftConfig | None = None,
+        **options,
+    ):
+        args = self.config_class() if args is None else args
+        if not isinstance(args, self.config_class):
+            raise TypeError(f"args must be a {self.config_class.__name__}, got {type(args).__name__}")
+        if options.get("compute_loss_func") is not None:
             raise ValueError(
-                f"the collator makes the share of process {self.data_collator.share.rank} of "
-                f"{self.data_collator.share.world_size}, but this is {self.args.share.rank} of "
-                f"{self.args.share.world_size}; give it share=args.share"
+                "compute_loss_func has no effect: the loss sees all embeddings of a batch, choose loss_type"
             )
-        if self.args.fsdp and not self.accelerator.is_fsdp2:
+        if (model is None) == (model_init is None):
+            raise ValueError("give either model or model_init")
+        if model_init is not None:
+            model = model_init()
+        if processing_class is None:
+            processing_class = load_processor(model, args)
+        self.finished_model = FinishedModel(model, args, peft_config)
+        prepared = prepare_model(model, args, peft_config)
+        # Every rank reads and checks; what comes of it is the same on all of them.
+        train_dataset = self.make_dataset(train_dataset, "train_dataset", args, processing_class)
+        eval_dataset = self.make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        super().__init__(
+            model=prepared,
+            args=args,
+            data_collator=data_collator or self.make_collator(args, processing_class),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **options,
+        )
+        if args.fsdp and not self.accelerator.is_fsdp2:
             raise ValueError("fsdp is asked for, but accelerate would not run it: FSDP2 needs several processes")
         if self.is_fsdp_enabled:
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
+        use_public_tensorboard(self)
         self.model_accepts_loss_kwargs = False
         self.batch_sampler: GlobalBatchSampler | None = None
-        use_public_tensorboard(self)
-        self.add_callback(LogAtCheckpoints())
-        self.add_callback(TellEpoch(self))
+        self.add_callback(LogOnSaveCallback())
+        self.add_callback(SetEpochCallback(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._tokens, self._since = 0, time.monotonic()
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """As the library does, and with FSDP2 on a CPU too.
+    def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
+        """The data set that the trainer works on, of what the caller gave as `name`; None stays None."""
+        raise NotImplementedError
 
-        accelerate takes FSDP for accelerators only and would run DDP on a CPU, without a word. Its state is told of
-        another kind of device until it has chosen; torch itself splits weights over gloo as well.
-        """
-        state = PartialState()
-        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
-            state._shared_state["distributed_type"] = DistributedType.MULTI_XPU
-        super().create_accelerator_and_postprocess()
+    def make_collator(self, args: EmbeddingTrainingConfig, processor):
+        """The collator of a caller that gives none."""
+        raise NotImplementedError
 
     def make_batch_sampler(self) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
         return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed)
-
-    @property
-    def global_batch_size(self) -> int:
-        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
-        return self.args.per_device_train_batch_size * world_size()
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of the order of the rows."""
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
-        self.batch_sampler = self.make_batch_sampler()
-        workers = self.args.dataloader_num_workers
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=self.batch_sampler,
-            collate_fn=self.data_collator,
-            num_workers=workers,
-            multiprocessing_context=self.args.dataloader_multiprocessing_context,
-            pin_memory=self.args.dataloader_pin_memory,
-            persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
-            # more of them than an unbroken one with persistent workers.
-            generator=torch.Generator().manual_seed(self.data_seed),
-        )
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its statistics.
@@ -133,6 +153,73 @@ class EmbeddingTrainer(Trainer):
         """
         raise NotImplementedError
 
+    def score_batch(
+        self, embeddings: torch.Tensor, batch: dict, loss: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, list[str], tuple[torch.Tensor, torch.Tensor]]:
+        """What evaluation looks at.
+
+        Args:
+            embeddings: as for `batch_loss`.
+            batch: as for `batch_loss`.
+            loss: what `batch_loss` has just returned.
+
+        Returns:
+            For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
+            `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
+        """
+        raise NotImplementedError
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
+        return self.args.per_device_train_batch_size * world_size()
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the order of the rows."""
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    # ------------------------------------------------------------------------------------------------------ batches
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
+        self.batch_sampler = self.make_batch_sampler()
+        return self._make_loader(self.train_dataset, self.batch_sampler)
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        """All rows in batches that are the same at every evaluation."""
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            name, dataset = eval_dataset, self.eval_dataset
+            dataset = dataset if name is None else dataset[name]
+        else:
+            dataset = self.make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
+        if dataset is None:
+            raise ValueError("there is nothing to evaluate: give eval_dataset")
+        size = self.args.per_device_eval_batch_size * world_size()
+        return self._make_loader(dataset, GlobalBatchSampler(len(dataset), size, self.data_seed, drop_last=False))
+
+    def get_test_dataloader(self, test_dataset) -> DataLoader:
+        """As for evaluation."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def _make_loader(self, dataset, batch_sampler: GlobalBatchSampler) -> DataLoader:
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=workers > 0 and self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
+            # more of them than an unbroken one with persistent workers.
+            generator=torch.Generator().manual_seed(self.data_seed),
+        )
+
+    # --------------------------------------------------------------------------------------------------------- steps
+
     def embed(self, model, chunk: dict) -> torch.Tensor:
         """Embeddings (n, D) of one chunk."""
         with self.compute_loss_context_manager():
@@ -143,15 +230,16 @@ class EmbeddingTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
+        if len(batch["places"]) < world_size():
+            raise ValueError(
+                f"a batch of {len(batch['places'])} distinct inputs cannot be shared by {world_size()} processes; raise "
+                "per_device_train_batch_size"
+            )
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
-        is_filler = [False] * len(chunks)
-        if world_size() > 1:
-            chunks, is_filler = align_chunks(chunks, self._make_filler, self.args.device)
+        chunks, is_filler = self._align(chunks)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
-            own = embeddings[batch["own_places"]]  # (n, D) in the order of the share
-            everything = gather_rows(own)[batch["places"]]  # (U, D)
-            loss, statistics = self.batch_loss(everything, batch)
+            loss, statistics = self.batch_loss(self._gather(embeddings, batch), batch)
             for name, value in statistics.items():
                 self._statistics[name].append(torch.as_tensor(value).detach())
             return loss
@@ -170,8 +258,17 @@ class EmbeddingTrainer(Trainer):
         )
         return loss / self.current_gradient_accumulation_steps
 
-    def _make_filler(self, with_image: bool) -> dict:
-        return self._prepare_inputs(self.data_collator.make_filler(with_image))
+    def _align(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
+        """Chunks with fillers that keep ranks in step, and which of them are fillers."""
+        if world_size() == 1:
+            return chunks, [False] * len(chunks)
+        return align_chunks(
+            chunks, lambda image: self._prepare_inputs(self.data_collator.make_filler(image)), self.args.device
+        )
+
+    def _gather(self, embeddings: torch.Tensor, batch: dict) -> torch.Tensor:
+        """Embeddings (U, D) of the distinct inputs of all ranks out of those of this rank's chunks, (n, D)."""
+        return gather_rows(embeddings[batch["own_places"]])[batch["places"]]
 
     def _backward(self, loss: torch.Tensor) -> None:
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
@@ -193,15 +290,56 @@ class EmbeddingTrainer(Trainer):
         finally:
             state._set_sync_gradients(before)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""
-        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
-            wrapped = type(self.model)
-            _, own = wrapped.__bases__
-            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
+    # ---------------------------------------------------------------------------------------------------- evaluation
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Loss and retrieval inside the batches, of all rows and by source.
+
+        The library's own loop takes a batch for one model input and gives each rank rows of its own.
+        """
+        model = self._evaluation_model()
+        model.eval()
+        metrics, predictions, count = RetrievalMetrics(), [], 0
+        for inputs in dataloader:
+            batch = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.accelerator.autocast():
+                chunks, is_filler = self._align(batch.pop("chunks"))
+                embedded = [self.embed(model, chunk) for chunk in chunks]
+                own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
+                # A rank without a row of its own, in the last batch, has fillers only.
+                embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
+                loss, _ = self.batch_loss(embeddings, batch)
+                losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
+            metrics.add(ranks, losses, sources)
+            count += len(losses)
+            if self.compute_metrics is not None or description == "Prediction":
+                predictions.append([part.float().cpu() for part in pair])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
+        found = metrics.means()
+        if self.compute_metrics is not None:
+            found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
+        found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
+
+    def _evaluation_model(self) -> torch.nn.Module:
+        """The model to call: without DDP around it, whose forward would wait for the other ranks."""
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return self.accelerator.unwrap_model(self.model)
+        if self.optimizer is None:
+            raise ValueError(
+                "DeepSpeed and FSDP2 evaluate while or after training, which splits the weights: call train()"
+            )
+        return self.model_wrapped
+
+    # ---------------------------------------------------------------------------------- logs, checkpoints, the finish
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""
@@ -215,30 +353,47 @@ class EmbeddingTrainer(Trainer):
             self._tokens, self._since = 0, now
         super().log(logs, start_time)
 
-    def floating_point_ops(self, inputs) -> int:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the finished, complete model folder: LoRA added, engine undone, processor beside it.
+
+        A checkpoint, which the library writes through this method too, holds the weights as they are trained.
+
+        Args:
+            output_dir: the folder (default: that of the run).
+        """
+        output_dir = self.args.output_dir if output_dir is None else output_dir
+        if Path(output_dir).name.startswith(f"{PREFIX_CHECKPOINT_DIR}-"):
+            super().save_model(output_dir, _internal_call)
+            return
+        trained = gather_trained(self.model, self.is_world_process_zero())
+        if self.is_world_process_zero():
+            self.finished_model.build(self.accelerator.unwrap_model(self.model), trained).save_pretrained(output_dir)
+            self.processing_class.save_pretrained(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""
+        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
+            wrapped = type(self.model)
+            _, own = wrapped.__bases__
+            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the library does, and with FSDP2 on a CPU too.
+
+        accelerate takes FSDP for accelerators only and would run DDP on a CPU, without a word. Its state is told of
+        another kind of device until it has chosen; torch itself splits weights over gloo as well.
+        """
+        state = PartialState()
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            state._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+        super().create_accelerator_and_postprocess()
+
+    def floating_point_ops(self, inputs: Mapping) -> int:
         """Not counted: a batch is several chunks, for which the library's estimate does not hold."""
         return 0
-
-
-def last_complete_checkpoint(output_dir: str) -> str | None:
-    """Newest checkpoint of a run that was written to its end, or None.
-
-    `trainer_state.json` is the last file the Trainer writes into a checkpoint; a process killed while saving leaves a
-    folder without it or with a part of it. Other ranks save their random state beside it.
-
-    Args:
-        output_dir: the run's folder.
-    """
-    found = []
-    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = folder.name.rsplit("-", 1)[1]
-        if not number.isdigit():
-            continue
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            continue
-        ranks = len(list(folder.glob("rng_state*.pth")))
-        if ranks == world_size():
-            found.append((int(number), str(folder)))
-    return max(found)[1] if found else None

@@ -28,13 +28,16 @@ WORKS = frozenset(
     "logging_strategy logging_steps logging_first_step log_on_each_node logging_nan_inf_filter log_level "
     "log_level_replica disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id "
     "trackio_static_space_id "
+    # evaluation
+    "eval_strategy eval_steps eval_delay eval_on_start per_device_eval_batch_size do_eval load_best_model_at_end "
+    "metric_for_best_model greater_is_better "
     # checkpoints and the finished model
     "save_strategy save_steps save_total_limit resume_from_checkpoint ignore_data_skip "
     "restore_callback_states_from_checkpoint push_to_hub hub_token hub_private_repo hub_model_id hub_strategy "
     "hub_revision".split()
 )
 
-NO_EVALUATION = "nothing is evaluated while training: run evaluation.run on the finished model"
+OWN_EVALUATION = "evaluation keeps a few numbers of each row, in the type that the model is trained in"
 OWN_ORDER = "the order of the rows is that of the global batches (seed, data_seed and, in stage 2, source_block_size)"
 NO_LABELS = "the loss compares embeddings, and there are no labels"
 NO_KERNEL = "the kernels are chosen by the type of the model, and there are none for unime"
@@ -45,12 +48,11 @@ HUB_AT_END = "the finished model is pushed once, at the end"
 
 REFUSED = {
     **dict.fromkeys(
-        "eval_strategy eval_steps eval_delay per_device_eval_batch_size prediction_loss_only eval_on_start "
-        "eval_do_concat_batches eval_use_gather_object eval_accumulation_steps include_for_metrics batch_eval_metrics "
-        "bf16_full_eval fp16_full_eval load_best_model_at_end metric_for_best_model greater_is_better do_eval "
-        "do_predict".split(),
-        NO_EVALUATION,
+        "prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps include_for_metrics "
+        "batch_eval_metrics bf16_full_eval fp16_full_eval".split(),
+        OWN_EVALUATION,
     ),
+    "do_predict": "call predict() of the trainer",
     **dict.fromkeys(("train_sampling_strategy", "length_column_name", "dataloader_in_order"), OWN_ORDER),
     **dict.fromkeys(("label_smoothing_factor", "label_names"), NO_LABELS),
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), NO_KERNEL),
@@ -90,8 +92,7 @@ def _starts_with(*prefixes: str) -> Callable[[str], bool]:
 
 REFUSED_VALUES = {
     "do_train": RefusedValue("False".__eq__, "this command trains: start evaluation.run to evaluate"),
-    "lr_scheduler_type": RefusedValue(_starts_with("reduce_lr_on_plateau", "greedy"), NO_EVALUATION),
-    "save_strategy": RefusedValue("best".__eq__, NO_EVALUATION),
+    "lr_scheduler_type": RefusedValue(_starts_with("greedy"), "it is not tested with these trainers"),
     "hub_strategy": RefusedValue(_starts_with("every_save", "checkpoint", "all_checkpoints"), HUB_AT_END),
     "optim": RefusedValue(
         _starts_with("galore", "apollo", "lomo", "adalomo", "schedule_free"),

@@ -1,15 +1,19 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which weights are trained: the LLM's, whole or through LoRA. Vision tower and projector stay frozen."""
 
+import copy
 import re
 from collections.abc import Mapping
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from modeling_unime import UniMEModel
+from trainers.embedding_config import EmbeddingTrainingConfig
 from unime.public_names import is_local
+
+INITIALISATIONS = (True, "gaussian")  # others change the weights that LoRA is added to, or need data
 
 
 def lora_pattern(model: UniMEModel) -> str:
@@ -25,67 +29,80 @@ def lora_pattern(model: UniMEModel) -> str:
     return rf"{re.escape(root)}\..*\.({'|'.join(projections)})"
 
 
-def prepare_for_training(
-    model: UniMEModel,
-    rank: int,
-    alpha: int | None = None,
-    dropout: float = 0.0,
-    lora_type: str = "lora",
-    init: str = "default",
+def lora_config(
+    model: UniMEModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None
+) -> PeftConfig | None:
+    """LoRA on the LLM's linear layers, as the caller or else the options have it; None trains the LLM whole.
+
+    Raises:
+        ValueError: `peft_config` is no LoRA, or its adapter could not be added to the weights of the source.
+    """
+    if peft_config is None and args.lora_rank == 0:
+        return None
+    if peft_config is None:
+        peft_config = LoraConfig(
+            r=args.lora_rank,
+            lora_alpha=args.lora_alpha or 2 * args.lora_rank,
+            lora_dropout=args.lora_dropout,
+            use_dora=args.lora_type == "dora",
+            init_lora_weights=True if args.lora_init == "default" else args.lora_init,
+        )
+    if not isinstance(peft_config, LoraConfig):
+        raise ValueError(f"peft_config is a {type(peft_config).__name__}; give a LoraConfig")
+    if peft_config.init_lora_weights not in INITIALISATIONS:
+        raise ValueError(
+            f"init_lora_weights is {peft_config.init_lora_weights!r}, which changes the weights that LoRA is added to; use "
+            f"one of {', '.join(map(repr, INITIALISATIONS))}"
+        )
+    peft_config = copy.deepcopy(peft_config)
+    if peft_config.target_modules is None:
+        peft_config.target_modules = lora_pattern(model)
+    return peft_config
+
+
+def freeze_for_training(
+    model: UniMEModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None
 ) -> UniMEModel | PeftModel:
-    """Freeze all but the LLM, or put LoRA on the LLM.
+    """Freeze all but the LLM, or put LoRA on it.
 
     Args:
-        model: the model; changed in place.
-        rank: LoRA rank; 0 trains the whole LLM.
-        alpha: LoRA alpha (default: twice the rank).
-        dropout: LoRA dropout (default 0).
-        lora_type: "lora", or "dora" (arXiv 2402.09353): length and direction of the weights' rows apart (default "lora").
-        init: of the first of the two matrices: "default" (peft's, uniform) or "gaussian". The second is zero.
+        model: changed in place.
+        args: what is trained.
+        peft_config: LoRA other than `args` say.
 
     Returns:
         The model itself, or a `PeftModel` around it.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if rank == 0:
-        for parameter in model.language_model.parameters():
-            parameter.requires_grad_(True)
-        return model
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha or 2 * rank,
-        lora_dropout=dropout,
-        bias="none",
-        target_modules=lora_pattern(model),
-        use_dora=lora_type == "dora",
-        init_lora_weights=True if init == "default" else init,
-    )
-    if is_local(model.name_or_path):
+    config = lora_config(model, args, peft_config)
+    if config is not None:
+        if is_local(model.name_or_path):
         model.name_or_path = ""  # a checkpoint's adapter and its card would tell the path
     return get_peft_model(model, config)
+    for parameter in model.language_model.parameters():
+        parameter.requires_grad_(True)
+    return model
 
 
-def put_trained(
+def merge_trained(
     model: UniMEModel,
     trained: Mapping[str, torch.Tensor],
-    rank: int,
-    alpha: int | None = None,
-    lora_type: str = "lora",
+    args: EmbeddingTrainingConfig,
+    peft_config: PeftConfig | None = None,
 ) -> UniMEModel:
     """The model with trained weights in place of its own, or with LoRA added to the weights it adapts.
 
     Args:
         model: the model that training started from, whole; changed in place.
-        trained: the trained weights, by their names in what `prepare_for_training` returned.
-        rank: LoRA rank, as for `prepare_for_training`.
-        alpha: LoRA alpha, as for `prepare_for_training`.
-        lora_type: "lora" or "dora", as for `prepare_for_training`.
+        trained: the trained weights, by their names in what `freeze_for_training` returned.
+        args: as for `freeze_for_training`.
+        peft_config: as for `freeze_for_training`.
 
     Raises:
         ValueError: when a trained weight is missing, unknown or of another shape; names them.
     """
-    prepared = prepare_for_training(model, rank, alpha, lora_type=lora_type)
+    prepared = freeze_for_training(model, args, peft_config)
     copy_trained(prepared, trained)
     return prepared.merge_and_unload() if isinstance(prepared, PeftModel) else prepared
 

@@ -37,7 +37,7 @@ from trainers.mining.vectors import encode_contents
 from trainers.run import record_options
 from unime.data.bad_rows import BadRows
 from unime.data.example import Example
-from unime.distributed import PatientRanks, check_world_size, join_processes, own_device, rank, world_size
+from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import check_writable, only_writer
@@ -189,8 +189,8 @@ def make_plan(arguments: MiningArguments) -> Plan:
     Raises:
         MiningError: too few candidates, or images in several places.
     """
-    with PatientRanks() as ranks:  # one process reads and checks
-        dataset, skipped = ranks.decided_by_first(lambda: load_rows(arguments))
+    with LongWaitGroup() as ranks:  # one process reads and checks
+        dataset, skipped = ranks.broadcast_from_main(lambda: load_rows(arguments))
     pool = Pool(dataset)
     searches = list(pool.searches(by_source=arguments.pool == "source"))
     stores: dict[int, int] = {}  # where the images of each mined source are

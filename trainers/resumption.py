@@ -5,9 +5,30 @@ import json
 from pathlib import Path
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trainers.embedding_trainer import last_complete_checkpoint
 from unime.distributed import world_size
+
+
+def last_complete_checkpoint(output_dir: str) -> str | None:
+    """Newest checkpoint of a run that was written to its end, or None.
+
+    `trainer_state.json` is the last file the Trainer writes into a checkpoint; a process killed while saving leaves a
+    folder without it or with a part of it. Other ranks save their random state beside it.
+    """
+    found = []
+    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        number = folder.name.rsplit("-", 1)[1]
+        if not number.isdigit():
+            continue
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            continue
+        ranks = len(list(folder.glob("rng_state*.pth")))
+        if ranks == world_size():
+            found.append((int(number), str(folder)))
+    return max(found)[1] if found else None
 
 
 def check_checkpoint(folder: str) -> None:

@@ -1,27 +1,21 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The frame of a training run: options on record, resumption after a kill, the finished model folder."""
+"""The frame of a training command: options on record, resumption after a kill, the record of the finished model."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from evaluation.report import environment, to_json
-from modeling_unime import UniMEModel, UniMEProcessor
+from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.engines import QUANTIZATIONS, check_setup, engine_of, setup_of
-from trainers.language_model import load_language_model
-from trainers.lora import prepare_for_training, put_trained
+from trainers.engines import check_setup, setup_of
 from trainers.push import prepare_repository, push_finished
-from trainers.quantization import quantize_llm
 from trainers.resumption import checkpoint_to_continue
-from trainers.split_weights import gather_trained, split_for_zero3, whole_weights
 from trainers.start_checks import check_model, check_reports
 from unime.distributed import check_world_size
 from unime.files import write_atomically
@@ -31,13 +25,13 @@ from unime.public_names import public_name
 logger = logging.get_logger(__name__)
 
 OPTIONS_FILE = "training_options.json"  # written first; a run with other options does not continue this one
-NAMES = ("model", "teacher")  # entries of the record that may be a path
+NAMES = ("model", "teacher")  # of the record, which are published without the path
 RECORD_FILE = "training_record.json"  # written last; its presence says that the model in the folder is complete
 
 
 @dataclass
 class ModelArguments:
-    """The model to train, and how."""
+    """The model to train."""
 
     model: str = field(
         metadata={
@@ -45,60 +39,9 @@ class ModelArguments:
             "of stage 2, CLIP (with lora_rank 0)."
         }
     )
-    dtype: str = field(
-        default="auto",
-        metadata={
-            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16.",
-            "choices": ["auto", "float32", "bfloat16", "float16"],
-        },
-    )
-    attn_implementation: str | None = field(
-        default=None, metadata={"help": "eager, sdpa, flash_attention_2, ... Default: the library's choice."}
-    )
-    attention: str | None = field(
-        default=None,
-        metadata={
-            "help": "What a token of the LLM sees: those before it (causal) or all (bidirectional, as LLM2Vec, arXiv "
-            "2404.05961). Default: causal, or what a UniME model was made with, which cannot be changed.",
-            "choices": ["causal", "bidirectional"],
-        },
-    )
-    image_resolution: int | None = field(
-        default=None,
-        metadata={
-            "help": "Side in pixels of the square every image is resized to first (336 in the paper). Default: "
-            "as the model's processor has it."
-        },
-    )
-    lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA on the LLM; 0 trains the whole LLM."})
-    lora_alpha: int | None = field(default=None, metadata={"help": "LoRA alpha. Default: twice the rank."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})
-    lora_type: str = field(
-        default="lora",
-        metadata={"help": "lora, or dora (VLM2Vec): slower, learns rows' lengths apart.", "choices": ["lora", "dora"]},
-    )
-    lora_init: str = field(
-        default="default",
-        metadata={
-            "help": "Start of LoRA's first matrix: default (uniform) or gaussian.",
-            "choices": ["default", "gaussian"],
-        },
-    )
-    quantization: str = field(
-        default="none",
-        metadata={
-            "help": "4bit: hold the LLM's weights in 4 bits (NF4) while LoRA is trained on them (QLoRA); needs a GPU. The "
-            "finished model has the precision of the source.",
-            "choices": list(QUANTIZATIONS),
-        },
-    )
     expected_world_size: int = field(
         default=0, metadata={"help": "Refuse to run with another number of processes than this; 0 takes any."}
     )
-
-    def __post_init__(self):
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
 
 
 # Options that change how a run goes, not what it computes: a resumed run may have others.
@@ -156,71 +99,12 @@ def record_options(
         write_atomically(file, to_json(options))
 
 
-def load_model(arguments: ModelArguments, language_model_only: bool = False) -> UniMEModel:
-    """The model to train, whole or without its vision tower, on the CPU; its weights are loaded strictly."""
-    options = {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
-    load = load_language_model if language_model_only else UniMEModel.from_backbone
-    return load(arguments.model, arguments.attention, dtype=arguments.dtype, **options)
-
-
-def load_processor(arguments: ModelArguments) -> UniMEProcessor:
-    """The processor of the model to train, as the options have it."""
-    processor = UniMEProcessor.from_backbone(arguments.model)
-    if arguments.image_resolution is not None:
-        processor.image_resolution = arguments.image_resolution
-    return processor
-
-
-def load_for_training(arguments: ModelArguments, config: TrainingArguments, language_model_only: bool = False):
-    """The model to train.
-
-    Args:
-        arguments: the model and how it is trained.
-        config: the stage's training options.
-        language_model_only: for training on texts: leave the vision tower out of memory (default False).
-
-    Returns:
-        (model ready to train, processor).
-
-    Raises:
-        WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
-        ValueError: when the weights have a type that cannot be trained.
-    """
-    processor = load_processor(arguments)
-    with whole_weights(config):
-        model = load_model(arguments, language_model_only)
-        if arguments.quantization == "4bit":
-            quantize_llm(model, torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32)
-            model.to(config.device)
-        torch.manual_seed(config.seed)  # LoRA starts from random numbers
-        trained = prepare_for_training(
-            model,
-            arguments.lora_rank,
-            arguments.lora_alpha,
-            arguments.lora_dropout,
-            arguments.lora_type,
-            arguments.lora_init,
-        )
-    trainable = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
-    if config.fp16 and config.deepspeed_plugin is None and torch.float16 in trainable:
-        raise ValueError(
-            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
-        )
-    count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
-    logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
-    if engine_of(config) == "zero3":
-        split_for_zero3(trained, config)
-    return trained, processor
-
-
-def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> None:
+def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) -> None:
     """Refuse a run whose processes or options do not go together, before anything is read.
 
     Raises:
         CommandError: when another number of processes runs than was asked for, or one process has several GPUs.
         ValueError: for options that are not supported together.
-        ImportError: when a package is missing.
-        OSError: when there is no such model.
     """
     check_world_size(model_arguments.expected_world_size)
     if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
@@ -228,17 +112,20 @@ def check_run(model_arguments: ModelArguments, config: TrainingArguments) -> Non
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
-    setup = setup_of(config, model_arguments.lora_rank, model_arguments.quantization)
-    check_setup(setup, on_gpu=config.device.type == "cuda")
     check_reports(config)
     check_model(model_arguments.model)
+    if is_dual_encoder(model_arguments.model):
+        check_dual_encoder_options(config)
+        if config.push_to_hub:
+            raise ValueError(f"push_to_hub: {model_arguments.model} is CLIP, a baseline for which there is no model card")
+    check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
     """The checks and the record that every training command starts with.
 
     Args:
-        model_arguments: the model and how it is trained.
+        model_arguments: the model.
         arguments: the stage's data.
         config: the stage's training options.
         more: further groups of options that the result depends on.
@@ -247,8 +134,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
         Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
 
     Raises:
-        CommandError: see `check_run`.
-        RuntimeError: see `trainers.push`.
+        CommandError: see `check_run` and `trainers.push`.
         ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
             would change the finished model.
     """
@@ -275,54 +161,33 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     return True
 
 
-def whole_model(arguments: ModelArguments, trained: Mapping[str, torch.Tensor]) -> UniMEModel:
-    """The model that training started from, read again, with the trained weights put in."""
-    return put_trained(load_model(arguments), trained, arguments.lora_rank, arguments.lora_alpha, arguments.lora_type)
-
-
-def train_and_save(
-    trainer: EmbeddingTrainer,
-    processor: UniMEProcessor,
-    arguments: ModelArguments,
-    stage: str,
-    extra: dict,
-    put_together: Callable[[ModelArguments, Mapping[str, torch.Tensor]], PreTrainedModel] = whole_model,
-) -> None:
-    """Train, from the last complete checkpoint if there is one, and write the finished model folder.
-
-    However the weights were held while training, the finished model is the one that was loaded, read again on the CPU of
-    the main process, with the trained weights put in.
+def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
+    """Train, from the checkpoint to continue if there is one, and write the finished model folder and its record.
 
     Args:
         trainer: ready to train.
-        processor: saved beside the model.
-        arguments: the model that is trained, and how.
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
-        put_together: makes the finished model of the model's options and the trained weights, on the CPU.
     """
-    output_dir = trainer.args.output_dir
-    checkpoint = checkpoint_to_continue(trainer.args)
+    args = trainer.args
+    checkpoint = checkpoint_to_continue(args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
     trainer.train(resume_from_checkpoint=checkpoint)
-    trained = gather_trained(trainer.model, trainer.is_world_process_zero())
+    trainer.save_model()
     if not trainer.is_world_process_zero():
         return
-    with whole_weights(trainer.args):
-        put_together(arguments, trained).save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record = {
         "stage": stage,
         "steps": trainer.state.global_step,
         "final_loss": history[-1]["loss"] if history else None,
         "seconds_since_start_or_resumption": trainer.state.log_history[-1].get("train_runtime"),
-        "seed": trainer.args.seed,
-        "world_size": trainer.args.world_size,
-        **environment(trainer.args.device),
+        "seed": args.seed,
+        "world_size": args.world_size,
+        **environment(args.device),
         **{name: public_name(value) if name in NAMES else value for name, value in extra.items()},
         "log_history": trainer.state.log_history,
     }
-    write_atomically(Path(output_dir, RECORD_FILE), to_json(record))
-    push_finished(trainer.args)
+    write_atomically(Path(args.output_dir, RECORD_FILE), to_json(record))
+    push_finished(args)

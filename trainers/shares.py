@@ -32,15 +32,7 @@ class Share(NamedTuple):
 
         Args:
             items: the distinct inputs of the global batch, sorted by cost; the same on every rank.
-
-        Raises:
-            ValueError: some rank would have nothing to embed.
         """
-        if len(items) < self.world_size:
-            raise ValueError(
-                f"a batch of {len(items)} distinct inputs cannot be shared by {self.world_size} processes; "
-                "raise per_device_train_batch_size"
-            )
         return items[self.rank :: self.world_size]
 
     def places(self, count: int) -> torch.Tensor:

@@ -8,44 +8,40 @@ import torch
 
 
 class SourceTelemetry:
-    """Row statistics of the batches since the last log, by source.
+    """Row statistics of the batches since they were last taken, by source."""
 
-    Args:
-        names: of the sources; they are put before the names of the statistics, as "cifar10/train_i2t_class/loss".
-    """
-
-    def __init__(self, names: Sequence[str]):
-        self.names = list(names)
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, torch.Tensor] = {}
+    def __init__(self):
+        self._sums: dict[tuple[str, str], float] = defaultdict(float)  # by statistic and source
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
         self._values: dict[str, list[torch.Tensor]] = defaultdict(list)
 
-    def add(self, sources: torch.Tensor, rows: dict[str, torch.Tensor]) -> None:
+    def add(self, sources: Sequence[str], rows: dict[str, torch.Tensor]) -> None:
         """Take in one batch.
 
         Args:
-            sources: (N,) number of each row's source.
+            sources: name of the source of each of N rows; put before the statistics' names, as "cifar10/train/loss".
             rows: statistics by name, each (N,); a value that is not finite means that the row has none.
         """
-        sources = sources.cpu()
-        for name, values in rows.items():
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(sources))}
+        index = torch.tensor([numbers[name] for name in sources])  # (N,)
+        for statistic, values in rows.items():
             values = values.detach().double().cpu()  # (N,)
             finite = values.isfinite()
-            sums = self._sums.setdefault(name, torch.zeros(len(self.names), dtype=torch.double))
-            counts = self._counts.setdefault(name, torch.zeros(len(self.names), dtype=torch.double))
-            sums.index_add_(0, sources[finite], values[finite])
-            counts.index_add_(0, sources[finite], torch.ones(int(finite.sum()), dtype=torch.double))
-            if name.endswith("similarity"):
-                self._values[name].append(values[finite])
+            sums = torch.zeros(len(numbers), dtype=torch.double).index_add_(0, index[finite], values[finite])
+            counts = torch.bincount(index[finite], minlength=len(numbers))
+            for name, number in numbers.items():
+                self._sums[statistic, name] += sums[number].item()
+                self._counts[statistic, name] += int(counts[number])
+            if statistic.endswith("similarity"):
+                self._values[statistic].append(values[finite])
 
     def take(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         """Means by "source/statistic" and all values of each similarity, since this was asked before."""
         means = {
-            f"{source}/{name}": (self._sums[name][index] / self._counts[name][index]).item()
-            for name in self._sums
-            for index, source in enumerate(self.names)
-            if self._counts[name][index]
+            f"{source}/{statistic}": self._sums[statistic, source] / count
+            for (statistic, source), count in self._counts.items()
+            if count
         }
         values = {name: torch.cat(parts) for name, parts in self._values.items()}
-        self._sums, self._counts, self._values = {}, {}, defaultdict(list)
+        self.__init__()
         return means, values

@@ -16,23 +16,14 @@ from evaluation.dual_encoder import is_dual_encoder
 from evaluation.image_sizes import ImageSizes
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
-from trainers.dual_encoder import check_dual_encoder_options, load_dual_encoder, whole_dual_encoder
 from trainers.hard_negative_config import HardNegativeConfig
-from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
-from trainers.run import (
-    ModelArguments,
-    begin_run,
-    check_run,
-    load_for_training,
-    load_processor,
-    train_and_save,
-    whole_model,
-)
-from trainers.soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
+from trainers.hard_negative_trainer import HardNegativeTrainer
+from trainers.loading import load_processor
+from trainers.run import ModelArguments, begin_run, train_and_save
 from trainers.start_checks import check_batch
 from unime.data.bad_rows import BadRows
 from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
-from unime.distributed import PatientRanks
+from unime.distributed import LongWaitGroup
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import only_writer
 
@@ -45,9 +36,11 @@ class Stage2Arguments:
 
     data: list[str] = field(
         metadata={
-            "help": "Files with MMEB-train columns (qry, qry_image_path, pos_text, pos_image_path, neg_text, "
+            "help": "Files with the columns query, positive and, if wanted, negatives; with MMEB-train's (qry, "
+            "qry_image_path, pos_text, pos_image_path, neg_text, "
             "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets (TIGER-Lab/MMEB-train: all "
-            "its sets; name:config:split: one), also of a local copy. Or files with UniME-V2's columns (query_text, "
+            "its sets; name:config:split: one), also of a local copy; with SimCSE's (sent0, sent1, hard_neg); with UniME-V2's "
+            "(query_text, "
             "query_image, pos_text, pos_image, query_pos_scores, hard_negatives, hard_negatives_scores)."
         }
     )
@@ -147,51 +140,18 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
 
 def train(model_arguments: ModelArguments, arguments: Stage2Arguments, config: HardNegativeConfig) -> None:
     """Train and save; the last line printed is the path of the model."""
-    check_run(model_arguments, config)
-    is_clip = is_dual_encoder(model_arguments.model)
-    if is_clip:
-        check_dual_encoder_options(model_arguments, config)
     if not begin_run(model_arguments, arguments, config):
         return
-    is_main = config.process_index == 0
-
     # CLIP resizes every image to one square.
-    sizes = None if is_clip else ImageSizes(lambda: load_processor(model_arguments), config.max_length)
-    with PatientRanks() as ranks:  # one process reads and checks what may be a million images
-        dataset, skipped = ranks.decided_by_first(lambda: load_data(arguments, config, sizes))
+    is_clip = is_dual_encoder(model_arguments.model)
+    sizes = None if is_clip else ImageSizes(lambda: load_processor(model_arguments.model, config), config.max_length)
+    with LongWaitGroup() as ranks:  # one process reads and checks what may be a million images
+        dataset, skipped = ranks.broadcast_from_main(lambda: load_data(arguments, config, sizes))
     check_batch(len(dataset), config, dataset.source_indices, config.source_block_size)
-    if is_clip:
-        trained, processor = load_dual_encoder(model_arguments)
-    else:
-        trained, processor = load_for_training(model_arguments, config)
-    collator_options = (
-        processor,
-        dataset,
-        config.chunk_limits,
-        config.use_row_negatives,
-        config.max_length,
-        config.share,
-        config.exclude_known_positives,
-    )
-    if config.loss_type == "soft_label":
-        trainer_class = SoftLabelTrainer
-        collator = SoftLabelCollator(*collator_options, num_hard_negatives=config.num_hard_negatives)
-    else:
-        trainer_class, collator = HardNegativeTrainer, PairCollator(*collator_options)
-    trainer = trainer_class(model=trained, args=config, train_dataset=dataset, data_collator=collator)
-    train_and_save(
-        trainer,
-        processor,
-        model_arguments,
-        "stage2",
-        {
-            "rows": {source.name: source.rows for source in dataset.sources},
-            "skipped_rows": skipped,
-            "model": model_arguments.model,
-        },
-        put_together=whole_dual_encoder if is_clip else whole_model,
-    )
-    if is_main:
+    trainer = HardNegativeTrainer(model_arguments.model, config, train_dataset=dataset)
+    record = {"rows": {source.name: source.rows for source in dataset.sources}, "skipped_rows": skipped}
+    train_and_save(trainer, "stage2", {**record, "model": model_arguments.model})
+    if config.process_index == 0:
         print(config.output_dir)
 
 

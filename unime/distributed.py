@@ -78,21 +78,21 @@ def gather_rows(local: torch.Tensor) -> torch.Tensor:
     return torch.cat(rows)
 
 
-class PatientRanks:
+class LongWaitGroup:
     """All ranks of this run, as a group for work that takes some of them hours longer than others.
 
     In the group of the training a wait of more than `ddp_timeout` ends the run, and with NCCL it keeps the GPUs busy.
     This one waits on the CPU, through gloo. A rank that dies still ends the others. Alone, nothing is set up.
 
     Example:
-        >>> with PatientRanks() as ranks:  # every rank must come here
-        ...     plan = ranks.decided_by_first(lambda: "encode")
+        >>> with LongWaitGroup() as ranks:  # every rank must come here
+        ...     plan = ranks.broadcast_from_main(lambda: "encode")
         ...     ranks.wait()
         >>> plan
         'encode'
     """
 
-    def __enter__(self) -> "PatientRanks":
+    def __enter__(self) -> "LongWaitGroup":
         self.size, self.rank = world_size(), rank()
         self._group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if self.size > 1 else None
         return self
@@ -106,7 +106,7 @@ class PatientRanks:
         if self._group is not None:
             dist.barrier(group=self._group)
 
-    def decided_by_first(self, decide: Callable[[], T]) -> T:
+    def broadcast_from_main(self, decide: Callable[[], T]) -> T:
         """What `decide` returns on rank 0, on every rank; the others do not call it.
 
         An error of `decide` ends the others, too, without a word: rank 0 says what it is.

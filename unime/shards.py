@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from unime.distributed import PatientRanks
+from unime.distributed import LongWaitGroup
 from unime.files import remove_unfinished, write_atomically
 
 Arrays = dict[str, np.ndarray]
@@ -66,9 +66,9 @@ class Shards:
         Raises:
             MiningError: another process has finished, but its files cannot be seen.
         """
-        with PatientRanks() as ranks:
+        with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same list however long they took to get here.
-            missing = ranks.decided_by_first(
+            missing = ranks.broadcast_from_main(
                 lambda: [number for number, key in enumerate(keys) if not self.path(kind, key).exists()]
             )
             counts = self.counts.setdefault(kind, {"found": 0, "computed": 0})

@@ -27,8 +27,8 @@ from trainers import train_stage1, train_stage2
 from unime.files import write_atomically
 from unime.options import parse_dataclasses
 
-from .report import write_report
-from .scenes import write_dataset
+from examples.demo.report import write_report
+from examples.demo.scenes import write_dataset
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 SEARCH = Path(__file__).with_name("search.py")

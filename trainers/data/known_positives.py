@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which candidates the data call a positive of a query, in whatever row: they are not its negatives."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,28 +31,29 @@ class KnownPositives:
         first, end = np.searchsorted(self._queries, [query, query + 1])
         return self._positives[first:end]
 
-    def mask(self, queries: Sequence[int], candidates: Sequence[int]) -> torch.Tensor | None:
-        """Which candidates of a batch are another positive of a query than that of its row.
 
-        Args:
-            queries: N numbers of queries; candidate i is the positive of query i.
-            candidates: M numbers of contents.
+def mask_known(known: Sequence[Sequence[int]], candidates: Sequence[int]) -> torch.Tensor | None:
+    """Which candidates of a batch are another positive of a query than that of its row.
 
-        Returns:
-            (N, M) boolean, or None where nothing is: most batches hold no such pair.
-        """
-        places: dict[Hashable, list[int]] = {}
-        for column, candidate in enumerate(candidates):
-            places.setdefault(candidate, []).append(column)
-        found = [
-            (row, column)
-            for row, query in enumerate(queries)
-            for positive in self.of(query).tolist()
-            if positive != candidates[row]
-            for column in places.get(positive, ())
-        ]
-        if not found:
-            return None
-        mask = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
-        mask[tuple(torch.tensor(found).T)] = True
-        return mask
+    Args:
+        known: for each of N queries the numbers of its positives; candidate i is the positive of query i.
+        candidates: M numbers of contents.
+
+    Returns:
+        (N, M) boolean, or None where nothing is: most batches hold no such pair.
+    """
+    places: dict[int, list[int]] = {}
+    for column, candidate in enumerate(candidates):
+        places.setdefault(candidate, []).append(column)
+    found = [
+        (row, column)
+        for row, positives in enumerate(known)
+        for positive in map(int, positives)
+        if positive != candidates[row]
+        for column in places.get(positive, ())
+    ]
+    if not found:
+        return None
+    mask = torch.zeros(len(known), len(candidates), dtype=torch.bool)
+    mask[tuple(torch.tensor(found).T)] = True
+    return mask

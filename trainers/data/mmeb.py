@@ -5,8 +5,8 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,11 @@ from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
 from unime.data.bad_rows import BadRows, Place, as_bad_rows
 from unime.data.columns import SourceError
 from unime.data.datasets_source import expand_configs
+from unime.data.example import Example
+from unime.data.forms import Form, find_form
 from unime.data.image_check import ImageFact, check_images
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageStore
-from unime.data.judged_rows import check_judged_columns, is_judged, parse_judged_row
-from unime.data.mmeb_rows import RowFault, TrainingRow, check_mmeb_columns, parse_mmeb_row
+from unime.data.mmeb_rows import RowFault, TrainingRow
 from unime.data.rows import expand_source, read_rows, suffix_of
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,6 @@ READ_SCHEMA = pa.schema([field for field in PAIR_SCHEMA if "group" not in field.
 BLOCK = 4096  # rows that are Python objects at a time; all others are in Arrow
 
 ImageKey = tuple[int, str]  # which store, path
-
-
-class _Form(NamedTuple):
-    """A form that rows come in: what checks their columns, and what reads them."""
-
-    check_columns: Callable[[Sequence[str], str], None]
-    parse: Callable[[dict], TrainingRow]
-
-
-MMEB, JUDGED = _Form(check_mmeb_columns, parse_mmeb_row), _Form(check_judged_columns, parse_judged_row)
-CANDIDATES = _Form(partial(check_mmeb_columns, needs_query=False), partial(parse_mmeb_row, needs_query=False))
 
 
 class _File(NamedTuple):
@@ -98,28 +88,29 @@ def _list_files(
     return list(files.values())
 
 
-def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None, needs_query: bool = True) -> pa.Table:
+def _read_file(
+    file: str, index: int, bad_rows: BadRows, max_rows: int | None, needs_query: bool = True, instruction: str = ""
+) -> pa.Table:
     """The usable rows of one file as far as its text tells, without groups."""
     batches, block = [], []
-    form: _Form | None = None
+    form: Form | None = None
     checked: set[tuple[str, ...]] = set()
     for row in read_rows(file, bad_rows, max_rows=max_rows):
         try:
             columns = tuple(row.values)
             if columns not in checked:  # JSON rows may differ from each other
                 if not checked:
-                    form = CANDIDATES if not needs_query else JUDGED if is_judged(columns) else MMEB
+                    form = find_form(columns, needs_query)
                     form.check_columns(columns, file)
                 else:
                     _recheck(columns, file, form)
                 checked.add(columns)
             parsed = form.parse(row.values)
+            images = [image_path(example) for example in parsed.examples]
         except RowFault as fault:
-            bad_rows.add(row.place, str(fault), "Mend or remove the row.")
+            bad_rows.add(row.place, str(fault), "Fix or remove the row.")
             continue
-        query, positive, *negatives = ({"text": e.text, "image": e.image} for e in parsed.examples)
-        values = {"query": query, "positive": positive, "negatives": negatives, "scores": parsed.scores}
-        block.append({**values, "source": index, "line": row.place.line})
+        block.append({**table_row(parsed, row.place.line, images, instruction), "source": index})
         if len(block) == BLOCK:
             batches.append(pa.RecordBatch.from_pylist(block, READ_SCHEMA))
             block = []
@@ -127,7 +118,35 @@ def _read_file(file: str, index: int, bad_rows: BadRows, max_rows: int | None, n
     return pa.Table.from_batches(batches, READ_SCHEMA)
 
 
-def _recheck(columns: tuple[str, ...], file: str, form: _Form) -> None:
+def image_path(example: Example) -> str | None:
+    """The image of an example of a file, which can only name it.
+
+    Raises:
+        RowFault: it is something else.
+    """
+    if not isinstance(example.image, str | None):
+        raise RowFault(f"an image is of type {type(example.image).__name__}, not a path")
+    return example.image
+
+
+def table_row(row: TrainingRow, line: int, images: Sequence[str | None], instruction: str = "") -> dict:
+    """A row of the table, without its source.
+
+    Args:
+        row: as it was read.
+        line: where, counted from 1.
+        images: a name for the image of each of `row.examples`.
+        instruction: of a query whose text is raw; put before it in MMEB's form.
+    """
+    query, positive, *negatives = (
+        {"text": example.text, "image": image, "instruction": example.instruction}
+        for example, image in zip(row.examples, images, strict=True)
+    )
+    query["instruction"] = query["instruction"] or (instruction if row.query.instruction == "" else None)
+    return {"query": query, "positive": positive, "negatives": negatives, "scores": row.scores, "line": line}
+
+
+def _recheck(columns: tuple[str, ...], file: str, form: Form) -> None:
     """Columns of a later row: what is an error of the file in its first row is a fault of the row here."""
     try:
         form.check_columns(columns, file)
@@ -277,8 +296,8 @@ def load_mmeb_train(
         threads: for the image check; None: one per processor core.
         progress: show a progress bar for the image check.
         max_image_pixels: width times height above which an image is refused before it is decoded.
-        sizes: knows which sizes of images the model's processor can take; a row with another one is bad. None: all are
-            taken. Sizes are looked at by the image check "full" only.
+        sizes: knows which sizes of images the model's processor can take; None: all are taken. Sizes are looked at by
+            the image check "full" only.
 
     Returns:
         The data set. It can be pickled: in a run of many processes, load it in one and broadcast it.
@@ -304,26 +323,52 @@ def load_mmeb_train(
     extra = _list_files([str(source) for source in candidates], [1.0] * count, roots, [None] * count, split)
     files += [file for file in extra if os.path.realpath(file.name) not in known]
     bad_rows = as_bad_rows(on_bad_row)
-    already_bad = len(bad_rows)
-
     tables = [
-        _read_file(file.name, i, bad_rows, max_rows_per_source, needs_query=i < with_queries)
+        _read_file(file.name, i, bad_rows, max_rows_per_source, i < with_queries, file.instruction)
         for i, file in enumerate(files)
     ]
     stores, used = _find_stores(files, tables, max_image_pixels)
-    stop = bad_rows.policy == "error"
-    options = {"check": image_check, "threads": threads, "progress": progress, "sizes": sizes}
-    facts = _check_all(tables, used, stores, stop, **options)
-    groups = _Groups(facts)
-    tables = [
-        _finish_table(file.name, table, store, groups, bad_rows)
-        for file, table, store in zip(files, tables, used, strict=True)
-    ]
-    if len(bad_rows) > already_bad:
-        logger.warning(bad_rows.report(max_rows=20))
     names = _short_names([file.name for file in files])
     pair_sources = [
-        PairSource(name, file.name, store, len(table), file.weight, file.instruction)
+        PairSource(name, file.name, store, len(table), file.weight)
         for name, file, store, table in zip(names, files, used, tables, strict=True)
     ]
-    return PairDataset(pa.concat_tables(tables).combine_chunks(), pair_sources, stores, seed)
+    return finish_dataset(pair_sources, tables, stores, bad_rows, image_check, seed, threads, progress, sizes)
+
+
+def finish_dataset(
+    sources: Sequence[PairSource],
+    tables: Sequence[pa.Table],
+    stores: Sequence[ImageStore],
+    bad_rows: BadRows,
+    image_check: str = "full",
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool = True,
+    sizes: ImageSizes | None = None,
+) -> PairDataset:
+    """The data set of rows that have been read, after a look at their images: without bad rows, with groups.
+
+    Args:
+        sources: of the rows, with the number of rows read.
+        tables: the rows of each source, by `READ_SCHEMA`.
+        stores: of images, by the numbers in `sources`.
+        bad_rows: told of rows whose image cannot be used.
+        image_check: see `load_mmeb_train`.
+        seed: see `load_mmeb_train`.
+        threads: see `load_mmeb_train`.
+        progress: see `load_mmeb_train`.
+        sizes: see `load_mmeb_train`.
+    """
+    stop = bad_rows.policy == "error"
+    used = [source.store for source in sources]
+    facts = _check_all(tables, used, stores, stop, check=image_check, threads=threads, progress=progress, sizes=sizes)
+    groups = _Groups(facts)
+    tables = [
+        _finish_table(source.file, table, source.store, groups, bad_rows)
+        for source, table in zip(sources, tables, strict=True)
+    ]
+    if len(bad_rows):
+        logger.warning(bad_rows.report(max_rows=20))
+    sources = [replace(source, rows=len(table)) for source, table in zip(sources, tables, strict=True)]
+    return PairDataset(pa.concat_tables(tables).combine_chunks(), sources, stores, seed)

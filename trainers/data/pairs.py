@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from trainers.data.known_positives import KnownPositives
 from trainers.data.mixing import mix_rows, rows_per_epoch
 from unime.data.bad_rows import BadRowError, Place
 from unime.data.example import Example
 from unime.data.images import ImageError, ImageStore
 
-_EXAMPLE = pa.struct([("text", pa.large_string()), ("image", pa.large_string())])
+_EXAMPLE = pa.struct([("text", pa.large_string()), ("image", pa.large_string()), ("instruction", pa.large_string())])
 PAIR_SCHEMA = pa.schema(
     [
         ("query", _EXAMPLE),
@@ -38,7 +39,7 @@ PAIR_SCHEMA = pa.schema(
 
 
 class Pair(NamedTuple):
-    """One training row. Examples name their images; `PairDataset.load_images` opens them.
+    """One training row. Its examples name their images; `open` opens them.
 
     Args:
         query: what is searched with.
@@ -50,7 +51,7 @@ class Pair(NamedTuple):
         place: file and line.
         store: which of `PairDataset.stores` has the images.
         scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
-        query_number: equal for rows whose queries are identical in content and instruction; -1: not known.
+        known_positives: groups of the positives that the data give its query, in whatever row; none where it has one.
     """
 
     query: Example
@@ -62,12 +63,25 @@ class Pair(NamedTuple):
     place: Place
     store: int
     scores: tuple[float, ...] | None = None
-    query_number: int = -1
+    known_positives: Sequence[int] = ()
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """Query, positive, negatives: the order of `PairDataset.load_images`."""
+        """Query, positive, negatives."""
         return self.query, self.positive, *self.negatives
+
+    def open(self, example: Example) -> Image.Image | None:
+        """The image of one of its examples; None if it has none.
+
+        Raises:
+            BadRowError: the image cannot be read (any more); the message names row, image and cause.
+        """
+        try:
+            return example.open()
+        except ImageError as error:
+            raise BadRowError(
+                f"{self.place}: {error}. It may have changed since it was checked: restore it."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,6 @@ class PairSource:
         store: which of `PairDataset.stores` has its images; -1 if it names none.
         rows: usable rows.
         weight: how often an epoch sees each row, on average.
-        instruction: put before its queries in MMEB's form; "" for queries that carry their own.
     """
 
     name: str
@@ -88,7 +101,6 @@ class PairSource:
     store: int
     rows: int
     weight: float
-    instruction: str = ""
 
     @property
     def rows_per_epoch(self) -> int:
@@ -118,8 +130,7 @@ class PairDataset(Dataset):
         # In shared memory, so that workers that outlive an epoch see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._rows: tuple[int, np.ndarray] | None = None
-        instructions = list(dict.fromkeys(source.instruction for source in self.sources))
-        self._instruction_numbers = np.array([instructions.index(source.instruction) for source in self.sources])
+        self._known_positives: KnownPositives | None = None
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -159,45 +170,45 @@ class PairDataset(Dataset):
         return int(counts.sum()), int((counts > 0).sum())
 
     @property
+    def instruction_numbers(self) -> np.ndarray:
+        """A number for the instruction of the query of each row of the table, (rows,) int64."""
+        instructions = self.table["query"].combine_chunks().field("instruction")
+        return instructions.dictionary_encode(null_encoding="encode").indices.to_numpy().astype(np.int64)
+
+    @property
     def query_numbers(self) -> np.ndarray:
         """Number of the query of each row of the table, (rows,) int64: under another instruction it is another query."""
-        numbers = self._instruction_numbers[self.table["source"].to_numpy()]
-        return self.table["query_group"].to_numpy() * len(self.sources) + numbers
+        instructions = self.instruction_numbers
+        return self.table["query_group"].to_numpy() * (int(instructions.max(initial=0)) + 1) + instructions
+
+    def known_positives(self, row: int) -> np.ndarray:
+        """Groups of what the table calls a positive of the query of one of its rows; none where that is the row's only."""
+        if self._known_positives is None:
+            self._query_numbers = self.query_numbers
+            self._known_positives = KnownPositives(self._query_numbers, self.table["group"].to_numpy())
+        return self._known_positives.of(self._query_numbers[row])
 
     def __len__(self) -> int:
         return sum(source.rows_per_epoch for source in self.sources)
 
     def __getitem__(self, index: int) -> Pair:
-        values = self.table.slice(int(self.rows[index]), 1).to_pylist()[0]
+        row = int(self.rows[index])
+        values = self.table.slice(row, 1).to_pylist()[0]
         source = self.sources[values["source"]]
+        images = self.stores[source.store] if source.store >= 0 else None
+
+        def example(entry: dict) -> Example:  # without an image it is the same whatever store is beside it
+            return Example(**entry, store=None if entry["image"] is None else images)
+
         return Pair(
-            query=Example(**values["query"], instruction=source.instruction),
-            positive=Example(**values["positive"], instruction=""),
-            negatives=tuple(Example(**negative, instruction="") for negative in values["negatives"]),
+            query=example(values["query"]),
+            positive=example(values["positive"]),
+            negatives=tuple(map(example, values["negatives"])),
             source=source.name,
             group=values["group"],
             negative_groups=tuple(values["negative_groups"]),
             place=Place(source.file, values["line"]),
             store=source.store,
             scores=None if values["scores"] is None else tuple(values["scores"]),
-            query_number=values["query_group"] * len(self.sources) + int(self._instruction_numbers[values["source"]]),
+            known_positives=self.known_positives(row),
         )
-
-    def open_image(self, pair: Pair, example: Example) -> Image.Image | None:
-        """Open the image of one example of a pair; None if it has none.
-
-        Raises:
-            BadRowError: the image cannot be read (any more); the message names row, image and cause.
-        """
-        if example.image is None:
-            return None
-        try:
-            return self.stores[pair.store].open(example.image)
-        except ImageError as error:
-            raise BadRowError(
-                f"{pair.place}: {error}. It may have changed since it was checked: restore it."
-            ) from error
-
-    def load_images(self, pair: Pair) -> list[Image.Image | None]:
-        """Open the images of `pair.examples`, in that order."""
-        return [self.open_image(pair, example) for example in pair.examples]

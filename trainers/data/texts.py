@@ -58,7 +58,7 @@ def clean_text(column: str, value: object, member: bool = False) -> str:
     return value.strip()
 
 
-def _texts_of(column: str, value: object) -> Iterator[str]:
+def texts_of(column: str, value: object) -> Iterator[str]:
     """The texts of one column: itself, or the members of a list."""
     if not isinstance(value, list):
         yield clean_text(column, value)
@@ -123,7 +123,7 @@ def load_texts(
     texts: list[str] = []
     for row, wanted in read_text_rows(sources, columns, bad_rows, max_rows):
         try:
-            texts += [text for column in wanted for text in _texts_of(column, row.values[column])]
+            texts += [text for column in wanted for text in texts_of(column, row.values[column])]
         except TextFault as fault:
             bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     if len(bad_rows) > already_bad:

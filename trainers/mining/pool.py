@@ -63,7 +63,7 @@ class Pool:
         candidate_groups, places, self.positive_of_row = np.unique(groups, return_index=True, return_inverse=True)
         self.candidates = [self.positive(row) for row in places]
         mined = np.flatnonzero(has_query)
-        keys = np.stack([query_groups, _instructions(dataset, self.sources)], axis=1)[mined]  # (m, 2)
+        keys = np.stack([query_groups, dataset.instruction_numbers], axis=1)[mined]  # (m, 2)
         distinct, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         self.query_of_row = np.full(len(groups), -1)
         self.query_of_row[mined] = numbers
@@ -138,13 +138,6 @@ class Pool:
 def _given(dataset: PairDataset, side: str, part: str) -> np.ndarray:
     """Which rows' query or positive has a text or an image, (rows,) bool."""
     return dataset.table[side].combine_chunks().field(part).is_valid().to_numpy(zero_copy_only=False)
-
-
-def _instructions(dataset: PairDataset, sources: np.ndarray) -> np.ndarray:
-    """A number for the instruction of each row's query, (rows,): rows of a source share it."""
-    _, first, inverse = np.unique(sources, return_index=True, return_inverse=True)
-    instructions = [dataset[int(row)].query.instruction or "" for row in first]
-    return np.unique(instructions, return_inverse=True)[1][inverse]
 
 
 def content_digest(content: Content, stores: Sequence[ImageStore]) -> str:

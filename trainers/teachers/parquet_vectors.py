@@ -22,7 +22,7 @@ from trainers.teachers.vector_store import SHARD_SIZE, TeacherVectors, file_hash
 from unime.data.bad_rows import Place
 from unime.data.columns import check_columns
 from unime.data.rows import expand_source
-from unime.distributed import PatientRanks
+from unime.distributed import LongWaitGroup
 from unime.files import atomic_path
 
 COLUMNS = ("text", "embedding")
@@ -60,11 +60,11 @@ def import_parquet(
     files = [Path(file) for file in expand_source(source)]
     if not files[0].is_file():
         raise FileNotFoundError(f"{source}: no such file. Check the path of the teacher's vectors.")
-    with PatientRanks() as ranks:
-        hashes = ranks.decided_by_first(lambda: [file_hash(file) for file in files])
+    with LongWaitGroup() as ranks:
+        hashes = ranks.broadcast_from_main(lambda: [file_hash(file) for file in files])
         facts = {"kind": "parquet", "files": hashes, "columns": list(columns), "truncate_dim": truncate_dim}
         store = TeacherVectors.open(folder, json.dumps(facts, ensure_ascii=False))
-        ranks.decided_by_first(lambda: _copy(files, columns, truncate_dim, store, texts, progress))
+        ranks.broadcast_from_main(lambda: _copy(files, columns, truncate_dim, store, texts, progress))
     return store.see(texts)
 
 

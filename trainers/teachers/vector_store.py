@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from trainers.teachers.teacher import Teacher
 from trainers.teachers.vector_arrays import TeacherVectorsError, find_faults
 from trainers.teachers.vector_reader import KEY_BYTES, VectorReader, shorten
-from unime.distributed import PatientRanks
+from unime.distributed import LongWaitGroup
 from unime.files import remove_unfinished, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -169,9 +169,9 @@ class TeacherVectors(VectorReader):
         """
         if shard_size < 1:
             raise ValueError(f"shard_size is {shard_size}. It must be at least 1.")
-        with PatientRanks() as ranks:
+        with LongWaitGroup() as ranks:
             self.refresh()
-            missing = ranks.decided_by_first(lambda: self.missing(texts))
+            missing = ranks.broadcast_from_main(lambda: self.missing(texts))
             if not missing:
                 return self.see(texts)
             if self._teacher is None:

@@ -2,7 +2,11 @@
 """The record that travels from a data file to the processor: a text, an image, or both, with an instruction."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Where an image goes in an MMEB text, and the white space that parts it from the rest.
 MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
@@ -20,11 +24,13 @@ class Example:
         instruction: How the processor builds the prompt. `None`: the paper's "Summary above ... in one word:" prompt;
             a string: the MMEB form with that instruction; `""`: the text is used raw, as MMEB rows need, because they
             carry their instruction and image token themselves.
+        store: What opens the image; `None` as long as nobody has to.
     """
 
     text: str | None = None
     image: str | None = None
     instruction: str | None = None
+    store: Any = field(default=None, repr=False)
 
     @classmethod
     def from_fields(cls, text: str | None, image: str | None, instruction: str | None = None) -> "Example":
@@ -39,6 +45,19 @@ class Example:
             The example.
         """
         return cls(text=text or None, image=image or None, instruction=instruction)
+
+    @property
+    def cost(self) -> tuple[bool, int]:
+        """What it costs to embed, as far as one can tell without opening the image; for sorting."""
+        return self.image is not None, len(self.text or "")
+
+    def open(self) -> "Image.Image | None":
+        """The image, decoded to RGB; `None` if there is none.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        return None if self.image is None else self.store.open(self.image)
 
     @property
     def is_empty(self) -> bool:

@@ -220,6 +220,12 @@ class ImageStore:
                 )
             self._roots.append(_Root(path))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageStore) and self.roots == other.roots
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.roots))
+
     def __repr__(self) -> str:
         return f"ImageStore({', '.join(repr(str(root.path)) for root in self._roots)})"
 

@@ -1,0 +1,158 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The trainers as a library: the ordinary Hugging Face call, on data in memory."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from peft import LoraConfig
+from PIL import Image
+from safetensors.torch import load_file
+
+from modeling_unime import UniMEModel, UniMEProcessor
+from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
+
+WORDS = "red green blue dog cat tree runs sleeps under over".split()
+
+
+def make_picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (30, 40, 3), dtype=np.uint8))
+
+
+def make_rows(count: int = 12) -> list[dict]:
+    return [
+        {
+            "query": {"text": None, "image": make_picture(i), "instruction": "Name it."},
+            "positive": f"a {WORDS[i % 10]} {i}",
+            "negatives": [f"no {WORDS[i % 10]}"],
+            "source": "even" if i % 2 == 0 else "odd",
+        }
+        for i in range(count)
+    ]
+
+
+def options(tmp_path, **more) -> dict:
+    return {
+        "output_dir": str(tmp_path / "out"),
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 5,
+        "max_steps": 4,
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **more,
+    }
+
+
+def test_ordinary_call(backbones, tmp_path):
+    dataset = Dataset.from_list(make_rows())
+    trainer = HardNegativeTrainer(
+        model=str(backbones["llava_next"]),
+        args=HardNegativeConfig(**options(tmp_path, num_hard_negatives=2)),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        peft_config=LoraConfig(r=4),
+    )
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert set(after) >= {"eval_loss", "eval_accuracy@1", "eval_mrr", "eval_even/mrr", "eval_odd/accuracy@1"}
+    assert after["eval_loss"] < before["eval_loss"]
+    assert not any("vision" in name for name, weight in trainer.model.named_parameters() if weight.requires_grad)
+    trainer.save_model()
+    assert not list((tmp_path / "out").glob("adapter_*"))
+    weights, source = load_file(tmp_path / "out/model.safetensors"), UniMEModel.from_backbone(backbones["llava_next"])
+    for name, weight in source.state_dict().items():
+        assert torch.equal(weights[name], weight) == ("proj" not in name or "language_model" not in name), name
+    assert (tmp_path / "out/modeling_unime.py").is_file()
+    model = UniMEModel.from_pretrained(tmp_path / "out")
+    inputs = UniMEProcessor.from_pretrained(tmp_path / "out")(text=["a dog"])
+    trainer.model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).embeddings, trainer.model(**inputs).embeddings, atol=1e-6, rtol=0)
+
+
+def test_model_object_is_finished_without_reading_it_again(backbones, tmp_path):
+    model = UniMEModel.from_backbone(backbones["qwen2_vl"])
+    source = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(ValueError, match="processing_class is needed beside a model object"):
+        HardNegativeTrainer(model=model, train_dataset=Dataset.from_list(make_rows()))
+    for lora_rank in (0, 4):
+        trainer = HardNegativeTrainer(
+            model=UniMEModel.from_backbone(backbones["qwen2_vl"]),
+            args=HardNegativeConfig(**options(tmp_path, lora_rank=lora_rank)),
+            train_dataset=make_rows(),
+            processing_class=UniMEProcessor.from_backbone(backbones["qwen2_vl"]),
+        )
+        trainer.train()
+        trainer.save_model(str(tmp_path / "finished"))
+        weights = load_file(tmp_path / "finished/model.safetensors")
+        assert weights.keys() == source.keys()
+        changed = {name for name, weight in source.items() if not torch.equal(weights[name], weight)}
+        assert changed and all("language_model" in name for name in changed)
+
+
+def test_without_options(backbones, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = HardNegativeTrainer(model=str(backbones["llava_next"]), train_dataset=make_rows(8))
+    assert isinstance(trainer.args, HardNegativeConfig)
+
+
+def test_best_model_and_early_stop_resume(backbones, tmp_path):
+    rows = make_rows()
+    config = HardNegativeConfig(
+        **options(
+            tmp_path,
+            eval_strategy="steps",
+            eval_steps=2,
+            save_steps=2,
+            load_best_model_at_end=True,
+            metric_for_best_model="eval_mrr",
+            greater_is_better=True,
+        )
+    )
+    data = DatasetDict(train=Dataset.from_list(rows), other=Dataset.from_list(rows[:6]))
+    trainer = HardNegativeTrainer(
+        model=str(backbones["llava_next"]), args=config, train_dataset=data, eval_dataset=data, compute_metrics=count
+    )
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
+    assert [entry["step"] for entry in entries] == [2, 4]
+    assert entries[0]["eval_rows"] == 18
+    best = max(entries, key=lambda entry: entry["eval_mrr"])
+    assert trainer.state.best_metric == best["eval_mrr"]
+    assert trainer.evaluate()["eval_mrr"] == pytest.approx(best["eval_mrr"])
+
+
+def count(prediction) -> dict:
+    queries, positives = prediction.predictions
+    assert queries.shape == positives.shape
+    return {"rows": len(queries)}
+
+
+@pytest.mark.parametrize("teacher", ["column", "object"])
+def test_distillation(teacher, backbones, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
+    dataset = Dataset.from_list([{"text": f"text {i}", "vector": vectors[i].tolist()} for i in range(16)])
+
+    class Encoder:
+        def encode(self, texts):
+            return vectors[[int(text.split()[1]) for text in texts]]
+
+    trainer = DistillationTrainer(
+        model=str(backbones["llava_next"]),
+        args=DistillationConfig(**options(tmp_path, per_device_train_batch_size=8, max_steps=40)),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        teacher="vector" if teacher == "column" else Encoder(),
+    )
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert after["eval_loss"] < before["eval_loss"] and 0 < after["eval_mrr"] <= 1
+    trainer.save_model()
+    assert json.loads((tmp_path / "out/config.json").read_text())["model_type"] == "unime"

@@ -1,0 +1,181 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Rows of a global batch to the model inputs that this rank embeds.
+
+Every rank is given the whole batch. What occurs twice in it (a class name, "Yes") is embedded once, by one rank; the
+distinct inputs are dealt to the ranks in turn from a list sorted by cost, and each rank's are cut into chunks.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trainers.chunks import ANY_SIZE, ChunkLimits
+from trainers.data.known_positives import mask_known
+from trainers.data.pairs import Pair
+from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
+from unime.data.bad_rows import BadRowError
+from unime.data.example import Example
+
+
+class PairCollator:
+    """Query-candidate pairs of a global batch to chunks of model inputs.
+
+    Args:
+        processor: makes the model inputs.
+        limits: how large a chunk of inputs (queries and candidates) may be (default: any size).
+        use_row_negatives: add the rows' own negatives to the candidates (default True).
+        max_length: tokens an input may have (default: the processor's).
+        share: which of the distinct inputs this rank embeds (default: all).
+        num_own_negatives: keep this many of each row's negatives, the first ones, and say which candidates are a
+            query's own and how they were judged, as `SoftLabelLoss` needs (default: all, and not said).
+        exclude_known_positives: never take a query's positives of other rows for its negatives (default True).
+    """
+
+    def __init__(
+        self,
+        processor,
+        limits: ChunkLimits = ANY_SIZE,
+        use_row_negatives: bool = True,
+        max_length: int | None = None,
+        share: Share = WHOLE_BATCH,
+        num_own_negatives: int | None = None,
+        exclude_known_positives: bool = True,
+    ):
+        self.processor = processor
+        self.limits = limits
+        self.use_row_negatives = use_row_negatives
+        self.max_length = max_length
+        self.share = share
+        self.num_own_negatives = num_own_negatives
+        self.exclude_known_positives = exclude_known_positives
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict:
+        """The batch.
+
+        Returns:
+            `chunks`, `own_places` and `places` (see `chunks_of_share`); `query_positions` (N,) and `candidate_positions`
+            (N + E,), places among the U distinct inputs, the positives before the negatives; `groups` (N + E,), equal
+            for candidates of equal content; `sources`, the name of each row's; `other_positives` (N, N + E), where a candidate is one. With `num_own_negatives` also `own`
+            (N, 1 + K), numbers of candidates, -1 for none, and `scores` (N, 1 + K).
+        """
+        left_out = 0
+        if not self.use_row_negatives:
+            pairs = [pair._replace(negatives=(), negative_groups=()) for pair in pairs]
+        elif self.num_own_negatives is not None:
+            given = sum(len(pair.negatives) for pair in pairs)
+            pairs = [self._without_known(pair) for pair in pairs]
+            left_out = given - sum(len(pair.negatives) for pair in pairs)
+            pairs = [_first_negatives(pair, self.num_own_negatives) for pair in pairs]
+        queries = [(pair.query, pair) for pair in pairs]
+        positives = [(pair.positive, pair) for pair in pairs]
+        negatives = [(example, pair) for pair in pairs for example in pair.negatives]
+
+        owners: dict[Example, Pair] = {}
+        for example, pair in (*queries, *positives, *negatives):
+            owners.setdefault(example, pair)
+        distinct = sorted(owners, key=lambda example: example.cost)
+        position = {example: index for index, example in enumerate(distinct)}
+        groups = [pair.group for pair in pairs] + [group for pair in pairs for group in pair.negative_groups]
+        batch = {
+            "query_positions": torch.tensor([position[example] for example, _ in queries]),  # (N,)
+            "candidate_positions": torch.tensor([position[example] for example, _ in (*positives, *negatives)]),
+            "groups": torch.tensor(groups),  # (N + E,)
+            "sources": [pair.source for pair in pairs],
+            **chunks_of_share(
+                distinct,
+                self.share,
+                self.limits,
+                prepare=lambda example: (example, owners[example].open(example)),
+                length=lambda opened: self._count_tokens(*opened, owners[opened[0]]),
+                process=self._process,
+                has_image=lambda opened: opened[1] is not None,
+            ),
+        }
+        if self.num_own_negatives is not None:
+            return {**batch, **self._judged(pairs), "other_positives": torch.tensor(left_out)}
+        mask = mask_known([pair.known_positives for pair in pairs], groups) if self.exclude_known_positives else None
+        return batch if mask is None else {**batch, "other_positives": mask}  # (N, N + E)
+
+    def make_filler(self, with_image: bool) -> dict:
+        """A chunk of one input, to keep ranks in step; see aligned_chunks.py."""
+        return dict(self.processor(text=["a"], images=[Image.new("RGB", (64, 64)) if with_image else None]))
+
+    def _count_tokens(self, example: Example, image: Image.Image | None, pair: Pair) -> int:
+        """About how many tokens an input has."""
+        tokens = len(self.processor.tokenizer(f"{example.instruction or ''} {example.text or ''}")["input_ids"])
+        if image is not None:
+            try:
+                tokens += self.processor.check_image_size(*image.size, self.max_length, example.instruction)
+            except ValueError as error:  # of an image that was not looked at before training (image_check: exists)
+                raise BadRowError(f"{pair.place}: image {example.image!r}: {error}.") from error
+        return tokens if self.max_length is None else min(tokens, self.max_length)
+
+    def _without_known(self, pair: Pair) -> Pair:
+        """A judged row without negatives that are a copy of its positive, or a positive of its query in another row."""
+        if not self.exclude_known_positives:
+            return pair
+        known = {pair.group, *map(int, pair.known_positives)}
+        places = [place for place, group in enumerate(pair.negative_groups) if group not in known]
+        return pair._replace(
+            negatives=tuple(pair.negatives[place] for place in places),
+            negative_groups=tuple(pair.negative_groups[place] for place in places),
+            scores=(pair.scores[0], *(pair.scores[1 + place] for place in places)),
+        )
+
+    def _process(self, opened: list[tuple[Example, Image.Image | None]]) -> dict:
+        return dict(
+            self.processor(
+                text=[example.text for example, _ in opened],
+                images=[image for _, image in opened],
+                instruction=[example.instruction for example, _ in opened],
+                max_length=self.max_length,
+            )
+        )
+
+    def _judged(self, pairs: Sequence[Pair]) -> dict[str, torch.Tensor]:
+        own = torch.full((len(pairs), 1 + self.num_own_negatives), -1)  # (N, 1 + K)
+        scores = torch.zeros(own.shape)  # (N, 1 + K)
+        first = len(pairs)  # the candidates are all positives, then each row's negatives
+        for row, pair in enumerate(pairs):
+            count = len(pair.negatives)
+            own[row, : 1 + count] = torch.tensor([row, *range(first, first + count)])
+            scores[row, : 1 + count] = torch.tensor(pair.scores[: 1 + count])
+            first += count
+        return {"own": own, "scores": scores}
+
+
+def _first_negatives(pair: Pair, count: int) -> Pair:
+    return pair._replace(negatives=pair.negatives[:count], negative_groups=pair.negative_groups[:count])
+
+
+class TextCollator:
+    """Texts of a global batch, as token ids with their teacher's vectors, to chunks of model inputs.
+
+    Args:
+        processor: pads.
+        limits: how large a chunk may be (default: any size).
+        share: which of the texts this rank embeds (default: all).
+    """
+
+    def __init__(self, processor, limits: ChunkLimits = ANY_SIZE, share: Share = WHOLE_BATCH):
+        self.processor = processor
+        self.limits = limits
+        self.share = share
+
+    def __call__(self, items: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict:
+        """The batch: `chunks`, `own_places`, `places`, and `teacher` (N, D_teacher), sorted by length.
+
+        Args:
+            items: number, token ids (L,) and teacher's vector (D_teacher,) of each of N texts.
+        """
+        items = sorted(items, key=lambda item: (len(item[1]), item[0]))
+        chunks = chunks_of_share(
+            items, self.share, self.limits, prepare=lambda item: item[1], length=len, process=self.processor.pad
+        )
+        return {**chunks, "teacher": torch.from_numpy(np.stack([vector for _, _, vector in items]))}
+
+    def make_filler(self, with_image: bool) -> dict:
+        """A chunk of one text, to keep ranks in step; see aligned_chunks.py."""
+        return dict(self.processor(text=["a"]))

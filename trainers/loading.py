@@ -1,0 +1,100 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""From a folder, a Hub name or a model to a model that is ready to train, and its processor."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftConfig
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
+from modeling_unime import UniMEModel, UniMEProcessor
+from trainers.embedding_config import EmbeddingTrainingConfig
+from trainers.engines import engine_of
+from trainers.lora import freeze_for_training
+from trainers.quantization import quantize_llm
+from trainers.split_weights import split_for_zero3, whole_weights
+
+logger = logging.get_logger(__name__)
+
+
+def load_model(path_or_repo: str | Path, args: EmbeddingTrainingConfig) -> PreTrainedModel:
+    """A UniME model, a multimodal LLM without its head, or CLIP, on the CPU; its weights are loaded strictly.
+
+    Raises:
+        WeightsMismatchError: a weight is missing or unexpected.
+        ValueError: an option has no meaning for the model.
+    """
+    options = {} if args.attn_implementation is None else {"attn_implementation": args.attn_implementation}
+    if not is_dual_encoder(path_or_repo):
+        return UniMEModel.from_backbone(str(path_or_repo), args.attention, dtype=args.dtype, **options)
+    return DualEncoderModel.load(path_or_repo, dtype=args.dtype, **options)
+
+
+def load_processor(model: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig):
+    """The processor of a folder or Hub name, at the resolution that the options ask for.
+
+    Raises:
+        ValueError: the model is an object, which has none.
+    """
+    if not isinstance(model, str | Path):
+        raise ValueError("processing_class is needed beside a model object: give UniMEProcessor.from_backbone(...)")
+    if is_dual_encoder(model):
+        return DualEncoderProcessor.load(model)
+    processor = UniMEProcessor.from_backbone(str(model))
+    if args.image_resolution is not None:
+        processor.image_resolution = args.image_resolution
+    return processor
+
+
+def prepare_model(
+    model: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None
+) -> torch.nn.Module:
+    """The model, loaded if need be, with all frozen but what is trained: LoRA on the LLM, the LLM, or CLIP's towers.
+
+    Args:
+        model: folder, Hub name, or a model, which is changed in place.
+        args: the stage's options.
+        peft_config: LoRA other than `args` say.
+
+    Raises:
+        ValueError: options that do not go together with the model; names them.
+    """
+    with whole_weights(args):
+        if isinstance(model, str | Path):
+            model = load_model(model, args)
+        if isinstance(model, DualEncoderModel):
+            check_dual_encoder_options(args, peft_config)
+            model.logit_scale.requires_grad_(False)  # the loss has a temperature of its own
+            trained = model
+        else:
+            if args.quantization == "4bit":
+                dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+                quantize_llm(model, dtype)
+                model.to(args.device)
+            torch.manual_seed(args.seed)  # LoRA starts from random numbers
+            trained = freeze_for_training(model, args, peft_config)
+    types = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
+    if args.fp16 and args.deepspeed_plugin is None and torch.float16 in types:
+        raise ValueError(
+            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
+        )
+    count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
+    logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %)")
+    if engine_of(args) == "zero3":
+        split_for_zero3(trained, args)
+    return trained
+
+
+def check_dual_encoder_options(args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None) -> None:
+    """Refuse options that mean nothing to CLIP.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if args.lora_rank or peft_config is not None:
+        raise ValueError("CLIP's towers are trained whole: set lora_rank to 0, and give no peft_config")
+    for name in ("image_resolution", "attention"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"CLIP has no choice of {name}: leave the option out")
