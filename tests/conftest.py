@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Fixtures shared by all tests."""
 
+import io
 import os
 
 # Set before any import of the libraries that read it: no test may ask a hub for anything.
@@ -119,3 +120,18 @@ def pictures() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     sizes = [(40, 90), (100, 30), (60, 60)]
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+@pytest.fixture
+def write_image(tmp_path):
+    """Write a picture of one colour; equal colours give equal bytes."""
+
+    def write(name: str, colour: str = "red", folder: Path = tmp_path) -> str:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 6), colour).save(buffer, "PNG")
+        path.write_bytes(buffer.getvalue())
+        return name
+
+    return write

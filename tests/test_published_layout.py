@@ -104,7 +104,7 @@ def test_documented_training_uses_the_images_and_the_mined_negatives(document, p
         options = documented.parse("trainers.train_stage2", argv)
         dataset = load_mmeb_train(options.data, image_root=options.image_root, progress=False)
         assert len(dataset) == 2 * ROWS
-        assert all(dataset.load_images(pair)[0].size == (32, 24) for pair in dataset)
+        assert all(pair.open(pair.query).size == (32, 24) for pair in dataset)
         mined = options.data == ["outputs/mined"]
         assert options.use_row_negatives == mined, "rows' own negatives are trained on where they were mined for it"
         assert all(len(pair.negatives) == (2 if mined else 0) for pair in dataset)

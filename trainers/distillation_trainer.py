@@ -3,11 +3,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.utils import logging
 
+from evaluation.dual_encoder import is_dual_encoder
 from trainers.collators import TextCollator
 from trainers.data.text_dataset import TextDataset, held_texts
 from trainers.distillation_config import DistillationConfig
@@ -62,6 +64,8 @@ class DistillationTrainer(EmbeddingTrainer):
         text_columns: Sequence[str] | None = None,
         **options,
     ):
+        if isinstance(model, str | Path) and is_dual_encoder(model):
+            raise ValueError(f"{model} is CLIP, whose text tower is no LLM: stage 1 needs a multimodal LLM")
         self.teacher, self.text_columns = teacher, text_columns
         super().__init__(model, args, **options)
         self._warned_precision = False
@@ -74,8 +78,8 @@ class DistillationTrainer(EmbeddingTrainer):
             block_size=self.args.loss_block_size,
         )
 
-    def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset | None:
-        if data is None or isinstance(data, TextDataset):
+    def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset:
+        if isinstance(data, TextDataset):
             return data
         return held_texts(data, name, self.teacher, self.text_columns, processor, args)
 

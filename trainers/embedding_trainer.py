@@ -66,6 +66,8 @@ class EmbeddingTrainer(Trainer):
     Args:
         model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
         args: the stage's options (default: all defaults).
+        data_collator: makes batches of the rows as they are given (default: the rows are read and checked, and the
+            stage's own collator makes the batches).
         processing_class: the model's processor (default: loaded from where `model` is).
         peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
         model_init: makes the model, instead of `model`.
@@ -100,13 +102,19 @@ class EmbeddingTrainer(Trainer):
             raise ValueError("give either model or model_init")
         if model_init is not None:
             model = model_init()
-        if processing_class is None:
+        if processing_class is None and (data_collator is None or isinstance(model, str | Path)):
             processing_class = load_processor(model, args)
         self.finished_model = FinishedModel(model, args, peft_config)
         prepared = prepare_model(model, args, peft_config)
-        # Every rank reads and checks; what comes of it is the same on all of them.
-        train_dataset = self.make_dataset(train_dataset, "train_dataset", args, processing_class)
-        eval_dataset = self.make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        share = getattr(data_collator, "share", args.share)
+        if share != args.share:
+            raise ValueError(
+                f"the collator makes the share of process {share.rank} of {share.world_size}, but this is "
+                f"{args.share.rank} of {args.share.world_size}; give it share=args.share"
+            )
+        self._takes_rows_as_they_are = data_collator is not None  # a caller's own collator gets the caller's rows
+        train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
+        eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
         super().__init__(
             model=prepared,
             args=args,
@@ -128,8 +136,11 @@ class EmbeddingTrainer(Trainer):
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._tokens, self._since = 0, time.monotonic()
 
+    def _make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
+        return data if data is None or self._takes_rows_as_they_are else self.make_dataset(data, name, args, processor)
+
     def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
-        """The data set that the trainer works on, of what the caller gave as `name`; None stays None."""
+        """The data set that the trainer works on, of what the caller gave as `name`."""
         raise NotImplementedError
 
     def make_collator(self, args: EmbeddingTrainingConfig, processor):
@@ -192,7 +203,7 @@ class EmbeddingTrainer(Trainer):
             name, dataset = eval_dataset, self.eval_dataset
             dataset = dataset if name is None else dataset[name]
         else:
-            dataset = self.make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
+            dataset = self._make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
         if dataset is None:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()

@@ -17,7 +17,7 @@ from evaluation.dual_encoder import DualEncoderModel
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import engine_of
 from trainers.loading import load_model
-from trainers.lora import copy_trained, merge_trained
+from trainers.lora import copy_trained, lora_config, merge_trained
 from trainers.split_weights import whole_weights
 
 
@@ -62,7 +62,7 @@ class FinishedModel:
                 source.logit_scale.requires_grad_(False)
                 copy_trained(source, trained)
                 return source
-            return merge_trained(source, trained, self.args, self.peft_config)
+            return merge_trained(source, trained, self.peft_config or lora_config(self.args))
 
     def _without_training(self, model: torch.nn.Module) -> PreTrainedModel:
         """A copy of a model that every process holds whole, LoRA added to its weights."""

@@ -12,7 +12,6 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from evaluation.dual_encoder import DualEncoderModel
 from modeling_unime import UniMEModel
 
 
@@ -93,4 +92,5 @@ class TrainedVision:
 
 def vision_of(model: nn.Module) -> FrozenVision | TrainedVision:
     """What a trainer does about the vision tower of a model."""
-    return TrainedVision() if isinstance(model, DualEncoderModel) else FrozenVision(model)
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return FrozenVision(model) if isinstance(base, UniMEModel) else TrainedVision()

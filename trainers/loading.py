@@ -12,7 +12,7 @@ from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_d
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import engine_of
-from trainers.lora import freeze_for_training
+from trainers.lora import freeze_for_training, lora_config
 from trainers.quantization import quantize_llm
 from trainers.split_weights import split_for_zero3, whole_weights
 
@@ -68,19 +68,22 @@ def prepare_model(
             check_dual_encoder_options(args, peft_config)
             model.logit_scale.requires_grad_(False)  # the loss has a temperature of its own
             trained = model
+        elif not isinstance(model, UniMEModel):  # LoRA that the caller has put on it, or a model of the caller's own
+            trained = model
         else:
             if args.quantization == "4bit":
                 dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
                 quantize_llm(model, dtype)
                 model.to(args.device)
             torch.manual_seed(args.seed)  # LoRA starts from random numbers
-            trained = freeze_for_training(model, args, peft_config)
+            trained = freeze_for_training(model, peft_config or lora_config(args))
     types = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
     if args.fp16 and args.deepspeed_plugin is None and torch.float16 in types:
         raise ValueError(
             "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
         )
-    count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
+    sizes = [(weight.numel(), weight.requires_grad) for weight in trained.parameters()]
+    count, total = sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %)")
     if engine_of(args) == "zero3":
         split_for_zero3(trained, args)

@@ -29,80 +29,67 @@ def lora_pattern(model: UniMEModel) -> str:
     return rf"{re.escape(root)}\..*\.({'|'.join(projections)})"
 
 
-def lora_config(
-    model: UniMEModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None
-) -> PeftConfig | None:
-    """LoRA on the LLM's linear layers, as the caller or else the options have it; None trains the LLM whole.
-
-    Raises:
-        ValueError: `peft_config` is no LoRA, or its adapter could not be added to the weights of the source.
-    """
-    if peft_config is None and args.lora_rank == 0:
+def lora_config(args: EmbeddingTrainingConfig) -> LoraConfig | None:
+    """The LoRA that the options ask for; None trains the LLM whole."""
+    if args.lora_rank == 0:
         return None
-    if peft_config is None:
-        peft_config = LoraConfig(
-            r=args.lora_rank,
-            lora_alpha=args.lora_alpha or 2 * args.lora_rank,
-            lora_dropout=args.lora_dropout,
-            use_dora=args.lora_type == "dora",
-            init_lora_weights=True if args.lora_init == "default" else args.lora_init,
-        )
-    if not isinstance(peft_config, LoraConfig):
-        raise ValueError(f"peft_config is a {type(peft_config).__name__}; give a LoraConfig")
-    if peft_config.init_lora_weights not in INITIALISATIONS:
-        raise ValueError(
-            f"init_lora_weights is {peft_config.init_lora_weights!r}, which changes the weights that LoRA is added to; use "
-            f"one of {', '.join(map(repr, INITIALISATIONS))}"
-        )
-    peft_config = copy.deepcopy(peft_config)
-    if peft_config.target_modules is None:
-        peft_config.target_modules = lora_pattern(model)
-    return peft_config
+    return LoraConfig(
+        r=args.lora_rank,
+        lora_alpha=args.lora_alpha or 2 * args.lora_rank,
+        lora_dropout=args.lora_dropout,
+        use_dora=args.lora_type == "dora",
+        init_lora_weights=True if args.lora_init == "default" else args.lora_init,
+    )
 
 
-def freeze_for_training(
-    model: UniMEModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None
-) -> UniMEModel | PeftModel:
+def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> UniMEModel | PeftModel:
     """Freeze all but the LLM, or put LoRA on it.
 
     Args:
         model: changed in place.
-        args: what is trained.
-        peft_config: LoRA other than `args` say.
+        config: a `LoraConfig`, by default on the linear layers of the LLM; None trains the LLM whole.
 
     Returns:
         The model itself, or a `PeftModel` around it.
+
+    Raises:
+        ValueError: `config` is no LoRA, or its adapter could not be added to the weights of the source.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    config = lora_config(model, args, peft_config)
-    if config is not None:
-        if is_local(model.name_or_path):
+    if config is None:
+        for parameter in model.language_model.parameters():
+            parameter.requires_grad_(True)
+        return model
+    if not isinstance(config, LoraConfig):
+        raise ValueError(f"peft_config is a {type(config).__name__}; give a LoraConfig")
+    if config.init_lora_weights not in INITIALISATIONS:
+        raise ValueError(
+            f"init_lora_weights is {config.init_lora_weights!r}, which changes the weights that LoRA is added to; use "
+            f"one of {', '.join(map(repr, INITIALISATIONS))}"
+        )
+    if config.target_modules is None:
+        config = copy.deepcopy(config)
+        config.target_modules = lora_pattern(model)
+    if is_local(model.name_or_path):
         model.name_or_path = ""  # a checkpoint's adapter and its card would tell the path
     return get_peft_model(model, config)
-    for parameter in model.language_model.parameters():
-        parameter.requires_grad_(True)
-    return model
 
 
 def merge_trained(
-    model: UniMEModel,
-    trained: Mapping[str, torch.Tensor],
-    args: EmbeddingTrainingConfig,
-    peft_config: PeftConfig | None = None,
+    model: UniMEModel, trained: Mapping[str, torch.Tensor], config: PeftConfig | None = None
 ) -> UniMEModel:
     """The model with trained weights in place of its own, or with LoRA added to the weights it adapts.
 
     Args:
         model: the model that training started from, whole; changed in place.
         trained: the trained weights, by their names in what `freeze_for_training` returned.
-        args: as for `freeze_for_training`.
-        peft_config: as for `freeze_for_training`.
+        config: as for `freeze_for_training`.
 
     Raises:
         ValueError: when a trained weight is missing, unknown or of another shape; names them.
     """
-    prepared = freeze_for_training(model, args, peft_config)
+    prepared = freeze_for_training(model, config)
     copy_trained(prepared, trained)
     return prepared.merge_and_unload() if isinstance(prepared, PeftModel) else prepared
 

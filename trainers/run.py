@@ -10,10 +10,12 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from evaluation.dual_encoder import is_dual_encoder
 from evaluation.report import environment, to_json
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.engines import check_setup, setup_of
+from trainers.loading import check_dual_encoder_options
 from trainers.push import prepare_repository, push_finished
 from trainers.resumption import checkpoint_to_continue
 from trainers.start_checks import check_model, check_reports

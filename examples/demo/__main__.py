@@ -21,14 +21,13 @@ from evaluation.report import environment, to_json
 from evaluation.run import evaluate
 from evaluation.table import make_table, read_columns
 from examples import tiny_backbone
+from examples.demo.report import write_report
+from examples.demo.scenes import write_dataset
 from modeling_unime import UniMEModel, UniMEProcessor
 from release.export import ExportArguments, export
 from trainers import train_stage1, train_stage2
 from unime.files import write_atomically
 from unime.options import parse_dataclasses
-
-from examples.demo.report import write_report
-from examples.demo.scenes import write_dataset
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 SEARCH = Path(__file__).with_name("search.py")

@@ -2,14 +2,12 @@
 """A stand-in for model and processor, and small data files, shared by the tests of `evaluation`."""
 
 import hashlib
-import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 from evaluation.encoder import Encoder
 
@@ -56,21 +54,6 @@ def make_encoder():
         return Encoder(PassThrough(spoil), HashProcessor(), **options)
 
     return make
-
-
-@pytest.fixture
-def write_image(tmp_path):
-    """Write a picture of one colour; equal colours give equal bytes."""
-
-    def write(name: str, colour: str = "red", folder: Path = tmp_path) -> str:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 6), colour).save(buffer, "PNG")
-        path.write_bytes(buffer.getvalue())
-        return name
-
-    return write
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from evaluation.load import load_task
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.texts import load_texts
-from trainers.data.triplets import load_triplets
 from unime.data.bad_rows import BadRowError, BadRows
 from unime.data.columns import SourceError
 from unime.data.data_files import DataError
@@ -95,7 +94,7 @@ def test_training_and_mining(tmp_path, fault, check):
         load_mmeb_train(str(path), image_check=check, progress=False)
 
 
-@pytest.mark.parametrize("load", [load_texts, load_triplets])
+@pytest.mark.parametrize("load", [load_texts])
 @pytest.mark.parametrize("fault", [*ANYWHERE, "half"])
 def test_texts_of_stage_1(tmp_path, load, fault):
     value, reason = {**ANYWHERE, "half": HALF}[fault]

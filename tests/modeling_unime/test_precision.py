@@ -8,7 +8,8 @@ import torch
 from tiny_models import BACKBONES
 
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers.lora import prepare_for_training
+from peft import LoraConfig
+from trainers.lora import freeze_for_training
 
 CASTS = {
     "half": (torch.float16, lambda model: model.half()),
@@ -45,7 +46,7 @@ def test_angles_survive_the_way_there_and_back(backbones, family):
 
 
 def test_angles_of_an_adapted_model_stay(backbones):
-    model = prepare_for_training(UniMEModel.from_backbone(backbones["qwen2_5_vl"]), rank=2).bfloat16()
+    model = freeze_for_training(UniMEModel.from_backbone(backbones["qwen2_5_vl"]), LoraConfig(r=2)).bfloat16()
     kinds = {value.dtype for name, value in model.named_buffers() if name.endswith("inv_freq")}
     assert kinds == {torch.float32}
 

@@ -10,7 +10,7 @@ from tiny_models import BACKBONES, make_llava_next, write_pairs
 
 from modeling_unime import UniMEModel
 from trainers.frozen_vision import FrozenVision, modules_outside_the_llm
-from trainers.lora import prepare_for_training
+from trainers.lora import freeze_for_training
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build  # noqa: E402
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 def gradients_and_runs(model, folder, **options):
     """Gradients of one step, with dropout in the LLM, and how often the vision tower ran in it."""
-    trainer, _, _ = build(Run("stage2", str(model), str(folder), batch=16, chunk=5, steps=1, options=options))
+    trainer = build(Run("stage2", str(model), str(folder), batch=16, chunk=5, steps=1, options=options))
     counts = {"computed": 0, "asked": 0}
 
     def counted(name, function):
@@ -66,7 +66,7 @@ def test_modules_outside_the_llm(family, backbones):
 
 
 def test_a_trained_tower_is_refused(backbones):
-    model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), rank=0)
+    model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]))
     model.model.multi_modal_projector.linear_1.weight.requires_grad_(True)
     with pytest.raises(ValueError, match="linear_1.weight is trained"):
         FrozenVision(model)

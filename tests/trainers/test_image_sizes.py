@@ -68,7 +68,7 @@ def assert_bad(listed, case):
 @pytest.mark.parametrize("case", list(CASES))
 def test_training(backbones, folder, monkeypatch, case):
     options, second, _ = CASES[case]
-    monkeypatch.setattr("trainers.train_stage2.load_for_training", must_not_load)
+    monkeypatch.setattr("trainers.embedding_trainer.prepare_model", must_not_load)
     command = train_command(backbones["qwen2_vl"], folder, *options)
     with pytest.raises(BadRowError, match=f"train_x.jsonl line 2: {second}"):
         trainers.train_stage2.main(command)
@@ -79,7 +79,7 @@ def test_training(backbones, folder, monkeypatch, case):
 
 
 def test_the_size_after_resizing_counts(backbones, folder, monkeypatch):
-    monkeypatch.setattr("trainers.train_stage2.load_for_training", must_not_load)
+    monkeypatch.setattr("trainers.embedding_trainer.prepare_model", must_not_load)
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.train_stage2.main(train_command(backbones["qwen2_vl"], folder, "--image_resolution", "56"))
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tiny_models import make_llava_next
 from transformers import AutoModel
 
-from trainers.embedding_trainer import last_complete_checkpoint
+from trainers.resumption import last_complete_checkpoint
 
 STEPS, SAVE_STEPS, TEXTS = 40, 4, 600
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large car house".split()

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.chunks import ChunkLimits
+from trainers.collators import PairCollator
 from trainers.data.mmeb import load_mmeb_train
-from trainers.hard_negative_trainer import PairCollator
 from trainers.shares import Share
 
 # Four positives of one query, two of another, one that two queries share, a query with one; and negatives of rows, two of
@@ -108,9 +107,9 @@ def test_stage_2_trains_on_negatives_only(loss_type, exclude, how, backbones, da
 @pytest.mark.parametrize("exclude", [True, False])
 def test_the_contrastive_baseline_of_stage_1_does_too(exclude, backbones, data, tmp_path):
     backbone = backbones["llava_next"]
-    options = ["--model", str(backbone), "--texts", str(data / "nli.jsonl"), "--output_dir", str(tmp_path)]
-    options += ["--loss_type", "contrastive"] + ([] if exclude else ["--exclude_known_positives", "false"])
-    trainers.train_stage1.main([*COMMON, *options])
+    options = ["--model", str(backbone), "--data", str(data / "nli.jsonl"), "--output_dir", str(tmp_path)]
+    options += ["--loss_type", "info_nce"] + ([] if exclude else ["--exclude_known_positives", "false"])
+    trainers.train_stage2.main([*COMMON, *options])
     model, plain = UniMEModel.from_backbone(backbone), UniMEProcessor.from_backbone(backbone)
     expected, left_out = loss_by_hand(model, lambda text, instruction: plain(text=text), "info_nce", exclude)
     entry = first_log(tmp_path)
@@ -130,7 +129,7 @@ def test_the_same_text_under_another_instruction_is_another_query(backbones, dat
             instructions=instructions,
             progress=False,
         )
-        batches = [PairCollator(processor, dataset, ChunkLimits(), share=Share(rank, 2)) for rank in range(2)]
+        batches = [PairCollator(processor, ChunkLimits(), share=Share(rank, 2)) for rank in range(2)]
         batches = [collator([dataset[row] for row in range(4)]) for collator in batches]
         assert torch.equal(batches[0]["other_positives"], batches[1]["other_positives"])
         found[instructions[1]] = batches[0]["other_positives"].int().tolist()

@@ -3,17 +3,24 @@
 
 import pytest
 import torch
+from peft import LoraConfig
 from tiny_models import BACKBONES
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import get_family
-from trainers.lora import lora_pattern, prepare_for_training, put_trained
+from trainers import HardNegativeConfig
+from trainers.lora import freeze_for_training, lora_config, lora_pattern, merge_trained
+
+
+def lora(rank: int = 4, **options) -> LoraConfig | None:
+    """As the options of a recipe give it."""
+    return LoraConfig(r=rank, lora_alpha=2 * rank, **options) if rank else None
 
 
 @pytest.mark.parametrize("family", sorted(BACKBONES))
 @pytest.mark.parametrize("rank", [0, 4])
 def test_only_the_llm_is_trained(family, rank, backbones):
-    model = prepare_for_training(UniMEModel.from_backbone(backbones[family]), rank)
+    model = freeze_for_training(UniMEModel.from_backbone(backbones[family]), lora(rank))
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     root = f"model.{get_family(family).language_model}."
     assert trained and all(root in name for name in trained)
@@ -39,7 +46,7 @@ def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
     folder = backbones["llava_next"]
     inputs = UniMEProcessor.from_backbone(folder)(text=["one", "two"])
     untrained = UniMEModel.from_backbone(folder)(**inputs).embeddings
-    model = prepare_for_training(UniMEModel.from_backbone(folder), 4, lora_type=lora_type)
+    model = freeze_for_training(UniMEModel.from_backbone(folder), lora(use_dora=lora_type == "dora"))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -49,7 +56,9 @@ def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
     model.eval()
     adapted = model(**inputs).embeddings
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    put_trained(UniMEModel.from_backbone(folder), trained, 4, lora_type=lora_type).save_pretrained(tmp_path)
+    merge_trained(UniMEModel.from_backbone(folder), trained, lora(use_dora=lora_type == "dora")).save_pretrained(
+        tmp_path
+    )
     merged = UniMEModel.from_pretrained(tmp_path)(**inputs).embeddings
     torch.testing.assert_close(merged, adapted, atol=1e-6, rtol=0)
     assert (adapted - untrained).abs().max() > 1e-3
@@ -59,13 +68,13 @@ def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
 def test_alpha_over_rank_scales_what_is_added(alpha, factor, backbones):
     """By default alpha is twice the rank: W + 2 B A."""
     before = dict(UniMEModel.from_backbone(backbones["llava_next"]).named_parameters())
-    model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, alpha)
+    model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora_config(HardNegativeConfig(output_dir='out', use_cpu=True, lora_rank=4, lora_alpha=alpha)))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     with torch.no_grad():
         for name, parameter in trained.items():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-    merged = put_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, 4, alpha)
+    merged = merge_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, lora_config(HardNegativeConfig(output_dir='out', use_cpu=True, lora_rank=4, lora_alpha=alpha)))
     name = next(name for name in trained if "q_proj.lora_A" in name)
     product = trained[name.replace("lora_A", "lora_B")] @ trained[name]
     weight = name.removeprefix("base_model.model.").replace("lora_A.default.weight", "weight")
@@ -75,27 +84,27 @@ def test_alpha_over_rank_scales_what_is_added(alpha, factor, backbones):
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_trained_weights_must_be_those_of_the_model(rank, backbones):
-    model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), rank)
+    model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora(rank))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     name = next(iter(trained))
     for wrong in ({**trained, "more": trained[name]}, {**trained, name: trained[name][:1]}):
         with pytest.raises(ValueError, match="not those of the model: (more|.*layers|.*embed)"):
-            put_trained(UniMEModel.from_backbone(backbones["llava_next"]), wrong, rank)
+            merge_trained(UniMEModel.from_backbone(backbones["llava_next"]), wrong, lora(rank))
     del trained[name]
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        put_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, rank)
+        merge_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, lora(rank))
 
 
 def test_dora_and_the_start_of_the_matrices(backbones):
     def first_matrices(**options):
         torch.manual_seed(0)
-        model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, **options)
+        model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora(**options))
         weights = dict(model.named_parameters())
         assert all(not value.any() for name, value in weights.items() if "lora_B" in name)
-        assert any("magnitude" in name for name in weights) == (options.get("lora_type") == "dora")
+        assert any("magnitude" in name for name in weights) == options.get("use_dora", False)
         return torch.cat([value.flatten() for name, value in weights.items() if "lora_A" in name])
 
-    uniform, gaussian = first_matrices(), first_matrices(lora_type="dora", init="gaussian")
+    uniform, gaussian = first_matrices(), first_matrices(use_dora=True, init_lora_weights="gaussian")
     assert (
         uniform.abs().max() <= uniform.std() * 2.5
     )  # of the widest uniform, sqrt(3) and a bit for two widths of input
@@ -107,7 +116,7 @@ def test_dropout_is_lora_s_alone(backbones):
     inputs = UniMEProcessor.from_backbone(backbones["llava_next"])(text=["one", "two"])
     for dropout in (0.0, 0.5):
         torch.manual_seed(0)
-        model = prepare_for_training(UniMEModel.from_backbone(backbones["llava_next"]), 4, dropout=dropout)
+        model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora(lora_dropout=dropout))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
@@ -116,3 +125,9 @@ def test_dropout_is_lora_s_alone(backbones):
             assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings) == (dropout == 0)
             model.eval()
             assert torch.equal(model(**inputs).embeddings, model(**inputs).embeddings)
+
+
+@pytest.mark.parametrize("config", [LoraConfig(init_lora_weights="pissa"), LoraConfig(init_lora_weights="olora")])
+def test_a_start_that_changes_the_weights_themselves_is_refused(config, backbones):
+    with pytest.raises(ValueError, match="changes the weights that LoRA is added to"):
+        freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), config)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from modeling_unime import UniMEProcessor
 from trainers.chunks import ChunkLimits
+from trainers.collators import PairCollator
 from trainers.data.mmeb import load_mmeb_train
-from trainers.hard_negative_trainer import PairCollator
 
 FIND = "<|image_1|>\nRepresent it.\n"
 
@@ -37,9 +37,9 @@ def sources(tmp_path):
 def test_the_same_path_in_two_folders_is_two_contents(sources, backbones, check):
     dataset = load_mmeb_train(sources, image_check=check, progress=False)
     first, _, second, *_ = list(dataset)
-    assert first.positive == second.positive and first.group != second.group
+    assert first.positive.image == second.positive.image and first.group != second.group
     processor = UniMEProcessor.from_backbone(backbones["llava_next"])
-    collator = PairCollator(processor, dataset, ChunkLimits(64))
+    collator = PairCollator(processor, ChunkLimits(64))
     batch = collator([dataset[i] for i in (0, 1, 2, 3)])
     queries, candidates = batch["query_positions"].tolist(), batch["candidate_positions"].tolist()
     # "find it" once, each of the two pictures under each of the two prompts, "thing" once
@@ -52,6 +52,6 @@ def test_the_same_path_in_two_folders_is_two_contents(sources, backbones, check)
 
 def test_rows_count_to_their_own_source(sources, backbones):
     dataset = load_mmeb_train(sources, progress=False)
-    collator = PairCollator(UniMEProcessor.from_backbone(backbones["llava_next"]), dataset, ChunkLimits(64))
+    collator = PairCollator(UniMEProcessor.from_backbone(backbones["llava_next"]), ChunkLimits(64))
     assert dataset.source_indices.tolist() == [0, 0, 1, 1, 2]
-    assert collator([dataset[i] for i in (4, 0, 3, 2)])["sources"].tolist() == [2, 0, 1, 1]
+    assert collator([dataset[i] for i in (4, 0, 3, 2)])["sources"] == [dataset.sources[number].name for number in (2, 0, 1, 1)]

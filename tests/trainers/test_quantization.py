@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file
 from tiny_models import write_pairs
 from torch import nn
@@ -18,8 +19,7 @@ import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import engines
 from trainers.engines import Setup, check_setup
-from trainers.language_model import load_language_model
-from trainers.lora import prepare_for_training, put_trained
+from trainers.lora import freeze_for_training, merge_trained
 from trainers.quantization import quantize_llm
 
 needs_bitsandbytes = pytest.mark.skipif(
@@ -73,26 +73,28 @@ def test_exactly_the_linear_layers_of_the_llm_are_replaced(family, backbones, mo
 
 
 @needs_bitsandbytes
-@pytest.mark.parametrize("load", [UniMEModel.from_backbone, load_language_model])
-def test_lora_on_four_bits_trains_and_is_merged_into_the_source(load, backbones):
+def test_lora_on_four_bits_trains_and_is_merged_into_the_source(backbones):
     """On the CPU, for which the command refuses it: bitsandbytes is slow there, but computes the same."""
     folder = str(backbones["llava_next"])
     inputs = UniMEProcessor.from_backbone(folder)(text=["one", "two words"])
     source = UniMEModel.from_backbone(folder)
     exact = source(**inputs).embeddings.detach()
-    model = load(folder)
+    model, config = UniMEModel.from_backbone(folder), LoraConfig(r=4, lora_alpha=8)
     quantize_llm(model, torch.float32)
-    model = prepare_for_training(model.to("cpu"), 4).train()  # without dropout; evaluation packs layers of 64 and more
+    model = freeze_for_training(
+        model.to("cpu"), config
+    ).train()  # without dropout; evaluation packs layers of 64 and more
     quantised = model(**inputs).embeddings.detach()
     assert 1e-4 < (quantised - exact).abs().max() < 0.2, "not quantised, or not the same model"
-    assert model.num_parameters() == prepare_for_training(load(folder), 4).num_parameters()
+    plain = freeze_for_training(UniMEModel.from_backbone(folder), config)
+    assert model.num_parameters() == plain.num_parameters()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
         (model(**inputs).embeddings[0] @ model(**inputs).embeddings[1]).backward()
         optimizer.step()
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    finished = put_trained(UniMEModel.from_backbone(folder), trained, 4)
+    finished = merge_trained(UniMEModel.from_backbone(folder), trained, config)
     weights, stored = finished.state_dict(), source.state_dict()
     assert {value.dtype for value in weights.values()} == {torch.float32}
     for name, value in stored.items():

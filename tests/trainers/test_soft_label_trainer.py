@@ -11,13 +11,12 @@ from torch.nn import functional as F
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.chunks import ChunkLimits
+from trainers.collators import PairCollator
 from trainers.data.mmeb import load_mmeb_train
 from trainers.hard_negative_config import HardNegativeConfig
-from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.lora import prepare_for_training
+from trainers.hard_negative_trainer import HardNegativeTrainer, check_scores
 from trainers.losses import SoftLabelLoss
 from trainers.shares import Share
-from trainers.soft_label_trainer import SoftLabelCollator, SoftLabelTrainer
 
 TOKEN = "<|image_1|>\n"
 
@@ -56,9 +55,8 @@ def load(folder, name="judged.json"):
 
 
 def make_collator(backbone, folder, k, size=4, **share):
-    dataset = load(folder)
     processor = UniMEProcessor.from_backbone(backbone)
-    return SoftLabelCollator(processor, dataset, ChunkLimits(size), num_hard_negatives=k, **share), dataset
+    return PairCollator(processor, ChunkLimits(size), num_own_negatives=k, **share), load(folder)
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
@@ -103,6 +101,7 @@ def build(backbone, folder, chunk, steps=3, **options):
     config = HardNegativeConfig(
         output_dir=str(folder / "run"),
         loss_type="soft_label",
+        lora_rank=0,
         temperature=0.3,
         num_hard_negatives=3,
         per_device_train_batch_size=8,
@@ -116,10 +115,7 @@ def build(backbone, folder, chunk, steps=3, **options):
         seed=5,
         **options,
     )
-    dataset, processor = load(folder), UniMEProcessor.from_backbone(backbone)
-    collator = SoftLabelCollator(processor, dataset, config.chunk_limits, num_hard_negatives=config.num_hard_negatives)
-    model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
-    return SoftLabelTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    return HardNegativeTrainer(str(backbone), config, train_dataset=load(folder))
 
 
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
@@ -137,11 +133,11 @@ def test_chunked_run_equals_plain_run(family, backbones, folder):
 
 def test_loss_of_a_batch_equals_that_of_rows_embedded_one_by_one(backbones, folder):
     trainer = build(backbones["llava_next"], folder, 0)
-    dataset, processor, model = trainer.train_dataset, trainer.data_collator.processor, trainer.model.eval()
+    dataset, processor, model = trainer.train_dataset, trainer.processing_class, trainer.model.eval()
     pairs = [dataset[index] for index in range(8)]
 
     def embed(pair, example):
-        images = [dataset.open_image(pair, example)]
+        images = [pair.open(example)]
         return model(**processor([example.text], images, instruction=[""])).embeddings[0]
 
     divergences = []
@@ -161,20 +157,19 @@ def test_agreement_with_the_judge_is_not_called_easy_negatives(backbones, folder
     trainer = build(backbones["llava_next"], folder, 0)
     trainer.log({"loss": 1e-4})
     assert "too easy" not in caplog.text
-    trainer.easy_loss = HardNegativeTrainer.easy_loss
+    trainer.args.loss_type = "hard_negative"
     trainer.log({"loss": 1e-4})
     assert "too easy" in caplog.text
 
 
-def test_rows_without_scores_or_negatives_are_refused(backbones, folder, tmp_path):
-    processor = UniMEProcessor.from_backbone(backbones["llava_next"])
+def test_rows_without_scores_or_negatives_are_refused(folder):
     dataset = load_mmeb_train([str(folder / "judged.json"), str(folder / "train_pairs.jsonl")], progress=False)
     with pytest.raises(ValueError, match=r"the rows of .*train_pairs\.jsonl have none"):
-        SoftLabelCollator(processor, dataset, ChunkLimits(4), num_hard_negatives=3)
+        check_scores(dataset)
     row = {**json.loads((folder / "judged.json").read_text())[1], "hard_negatives": [], "hard_negatives_scores": []}
     (folder / "bare.json").write_text(json.dumps([row]))
     with pytest.raises(ValueError, match="no row has any"):
-        SoftLabelCollator(processor, load(folder, "bare.json"), ChunkLimits(4), num_hard_negatives=3)
+        check_scores(load(folder, "bare.json"))
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path):

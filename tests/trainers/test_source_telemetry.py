@@ -12,9 +12,9 @@ from trainers.source_telemetry import SourceTelemetry
 
 
 def test_means_are_over_rows_not_over_batches():
-    telemetry = SourceTelemetry(["a", "b", "unused"])
-    telemetry.add(torch.tensor([0, 0, 1]), {"loss": torch.tensor([1.0, 3.0, 10.0])})
-    telemetry.add(torch.tensor([0]), {"loss": torch.tensor([8.0]), "positive_similarity": torch.tensor([0.5])})
+    telemetry = SourceTelemetry()
+    telemetry.add(["a", "a", "b"], {"loss": torch.tensor([1.0, 3.0, 10.0])})
+    telemetry.add(["a"], {"loss": torch.tensor([8.0]), "positive_similarity": torch.tensor([0.5])})
     means, values = telemetry.take()
     assert means == {"a/loss": 4.0, "b/loss": 10.0, "a/positive_similarity": 0.5}
     assert values["positive_similarity"].tolist() == [0.5]
@@ -22,8 +22,8 @@ def test_means_are_over_rows_not_over_batches():
 
 
 def test_rows_without_a_value_do_not_count():
-    telemetry = SourceTelemetry(["a"])
-    telemetry.add(torch.tensor([0, 0]), {"hardest_negative_similarity": torch.tensor([-torch.inf, 0.25])})
+    telemetry = SourceTelemetry()
+    telemetry.add(["a", "a"], {"hardest_negative_similarity": torch.tensor([-torch.inf, 0.25])})
     means, values = telemetry.take()
     assert means == {"a/hardest_negative_similarity": 0.25}
     assert values["hardest_negative_similarity"].tolist() == [0.25]

@@ -19,9 +19,9 @@ import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime import UniMEProcessor
 from trainers.distillation_config import DistillationConfig
-from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.run import ModelArguments, load_for_training
+from trainers.loading import prepare_model
+from trainers.resumption import last_complete_checkpoint
 from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def train(run: Run) -> list[dict]:
-    trainer, _, _ = build(run)
+    trainer = build(run)
     trainer.train()
     return history_of(trainer)
 
@@ -109,7 +109,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
 
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
-    trainer, _, _ = build(replace(run, options={"dataloader_num_workers": 2}))
+    trainer = build(replace(run, options={"dataloader_num_workers": 2}))
     monkeypatch.setattr(UniMEProcessor, "_tokenize", None)  # any use of the tokenizer is an error from here on
     trainer.train()
     monkeypatch.undo()
@@ -182,7 +182,7 @@ def test_resumption_in_the_middle_of_an_epoch(tmp_path, folder, backbones):
         return Run("stage2", str(backbones["llava_next"]), str(folder), chunk=6, steps=10, options=options)
 
     unbroken = train(run_to(tmp_path / "run"))
-    trainer, _, _ = build(run_to(tmp_path / "run"))
+    trainer = build(run_to(tmp_path / "run"))
     trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-7"))
     assert [entry["loss"] for entry in history_of(trainer)] == [entry["loss"] for entry in unbroken]
     other = train(run_to(tmp_path / "other", seed=12))
@@ -213,7 +213,7 @@ def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, fo
 
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
-    trainer, _, _ = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
+    trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
     trainer.data_collator.share = Share(0, 2)
     with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(
@@ -271,12 +271,11 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
 
 def test_float16_weights_are_not_trained_in_fp16(tmp_path, backbones):
     """The scaler would refuse their gradients at the first step, after the teacher has read all texts."""
-    config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True, fp16=True)
-    arguments = ModelArguments(model=str(backbones["llava_next"]), dtype="float16", lora_rank=0)
+    common, model = {"output_dir": str(tmp_path), "use_cpu": True, "fp16": True}, str(backbones["llava_next"])
     with pytest.raises(ValueError, match="set dtype: float32, or lora_rank"):
-        load_for_training(arguments, config)
-    load_for_training(replace(arguments, lora_rank=4), config)
-    load_for_training(replace(arguments, dtype="float32"), config)
+        prepare_model(model, DistillationConfig(**common, dtype="float16", lora_rank=0))
+    prepare_model(model, DistillationConfig(**common, dtype="float16", lora_rank=4))
+    prepare_model(model, DistillationConfig(**common, dtype="float32", lora_rank=0))
 
 
 def test_two_machines_train_one_model(tmp_path, folder, backbones):

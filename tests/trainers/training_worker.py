@@ -17,21 +17,16 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
+from modeling_unime import UniMEProcessor
+from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
 from trainers.data.mmeb import load_mmeb_train
+from trainers.data.text_dataset import TextDataset
 from trainers.data.tokens import TokenizedTexts
-from trainers.distillation_config import DistillationConfig
-from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.hard_negative_config import HardNegativeConfig
-from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
-from trainers.run import ModelArguments, load_for_training, train_and_save
-from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
+from trainers.run import train_and_save
 from unime.distributed import check_world_size
 
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large".split()
-
-
-KIND_OPTIONS = {"stage1": {}, "e5v": {"loss_type": "contrastive"}, "stage2": {"num_hard_negatives": 3}}
 
 
 @dataclass
@@ -78,8 +73,8 @@ def make_texts(count: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, size=rng.integers(2, 9))) + f" {index}" for index in range(count)]
 
 
-def build(run: Run, processes: int = 1) -> tuple[EmbeddingTrainer, object, ModelArguments]:
-    """Trainer, processor and model options of a run."""
+def build(run: Run, processes: int = 1) -> EmbeddingTrainer:
+    """The trainer of a run."""
     common = {
         "output_dir": str(Path(run.folder, "run")),
         "per_device_train_batch_size": run.batch // processes,
@@ -97,26 +92,23 @@ def build(run: Run, processes: int = 1) -> tuple[EmbeddingTrainer, object, Model
         "ddp_timeout": 120,  # ranks out of step fail, and do not wait for ever
         **run.options,
     }
-    arguments = ModelArguments(model=run.backbone, lora_rank=run.lora_rank)
-    kind = HardNegativeConfig if run.stage == "stage2" else DistillationConfig
-    config = kind(**KIND_OPTIONS[run.stage], **common)
-    model, processor = load_for_training(arguments, config, language_model_only=run.stage != "stage2")
     if run.stage == "stage1":
-        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)))
-        collator = DistillationCollator(processor, RandomTeacher(64), config.chunk_limits, config.share)
-        make = DistillationTrainer
-    elif run.stage == "e5v":
+        config = DistillationConfig(**common, lora_rank=run.lora_rank)
+        processor = UniMEProcessor.from_backbone(run.backbone)
+        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)), RandomTeacher(64))
+        return DistillationTrainer(run.backbone, config, train_dataset=dataset)
+    options = {"num_hard_negatives": 3} if run.stage == "stage2" else {"loss_type": "info_nce", "temperature": 0.05}
+    config = HardNegativeConfig(**{**options, **common}, lora_rank=run.lora_rank)
+    if run.stage == "e5v":
         # Positives that several rows share, also across ranks, and rows without a hard negative.
-        rows = np.array([[row, 40 + row % 10, 50 + row % 14 if row % 3 else -1] for row in range(40)])
-        dataset = TripletDataset(TokenizedTexts.of(processor, make_texts(64)), rows)
-        collator = TripletCollator(processor, config.chunk_limits, config.share)
-        make = TripletTrainer
+        texts = make_texts(64)
+        dataset = [
+            {"sent0": texts[row], "sent1": texts[40 + row % 10], "hard_neg": texts[50 + row % 14] if row % 3 else ""}
+            for row in range(40)
+        ]
     else:
         dataset = load_mmeb_train([str(Path(run.folder, run.pairs))], progress=False)
-        collator = PairCollator(processor, dataset, config.chunk_limits, share=config.share)
-        make = HardNegativeTrainer
-    trainer = make(model=model, args=config, train_dataset=dataset, data_collator=collator)
-    return trainer, processor, arguments
+    return HardNegativeTrainer(run.backbone, config, train_dataset=dataset)
 
 
 def history_of(trainer: EmbeddingTrainer) -> list[dict]:
@@ -135,7 +127,7 @@ def keep_deepspeed_from_compiling() -> None:
 def do(run: Run, processes: int) -> dict:
     """Train, and say what was logged and what kind of engine it was."""
     AcceleratorState._reset_state()
-    trainer, _, _ = build(run, processes)
+    trainer = build(run, processes)
     check_world_size(processes)
     with pytest.raises(RuntimeError, match=f"expected_world_size is 3, but {processes} process"):
         check_world_size(3)
@@ -160,8 +152,8 @@ def stop_and_continue(run: Run, processes: int) -> dict:
         Path(run.finish, f"checkpoint-{run.steps}", "trainer_state.json").unlink()  # as if killed while writing it
     PartialState().wait_for_everyone()
     AcceleratorState._reset_state()
-    trainer, processor, arguments = build(run, processes)
-    train_and_save(trainer, processor, arguments, run.stage, {})
+    trainer = build(run, processes)
+    train_and_save(trainer, run.stage, {})
     return {**result, "continued": history_of(trainer)}
 
 

@@ -6,6 +6,7 @@ import pickle
 import unicodedata
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def load(sources, **options):
     return load_mmeb_train(sources, progress=False, threads=2, **options)
 
 
+def images_of(pair):
+    return [pair.open(example) for example in pair.examples]
+
+
+def bare(example):
+    """Without the store that opens its image."""
+    return replace(example, store=None)
+
+
 @pytest.fixture
 def folder(tmp_path):
     make_images(tmp_path / "set", [f"images/{i}.png" for i in range(4)])
@@ -80,13 +90,13 @@ def test_pairs_and_their_images(folder, archive):
     data = load(file)
     assert len(data) == 2
     first, second = data[0], data[1]
-    assert first.query == Example(f"{QUERY}0", "images/0.png", "")
-    assert first.positive == Example("a thing", None, "")
-    assert first.negatives == (Example("n", None, ""),)
+    assert bare(first.query) == Example(f"{QUERY}0", "images/0.png", "")
+    assert bare(first.positive) == Example("a thing", None, "")
+    assert tuple(map(bare, first.negatives)) == (Example("n", None, ""),)
     assert first.source == "set/train_a" and first.place == Place(file, 1)
-    assert second.negatives == (Example(FIND, "images/2.png", ""),)
-    assert [image and image.size for image in data.load_images(first)] == [(24, 20), None, None]
-    query, positive, negative = data.load_images(second)
+    assert tuple(map(bare, second.negatives)) == (Example(FIND, "images/2.png", ""),)
+    assert [image and image.size for image in images_of(first)] == [(24, 20), None, None]
+    query, positive, negative = images_of(second)
     assert query is None and negative.mode == "RGB"
     assert np.array_equal(np.asarray(positive), pixels)
     assert pickle.loads(pickle.dumps(first)) == first
@@ -101,9 +111,9 @@ def test_files_of_a_mixture_keep_their_own_images(tmp_path):
     data = load(str(tmp_path))
     assert [source.name for source in data.sources] == ["a/train_x", "b/train_x", "c/train_x"]
     assert [source.store for source in data.sources] == [0, 1, -1]
-    a, b = (np.asarray(data.load_images(data[i])[0]) for i in range(2))
+    a, b = (np.asarray(images_of(data[i])[0]) for i in range(2))
     assert not np.array_equal(a, b)
-    assert data.load_images(data[2]) == [None, None]
+    assert images_of(data[2]) == [None, None]
 
 
 def test_image_root(folder, tmp_path):
@@ -112,7 +122,7 @@ def test_image_root(folder, tmp_path):
         load(file)
     zip_images(folder)
     for root in (folder / "images.zip", [str(folder / "images.zip")]):
-        assert load(file, image_root=root).load_images(load(file, image_root=root)[0])[0].size == (24, 20)
+        assert images_of(load(file, image_root=root)[0])[0].size == (24, 20)
     with pytest.raises(ValueError, match="image_root has 2 values for 1 sources"):
         load([file], image_root=[None, None])
 
@@ -217,9 +227,9 @@ def test_a_row_whose_first_image_is_bad_and_whose_others_are_new(folder, fault):
 def test_image_that_breaks_after_the_check(folder):
     data = load(write_rows(folder / "train_a.jsonl", [image_row(0, "images/0.png"), image_row(1, "images/1.png")]))
     (folder / "images/1.png").unlink()
-    assert data.load_images(data[0])[0] is not None
+    assert images_of(data[0])[0] is not None
     with pytest.raises(BadRowError, match=r"train_a\.jsonl line 2: image 'images/1\.png' is missing"):
-        data.load_images(data[1])
+        images_of(data[1])
 
 
 def test_bad_rows_of_every_kind_are_listed(folder):
@@ -312,7 +322,7 @@ def test_real_rows(data_dir):
     assert len(data) == 5 * 150
     pair = data[150]
     assert pair.source == "tabmwp/train_vqa" and pair.query.text.startswith("<|image_1|>\nRepresent the given image")
-    assert data.load_images(pair)[0].mode == "RGB"
+    assert images_of(pair)[0].mode == "RGB"
     # 10 rows of the same product have the same name, or the same catalogue picture
     groups = Counter(data.groups.tolist())
     assert max(groups.values()) >= 5
@@ -349,7 +359,7 @@ def test_the_image_root_may_be_the_folder_that_paths_begin_with(tmp_path, root):
                 archive.write(path, path.name)
                 path.unlink()
     data = load(str(copy), image_root=copy / root)
-    assert len(data) == 6 and data.open_image(data[0], data[0].query).size == (24, 20)
+    assert len(data) == 6 and data[0].open(data[0].query).size == (24, 20)
 
 
 def test_an_archive_in_the_image_root(tmp_path):
@@ -357,7 +367,7 @@ def test_an_archive_in_the_image_root(tmp_path):
     copy = published(tmp_path / "MMEB-train", tmp_path / "MMEB-train")
     zip_images(copy)
     data = load(str(copy), image_root=copy)
-    assert len(data) == 6 and data.open_image(data[0], data[0].query).size == (24, 20)
+    assert len(data) == 6 and data[0].open(data[0].query).size == (24, 20)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +401,7 @@ def test_file_names_in_another_unicode_normal_form(folder, archive, check):
     if archive:
         zip_images(folder)
     data = load(file, image_check=check)
-    assert data.open_image(data[0], data[0].positive).size == (24, 20)
+    assert data[0].open(data[0].positive).size == (24, 20)
     assert len({pair.group for pair in data}) == 1, "one file under whatever spelling is one picture"
 
 
@@ -401,7 +411,7 @@ def test_a_published_data_set_stands_for_all_its_sets(tmp_path, split):
     data = load(str(copy), image_root=tmp_path / "images", split=split, max_rows_per_source=2)
     assert [(source.name, source.rows) for source in data.sources] == [("SetA", 2), ("SetB", 2)]
     assert data[2].query.text == f"{QUERY}SetB {split} 0"
-    assert data.open_image(data[2], data[2].query).size == (24, 20)
+    assert data[2].open(data[2].query).size == (24, 20)
     one = load(f"{copy}:SetB:{split}", image_root=tmp_path / "images")
     assert [source.name for source in one.sources] == ["SetB"]
 

@@ -11,8 +11,9 @@ from tiny_models import BACKBONES
 import trainers.data.tokens
 from modeling_unime import UniMEProcessor
 from trainers.chunks import ChunkLimits
+from trainers.collators import TextCollator
+from trainers.data.text_dataset import TextDataset
 from trainers.data.tokens import TokenizedTexts
-from trainers.distillation_trainer import DistillationCollator, TextDataset
 
 TEXTS = [
     "A dog.",
@@ -39,7 +40,7 @@ def test_batches_are_the_processors(backbones, family, max_length, monkeypatch):
     processor = UniMEProcessor.from_backbone(backbones[family])
     monkeypatch.setattr(trainers.data.tokens, "BLOCK", 3)  # texts in three blocks
     tokens = TokenizedTexts.of(processor, TEXTS, max_length, progress=False)
-    batch = DistillationCollator(processor, NumberTeacher(), ChunkLimits(3))(list(TextDataset(tokens)))
+    batch = TextCollator(processor, ChunkLimits(3))(list(TextDataset(tokens, NumberTeacher())))
     order = batch["teacher"].squeeze(1).int().tolist()
     assert sorted(order) == list(range(8)) != order
     lengths = []

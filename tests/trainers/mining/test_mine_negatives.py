@@ -143,7 +143,7 @@ def test_rows_are_kept_and_read_again(model, data, cache, tmp_path):
     assert [pair.positive for pair in mined] == [pair.positive for pair in original]
     for pair in mined:
         assert pair.group not in pair.negative_groups and len(set(pair.negative_groups)) == len(pair.negatives)
-        mined.load_images(pair)  # every image is found beside the mined file
+        [pair.open(example) for example in pair.examples]  # every image is found beside the mined file
 
 
 def test_stage2_trains_with_what_was_mined(model, data, cache, tmp_path):
@@ -176,7 +176,7 @@ def test_sources_with_images_of_their_own(model, zipped, cache, tmp_path):
     assert sorted(record(tmp_path / "out")["files"]) == ["one/train_found.jsonl", "two/train_found.jsonl"]
     assert (tmp_path / "out/two/images.zip").resolve() == zipped / "two/images.zip"
     mined = load_mmeb_train(str(tmp_path / "out"), progress=False)
-    assert all(image is not None for pair in mined for image in mined.load_images(pair)[1:])
+    assert all(image is not None for pair in mined for image in [pair.open(example) for example in pair.examples][1:])
     assert {len(pair.negatives) for pair in mined} == {3}
 
 
@@ -402,4 +402,4 @@ def test_links_lead_to_images_under_whatever_spelling(model, data, cache, tmp_pa
     main(command(model, tmp_path / "set", tmp_path / "out", cache, num_negatives=2, rank_to=4, step=1))
     mined = load_mmeb_train(str(tmp_path / "out/set"), progress=False)
     assert len(mined) == 6 and all(len(pair.negatives) == 2 for pair in mined)
-    assert all(image is not None for image in mined.load_images(mined[0])[1:])
+    assert all(image is not None for image in [mined[0].open(example) for example in mined[0].examples][1:])

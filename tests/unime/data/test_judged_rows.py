@@ -2,6 +2,7 @@
 """Training rows with a judge's scores: what the columns mean, what is refused, and the published example."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -93,8 +94,14 @@ def test_source_of_the_loader(folder, suffix):
     data = load_mmeb_train([str(file), str(folder / "train_mmeb.jsonl")], progress=False)
     first, second, plain = data[0], data[1], data[2]
     assert first.scores == (0.9, 0.2, 0.0, 0.5) and second.scores == (0.9, 0.3) and plain.scores is None
-    assert [image and image.size for image in data.load_images(first)] == [(20, 30), None, None, (20, 30), None]
-    assert first.place == Place(str(file), 1) and first.negatives[0] == Example("a cat", None, "")
+    assert [image and image.size for image in [first.open(example) for example in first.examples]] == [
+        (20, 30),
+        None,
+        None,
+        (20, 30),
+        None,
+    ]
+    assert first.place == Place(str(file), 1) and replace(first.negatives[0], store=None) == Example("a cat", None, "")
     # The same text is the same content, whatever the form of its file.
     assert second.group == first.negative_groups[0] and second.negative_groups == (first.group,) == (plain.group,)
 

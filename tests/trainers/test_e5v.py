@@ -1,18 +1,16 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The E5-V baseline of stage 1: its loss by hand, and the same command without a teacher."""
+"""The E5-V baseline of stage 1, contrastive training on text triplets: its loss by hand, and its command."""
 
 import json
 
 import pytest
 import torch
 
-import trainers.train_stage1
+import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers.data.tokens import TokenizedTexts
-from trainers.data.triplets import load_triplets
-from trainers.distillation_config import DistillationConfig
-from trainers.lora import prepare_for_training
-from trainers.triplet_trainer import TripletCollator, TripletDataset, TripletTrainer
+from trainers import HardNegativeConfig, HardNegativeTrainer
+from trainers.data.mmeb import load_mmeb_train
+from trainers.lora import freeze_for_training
 
 TRIPLETS = [
     ("a red dog runs", "a dog", "no dog"),
@@ -47,16 +45,16 @@ def loss_by_hand(embed, temperature: float) -> torch.Tensor:
 def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, chunk):
     backbone = backbones["llava_next"]
     processor = UniMEProcessor.from_backbone(backbone)
-    model = prepare_for_training(UniMEModel.from_backbone(backbone), rank=0)
+    model = freeze_for_training(UniMEModel.from_backbone(backbone))
     expected = loss_by_hand(lambda texts: model(**processor(text=texts)).embeddings, 0.07)
     gradients = torch.autograd.grad(expected, [p for p in model.parameters() if p.requires_grad])
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
 
-    texts, rows = load_triplets(str(data))
-    config = DistillationConfig(
+    config = HardNegativeConfig(
         output_dir=str(tmp_path / "out"),
-        loss_type="contrastive",
+        loss_type="info_nce",
         temperature=0.07,
+        lora_rank=0,
         per_device_train_batch_size=5,
         gradient_cache_chunk_size=chunk,
         max_steps=1,
@@ -66,11 +64,9 @@ def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, c
         disable_tqdm=True,
         report_to="none",
     )
-    collator = TripletCollator(processor, config.chunk_limits)
-    dataset = TripletDataset(TokenizedTexts.of(processor, texts), rows)
-    batch = collator(list(dataset))
-    assert sum(len(part["input_ids"]) for part in batch["chunks"]) == len(texts) == 10
-    trainer = TripletTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    trainer = HardNegativeTrainer(str(backbone), config, train_dataset=load_mmeb_train(str(data), progress=False))
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    assert sum(len(part["input_ids"]) for part in batch["chunks"]) == len(batch["places"]) == 10
     trainer.train()
     entry = trainer.state.log_history[0]
     assert entry["loss"] == pytest.approx(expected.item(), rel=1e-5)
@@ -78,25 +74,12 @@ def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, c
     assert (entry["effective_batch"], entry["candidates"]) == (5, 9)
 
 
-def test_same_command_without_a_teacher(backbones, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trainers.train_stage1, "teacher_vectors", None)  # any use of it is an error
-    command = ["--model", str(backbones["llava_next"]), "--texts", str(data), "--output_dir", str(tmp_path / "out")]
-    command += ["--loss_type", "contrastive", "--per_device_train_batch_size", "2", "--max_steps", "3"]
+def test_command(backbones, data, tmp_path, capsys):
+    command = ["--model", str(backbones["llava_next"]), "--data", str(data), "--output_dir", str(tmp_path / "out")]
+    command += ["--loss_type", "info_nce", "--per_device_train_batch_size", "2", "--max_steps", "3"]
     command += ["--learning_rate", "1e-2", "--lora_rank", "2", "--use_cpu", "True", "--report_to", "none"]
-    trainers.train_stage1.main(command)
+    trainers.train_stage2.main(command)
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out")
-    record = json.loads((tmp_path / "out" / "training_record.json").read_text())
-    assert record["stage"] == "stage1 (E5-V)" and record["triplets"] == 5 and record["texts"] == 10
-    assert "teacher" not in record and not (tmp_path / "out" / "teacher_vectors").exists()
     before, after = (UniMEModel.from_backbone(folder) for folder in (backbones["llava_next"], tmp_path / "out"))
     after = after.state_dict()
     assert any(not torch.equal(value, after[name]) for name, value in before.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    "options", [{"teacher_temperature": 0.1}, {"include_self": True}, {"direction": "symmetric"}], ids=str
-)
-def test_options_of_distillation_are_refused(tmp_path, options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"{name} is an option of loss_type distillation; leave it out"):
-        DistillationConfig(output_dir=str(tmp_path), loss_type="contrastive", **options)
