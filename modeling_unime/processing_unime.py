@@ -375,6 +375,10 @@ class UniMEProcessor(ProcessorMixin):
         counts = family.count_image_tokens(features, self.geometry)
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
 
+    def clean(self, text: str) -> str:
+        """A text as it goes into a prompt: without image tokens, for there is no image behind them."""
+        return self._image_tokens.remove(text)
+
     def count_image_tokens(self, width: int, height: int) -> int:
         """Tokens that an image of so many pixels takes, by arithmetic; remembered for each size.
 
