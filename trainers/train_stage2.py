@@ -68,7 +68,7 @@ class Stage2Arguments:
     image_root: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it. Links in "
+            "help": "Folder (also with an images.zip in it) or zip of all images. Default: beside each data file, or images.zip beside it. Links in "
             "a folder are followed."
         },
     )

@@ -115,6 +115,17 @@ def test_mining(backbones, folder, monkeypatch, case):
     assert_bad([(row["line"], row["reason"]) for row in listed], case)
 
 
+def test_the_judge_has_to_read_the_images_too(backbones, folder, monkeypatch):
+    monkeypatch.setattr("trainers.mine_negatives.make_encoder", must_not_load)
+    command = ["--model", str(backbones["llava_next"]), "--data", str(folder / "train_x.jsonl"), "--device", "cpu"]
+    command += ["--num_negatives", "2", "--output", str(folder / "mined")]
+    with pytest.raises(AssertionError, match="was loaded"):
+        trainers.mine_negatives.main(command)
+    command[-1] = str(folder / "judged")
+    with pytest.raises(SystemExit, match="error: .*train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
+        trainers.mine_negatives.main([*command, "--judge", str(backbones["qwen2_vl"])])
+
+
 @pytest.mark.parametrize("case", list(CASES))
 def test_evaluation(backbones, folder, case):
     options, second, _ = CASES[case]
