@@ -21,7 +21,7 @@ from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
-from .lora import prepare_for_training, put_trained
+from .lora import hold_in_float32, prepare_for_training, put_trained
 from .public_names import public_name
 from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
@@ -49,7 +49,8 @@ class ModelArguments:
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16.",
+            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16. Those that are trained are held in "
+            "float32 meanwhile; bf16 and fp16 say what is computed in.",
             "choices": ["auto", "float32", "bfloat16", "float16"],
         },
     )
@@ -185,7 +186,6 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
 
     Raises:
         WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
-        ValueError: when the weights have a type that cannot be trained.
     """
     processor = load_processor(arguments)
     with whole_weights(config):
@@ -202,11 +202,7 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
             arguments.lora_type,
             arguments.lora_init,
         )
-    trainable = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
-    if config.fp16 and config.deepspeed_plugin is None and torch.float16 in trainable:
-        raise ValueError(
-            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
-        )
+        hold_in_float32(trained, whole=arguments.lora_rank == 0 and model.family.one_dtype)
     count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
     if engine_of(config) == "zero3":

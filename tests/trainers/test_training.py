@@ -18,10 +18,8 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime import UniMEProcessor
-from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import last_complete_checkpoint
 from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.run import ModelArguments, load_for_training
 from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -267,16 +265,6 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
     arguments = stage_command("stage2", backbones["llava_next"], folder, tmp_path)
     with pytest.raises(RuntimeError, match="expected_world_size is 4, but 1 process"):
         trainers.train_stage2.main([*arguments, "--expected_world_size", "4"])
-
-
-def test_float16_weights_are_not_trained_in_fp16(tmp_path, backbones):
-    """The scaler would refuse their gradients at the first step, after the teacher has read all texts."""
-    config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True, fp16=True)
-    arguments = ModelArguments(model=str(backbones["llava_next"]), dtype="float16", lora_rank=0)
-    with pytest.raises(ValueError, match="set dtype: float32, or lora_rank"):
-        load_for_training(arguments, config)
-    load_for_training(replace(arguments, lora_rank=4), config)
-    load_for_training(replace(arguments, dtype="float32"), config)
 
 
 def test_two_machines_train_one_model(tmp_path, folder, backbones):
