@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
@@ -25,7 +26,7 @@ from .lora import hold_in_float32, prepare_for_training, put_trained
 from .public_names import public_name
 from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
-from .resumption import checkpoint_to_continue
+from .resumption import check_processes, checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 from .start_checks import check_model, check_reports
 
@@ -120,6 +121,7 @@ def record_options(
     started: bool,
     name: str = OPTIONS_FILE,
     free: frozenset[str] = FREE_OPTIONS,
+    uncompared: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write the run's options, or compare them with those of the run that is to be continued.
 
@@ -131,6 +133,7 @@ def record_options(
             started again with other options.
         name: of the file.
         free: options that are neither written nor compared.
+        uncompared: what is written beside the options and not compared.
 
     Raises:
         ValueError: names each option that differs from the run in the folder.
@@ -146,7 +149,7 @@ def record_options(
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
             f"{name}: {before.get(name)!r} there, {options.get(name)!r} now"
-            for name in sorted(set(before) | set(options))
+            for name in sorted((set(before) | set(options)) - set(uncompared))
             if before.get(name) != options.get(name)
         ]
         if changed:
@@ -155,7 +158,7 @@ def record_options(
                 "options, or choose another folder."
             )
     elif is_main:
-        write_atomically(file, to_json(options))
+        write_atomically(file, to_json({**options, **uncompared}))
 
 
 def load_model(arguments: ModelArguments, language_model_only: bool = False) -> UniMEModel:
@@ -246,8 +249,8 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     Raises:
         CommandError: see `check_run`.
         RuntimeError: see `trainers.push`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
-            would change the finished model.
+        ValueError: for options that are not supported, or differ from those of the run in the folder; for another number of
+            processes than its checkpoints are of; for files there that would change the finished model.
     """
     check_run(model_arguments, config)
     adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
@@ -257,11 +260,16 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
             "remove it, or choose another output_dir"
         )
     finished = Path(config.output_dir, RECORD_FILE).exists()
+    started = any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    options = Path(config.output_dir, OPTIONS_FILE)
+    if started and not finished and options.exists():
+        check_processes(config, json.loads(options.read_text(encoding="utf-8")).get("world_size"))
     record_options(
         config.output_dir,
         [model_arguments, arguments, config, *more],
         is_main=config.process_index == 0,
-        started=finished or any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")),
+        started=finished or started,
+        uncompared={"world_size": config.world_size},
     )
     if finished:
         print(f"already finished: {config.output_dir}")

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -246,6 +247,7 @@ def test_half_written_checkpoint_is_not_used(tmp_path):
 
 
 def test_a_checkpoint_of_two_processes_is_not_continued_by_one(tmp_path):
+    """`trainer_state.json` is there, but the random states are those of two processes, and one runs."""
     checkpoint = tmp_path / "checkpoint-4"
     checkpoint.mkdir()
     (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
@@ -268,7 +270,7 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
 
 
 def test_two_machines_train_one_model(tmp_path, folder, backbones):
-    """Two launchers, as on two machines, one process each."""
+    """Two launchers, as on two machines, one process each; what they began one process does not continue."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -286,3 +288,18 @@ def test_two_machines_train_one_model(tmp_path, folder, backbones):
     assert outputs[0].strip().splitlines()[-1] == str(output) and str(output) not in outputs[1]
     record = json.loads((output / "training_record.json").read_text())
     assert record["world_size"] == 2 and record["log_history"][0]["effective_batch"] == 16
+
+    alone = [*stage_command("stage2", backbones["llava_next"], folder, output), "--max_steps", "2"]
+    trainers.train_stage2.main(alone)  # finished: nothing is left to do, whoever asks
+    (output / "training_record.json").unlink()
+    assert json.loads((output / "training_options.json").read_text())["world_size"] == 2
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert output / "checkpoint-2" / "rng_state_1.pth" in before
+    with pytest.raises(ValueError, match=r"a run of 2 process\(es\), and 1 run now: start 2, or choose another"):
+        trainers.train_stage2.main(alone)
+    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    shutil.rmtree(output / "checkpoint-2")
+    trainers.train_stage2.main(alone)  # nothing is lost: it begins anew
+    assert json.loads((output / "training_options.json").read_text())["world_size"] == 1
+    record = json.loads((output / "training_record.json").read_text())
+    assert record["world_size"] == 1 and record["log_history"][0]["effective_batch"] == 8
