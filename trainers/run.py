@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from .quantization import quantize_llm
 from .resumption import check_processes, checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 from .start_checks import check_model, check_reports
+from .stop_signal import TERMINATED, StopAtSigterm
 
 logger = logging.get_logger(__name__)
 
@@ -305,12 +307,22 @@ def train_and_save(
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
         put_together: makes the finished model of the model's options and the trained weights, on the CPU.
+
+    Raises:
+        SystemExit: with 143 after SIGTERM, which ends the run with a checkpoint and no finished model.
     """
     output_dir = trainer.args.output_dir
     checkpoint = checkpoint_to_continue(trainer.args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
+    stop = StopAtSigterm()
+    trainer.add_callback(stop)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.stopped:
+        if trainer.is_world_process_zero():
+            step, steps = trainer.state.global_step, trainer.state.max_steps
+            print(f"stopped by SIGTERM after step {step} of {steps}: the same command continues", file=sys.stderr)
+        raise SystemExit(TERMINATED)
     trained = gather_trained(trainer.model, trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return

@@ -162,6 +162,35 @@ def test_killed_run_continues_to_the_same_end(stage, tmp_path, folder):
     assert all(torch.equal(value, killed[name]) for name, value in unbroken.items())
 
 
+def test_a_terminated_run_writes_a_checkpoint(tmp_path, folder):
+    """No checkpoint is due before the end, so that one in the middle is the signal's."""
+    model = make_llava_next(tmp_path / "backbone", dropout=0.2)
+    options = ["--save_steps", "1000", "--max_steps", "200", "--logging_steps", "1"]
+    output, log = tmp_path / "out", tmp_path / "log"
+    arguments = [*stage_command("stage2", model, folder, output), *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "trainers.train_stage2", *arguments],
+            cwd=Path(__file__).resolve().parents[2],
+            stdout=file,
+            stderr=file,
+        )
+    deadline = time.time() + 120
+    while "'loss'" not in log.read_text():
+        assert process.poll() is None and time.time() < deadline, log.read_text()
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, log.read_text()
+    (checkpoint,) = output.glob("checkpoint-*")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert 0 < step < 200 and last_complete_checkpoint(str(output)) == str(checkpoint)
+    assert f"stopped by SIGTERM after step {step} of 200: the same command continues" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert not (output / "training_record.json").exists() and not (output / "model.safetensors").exists()
+    logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in logged] == list(range(1, step + 1))
+
+
 def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, folder, capsys):
     model = make_qwen2_vl(tmp_path / "backbone")
     arguments = stage_command("stage2", model, folder, tmp_path / "out")
