@@ -29,14 +29,15 @@ from .image_processing_phi3v import Phi3VImageProcessor
 from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
 from .prompt_tokenizer import Prompt, PromptTokenizer
 
-if (
-    TYPE_CHECKING
-):  # all other files, as in configuration_unime: who saves a processor saves one version of the whole code
+# All other files, as in configuration_unime: who saves a processor saves one version of the whole code.
+if TYPE_CHECKING:
     from .configuration_unime import UniMEConfig  # noqa: F401
     from .file_modes import give_weights_the_usual_mode  # noqa: F401
     from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
     from .pickling import PicklableModel  # noqa: F401
+    from .pictures import read_picture  # noqa: F401
+    from .rgb import to_rgb  # noqa: F401
     from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
     from .weights_digest import write_digests  # noqa: F401
 

@@ -3,9 +3,11 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
@@ -21,13 +23,14 @@ from .distributed import check_world_size
 from .embedding_trainer import EmbeddingTrainer
 from .engines import QUANTIZATIONS, check_setup, engine_of, setup_of
 from .language_model import load_language_model
-from .lora import prepare_for_training, put_trained
+from .lora import hold_in_float32, prepare_for_training, put_trained
 from .public_names import public_name
 from .push import prepare_repository, push_finished
 from .quantization import quantize_llm
-from .resumption import checkpoint_to_continue
+from .resumption import check_processes, checkpoint_to_continue
 from .split_weights import gather_trained, split_for_zero3, whole_weights
 from .start_checks import check_model, check_reports
+from .stop_signal import TERMINATED, StopAtSigterm
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +52,8 @@ class ModelArguments:
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16.",
+            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16. Those that are trained are held in "
+            "float32 meanwhile; bf16 and fp16 say what is computed in.",
             "choices": ["auto", "float32", "bfloat16", "float16"],
         },
     )
@@ -119,6 +123,7 @@ def record_options(
     started: bool,
     name: str = OPTIONS_FILE,
     free: frozenset[str] = FREE_OPTIONS,
+    uncompared: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write the run's options, or compare them with those of the run that is to be continued.
 
@@ -130,6 +135,7 @@ def record_options(
             started again with other options.
         name: of the file.
         free: options that are neither written nor compared.
+        uncompared: what is written beside the options and not compared.
 
     Raises:
         ValueError: names each option that differs from the run in the folder.
@@ -145,7 +151,7 @@ def record_options(
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
             f"{name}: {before.get(name)!r} there, {options.get(name)!r} now"
-            for name in sorted(set(before) | set(options))
+            for name in sorted((set(before) | set(options)) - set(uncompared))
             if before.get(name) != options.get(name)
         ]
         if changed:
@@ -154,7 +160,7 @@ def record_options(
                 "options, or choose another folder."
             )
     elif is_main:
-        write_atomically(file, to_json(options))
+        write_atomically(file, to_json({**options, **uncompared}))
 
 
 def load_model(arguments: ModelArguments, language_model_only: bool = False) -> UniMEModel:
@@ -185,7 +191,6 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
 
     Raises:
         WeightsMismatchError: when a weight is missing or unexpected, of the vision tower too.
-        ValueError: when the weights have a type that cannot be trained.
     """
     processor = load_processor(arguments)
     with whole_weights(config):
@@ -202,11 +207,7 @@ def load_for_training(arguments: ModelArguments, config: TrainingArguments, lang
             arguments.lora_type,
             arguments.lora_init,
         )
-    trainable = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
-    if config.fp16 and config.deepspeed_plugin is None and torch.float16 in trainable:
-        raise ValueError(
-            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
-        )
+        hold_in_float32(trained, whole=arguments.lora_rank == 0 and model.family.one_dtype)
     count, total = trained.num_parameters(only_trainable=True), trained.num_parameters()
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %), all in the LLM")
     if engine_of(config) == "zero3":
@@ -250,8 +251,8 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
     Raises:
         CommandError: see `check_run`.
         RuntimeError: see `trainers.push`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
-            would change the finished model.
+        ValueError: for options that are not supported, or differ from those of the run in the folder; for another number of
+            processes than its checkpoints are of; for files there that would change the finished model.
     """
     check_run(model_arguments, config)
     adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
@@ -261,11 +262,16 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
             "remove it, or choose another output_dir"
         )
     finished = Path(config.output_dir, RECORD_FILE).exists()
+    started = any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    options = Path(config.output_dir, OPTIONS_FILE)
+    if started and not finished and options.exists():
+        check_processes(config, json.loads(options.read_text(encoding="utf-8")).get("world_size"))
     record_options(
         config.output_dir,
         [model_arguments, arguments, config, *more],
         is_main=config.process_index == 0,
-        started=finished or any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")),
+        started=finished or started,
+        uncompared={"world_size": config.world_size},
     )
     if finished:
         print(f"already finished: {config.output_dir}")
@@ -301,12 +307,22 @@ def train_and_save(
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
         put_together: makes the finished model of the model's options and the trained weights, on the CPU.
+
+    Raises:
+        SystemExit: with 143 after SIGTERM, which ends the run with a checkpoint and no finished model.
     """
     output_dir = trainer.args.output_dir
     checkpoint = checkpoint_to_continue(trainer.args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
+    stop = StopAtSigterm()
+    trainer.add_callback(stop)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.stopped:
+        if trainer.is_world_process_zero():
+            step, steps = trainer.state.global_step, trainer.state.max_steps
+            print(f"stopped by SIGTERM after step {step} of {steps}: the same command continues", file=sys.stderr)
+        raise SystemExit(TERMINATED)
     trained = gather_trained(trainer.model, trainer.is_world_process_zero())
     if not trainer.is_world_process_zero():
         return

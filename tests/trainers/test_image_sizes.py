@@ -123,7 +123,7 @@ def test_the_judge_has_to_read_the_images_too(backbones, folder, monkeypatch):
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main(command)
     command[-1] = str(folder / "judged")
-    with pytest.raises(SystemExit, match="error: .*train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
+    with pytest.raises(MiningError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
         trainers.mine_negatives.main([*command, "--judge", str(backbones["qwen2_vl"])])
 
 
