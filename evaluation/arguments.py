@@ -92,7 +92,7 @@ class EvaluationArguments(EncoderArguments):
     image_root: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or zip archive with the images of all data files. Default: the folder of each data file, "
+            "help": "Folder (also with an images.zip in it) or zip archive of all images. Default: the folder of each data file, "
             "then images.zip beside it. Links in a folder are followed."
         },
     )

@@ -44,3 +44,19 @@ class ImageSizes:
         except ValueError as error:
             return str(error)
         return None
+
+
+class AllImageSizes:
+    """Sizes of pictures that several models have to take.
+
+    Args:
+        *sizes: Of each model; None for one that takes all.
+    """
+
+    def __init__(self, *sizes: ImageSizes | None):
+        self.sizes = [each for each in sizes if each is not None]
+
+    def fault(self, width: int, height: int, instruction: str | None = "") -> str | None:
+        """The first model's fault, see `ImageSizes.fault`."""
+        faults = (each.fault(width, height, instruction) for each in self.sizes)
+        return next((fault for fault in faults if fault is not None), None)

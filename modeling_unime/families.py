@@ -236,6 +236,8 @@ class Family:
             token, as the published processor does.
         image_options: options of the image processor that differ from what its class or the checkpoint says.
         needs_token_types: whether the backbone wants `mm_token_type_ids` (1 on image placeholders).
+        one_dtype: whether LLM and vision tower must have weights of one type, since the backbone brings an image's features
+            to the tower's type, not to that of the text's.
         key_mapping: renaming of weights that transformers does not do by itself (regular expression -> text).
         chat_format: the family's prompt format, where tokenizer and LLM do not tell it.
     """
@@ -252,6 +254,7 @@ class Family:
     split_at_image: bool = False
     image_options: dict[str, object] = field(default_factory=dict)
     needs_token_types: bool = False
+    one_dtype: bool = False
     key_mapping: dict[str, str] | None = None
     chat_format: str | None = None
 
@@ -354,6 +357,7 @@ FAMILIES: dict[str, Family] = {
         measure_image=_measure_view,
         by_image=_smolvlm_by_image,
         language_model="text_model",
+        one_dtype=True,
         image_options={"do_image_splitting": False},  # one view of 64 tokens, instead of up to 17 of them
     ),
 }

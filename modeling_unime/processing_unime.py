@@ -29,14 +29,15 @@ from .image_processing_phi3v import Phi3VImageProcessor
 from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
 from .prompt_tokenizer import Prompt, PromptTokenizer
 
-if (
-    TYPE_CHECKING
-):  # all other files, as in configuration_unime: who saves a processor saves one version of the whole code
+# All other files, as in configuration_unime: who saves a processor saves one version of the whole code.
+if TYPE_CHECKING:
     from .configuration_unime import UniMEConfig  # noqa: F401
     from .file_modes import give_weights_the_usual_mode  # noqa: F401
     from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
     from .pickling import PicklableModel  # noqa: F401
+    from .pictures import read_picture  # noqa: F401
+    from .rgb import to_rgb  # noqa: F401
     from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
     from .weights_digest import write_digests  # noqa: F401
 
@@ -374,6 +375,10 @@ class UniMEProcessor(ProcessorMixin):
         features = family.by_image(dict(self.image_processor(images=pictures, return_tensors="pt")))
         counts = family.count_image_tokens(features, self.geometry)
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
+
+    def clean(self, text: str) -> str:
+        """A text as it goes into a prompt: without image tokens, for there is no image behind them."""
+        return self._image_tokens.remove(text)
 
     def count_image_tokens(self, width: int, height: int) -> int:
         """Tokens that an image of so many pixels takes, by arithmetic; remembered for each size.

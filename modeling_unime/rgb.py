@@ -46,7 +46,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    grey = np.asarray(image).astype(np.int64)  # (height, width)
+    grey = np.asarray(image).astype(np.int32)  # (height, width)
     return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
 
 

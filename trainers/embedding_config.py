@@ -31,7 +31,8 @@ class EmbeddingTrainingConfig(TrainingArguments):
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16.",
+            "help": "Type of the weights: auto (as stored), float32, bfloat16 or float16. Those that are trained are held in "
+            "float32 meanwhile; bf16 and fp16 say what is computed in.",
             "choices": ["auto", "float32", "bfloat16", "float16"],
         },
     )

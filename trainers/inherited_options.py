@@ -63,7 +63,7 @@ REFUSED = {
     "auto_find_batch_size": "a smaller batch is another loss: set gradient_cache_chunk_size to take less memory",
     "average_tokens_across_devices": "the loss is a mean over the rows of all processes, not over tokens",
     "ddp_static_graph": "the number of chunks differs from step to step",
-    "enable_jit_checkpoint": "the run would be taken for a finished one after the signal: lower save_steps instead",
+    "enable_jit_checkpoint": "a checkpoint is written after SIGTERM without it",
     "include_num_input_tokens_seen": "tokens are always counted, as tokens_per_second in the log",
     "optim_target_modules": "GaLore and APOLLO, which it is for, do not run with these trainers",
     "remove_unused_columns": "rows are texts and images, which no model input has a name for",

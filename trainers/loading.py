@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -12,7 +12,7 @@ from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_d
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import engine_of
-from trainers.lora import freeze_for_training, lora_config
+from trainers.lora import freeze_for_training, hold_in_float32, lora_config
 from trainers.quantization import quantize_llm
 from trainers.split_weights import split_for_zero3, whole_weights
 
@@ -77,11 +77,8 @@ def prepare_model(
                 model.to(args.device)
             torch.manual_seed(args.seed)  # LoRA starts from random numbers
             trained = freeze_for_training(model, peft_config or lora_config(args))
-    types = {parameter.dtype for parameter in trained.parameters() if parameter.requires_grad}
-    if args.fp16 and args.deepspeed_plugin is None and torch.float16 in types:
-        raise ValueError(
-            "fp16: true trains weights of float32, but those of the LLM are float16: set dtype: float32, or lora_rank"
-        )
+    one_dtype = isinstance(model, UniMEModel) and not isinstance(trained, PeftModel) and model.family.one_dtype
+    hold_in_float32(trained, whole=one_dtype)
     sizes = [(weight.numel(), weight.requires_grad) for weight in trained.parameters()]
     count, total = sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
     logger.warning(f"training {count:,} of {total:,} parameters ({100 * count / total:.1f} %)")

@@ -76,6 +76,21 @@ def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> 
     return get_peft_model(model, config)
 
 
+def hold_in_float32(model: nn.Module, whole: bool = False) -> None:
+    """Bring the trained weights to float32, in place, whatever the type of the checkpoint.
+
+    At usual learning rates most steps are smaller than half the distance of two numbers in bf16, and would be lost. What
+    is computed in bf16 or fp16 is the business of `bf16` and `fp16`; the finished model has the checkpoint's type.
+
+    Args:
+        model: the model, with `requires_grad` set.
+        whole: bring the frozen weights to float32, too (default False).
+    """
+    for parameter in model.parameters():
+        if whole or parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def merge_trained(
     model: UniMEModel, trained: Mapping[str, torch.Tensor], config: PeftConfig | None = None
 ) -> UniMEModel:

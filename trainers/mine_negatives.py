@@ -22,12 +22,13 @@ import numpy as np
 from evaluation import report
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
+from evaluation.image_sizes import AllImageSizes, ImageSizes
 from evaluation.run import encoder_identity, find_model, image_sizes, make_encoder
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
 from trainers.mining.arguments import JudgeArguments, MiningArguments
 from trainers.mining.faiss_search import check_faiss
-from trainers.mining.judge import Judge, JudgePrompt
+from trainers.mining.judge import NO_LIMIT, Judge, JudgePrompt
 from trainers.mining.judging import PairScores, judge_pairs
 from trainers.mining.neighbours import RowNeighbours, find_neighbours
 from trainers.mining.output import link_images, output_files, write_source
@@ -66,13 +67,18 @@ class Clock:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def load_rows(arguments: MiningArguments) -> tuple[PairDataset, int]:
+def load_rows(arguments: MiningArguments, prompt: JudgePrompt | None) -> tuple[PairDataset, int]:
     """The data set and how many bad rows were left out; those are listed in `bad_rows.json`.
+
+    Args:
+        arguments: where the rows are, and the model that encodes them.
+        prompt: of the judge, who has to read the images, too; None: no judge.
 
     Raises:
         MiningError: what the loader says of options, files, rows and images.
     """
     bad_rows = BadRows(arguments.on_bad_row)
+    judged = None if prompt is None else ImageSizes(lambda: prompt.processor, NO_LIMIT)
     try:
         dataset = load_mmeb_train(
             arguments.data,
@@ -82,7 +88,7 @@ def load_rows(arguments: MiningArguments) -> tuple[PairDataset, int]:
             image_check=arguments.image_check,
             candidates=arguments.candidates,
             max_image_pixels=arguments.max_image_pixels,
-            sizes=image_sizes(arguments),
+            sizes=AllImageSizes(image_sizes(arguments), judged),
         )
     except ValueError as error:
         raise MiningError(str(error)) from error
@@ -183,14 +189,14 @@ class Plan(NamedTuple):
     skipped: int
 
 
-def make_plan(arguments: MiningArguments) -> Plan:
+def make_plan(arguments: MiningArguments, prompt: JudgePrompt | None) -> Plan:
     """Read the data, and see that it can be mined as asked.
 
     Raises:
         MiningError: too few candidates, or images in several places.
     """
     with LongWaitGroup() as ranks:  # one process reads and checks
-        dataset, skipped = ranks.broadcast_from_main(lambda: load_rows(arguments))
+        dataset, skipped = ranks.broadcast_from_main(lambda: load_rows(arguments, prompt))
     pool = Pool(dataset)
     searches = list(pool.searches(by_source=arguments.pool == "source"))
     stores: dict[int, int] = {}  # where the images of each mined source are
@@ -277,7 +283,7 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
         raise MiningError(str(error)) from error
 
     with clock("checks"):
-        plan = make_plan(arguments)
+        plan = make_plan(arguments, prompt)
     pool = plan.pool
     shards = Shards(Path(arguments.cache or output / "shards"))
     with clock("encoding"):

@@ -31,6 +31,23 @@ def last_complete_checkpoint(output_dir: str) -> str | None:
     return max(found)[1] if found else None
 
 
+def check_processes(config: TrainingArguments, before: int | None) -> None:
+    """Refuse to continue a run with another number of processes: its checkpoints would not be found, and overwritten.
+
+    Args:
+        config: the stage's training options.
+        before: how many processes the run in the folder had; None where that is not on record.
+
+    Raises:
+        ValueError: names both numbers.
+    """
+    if before not in (None, config.world_size):
+        raise ValueError(
+            f"{config.output_dir} holds checkpoints of a run of {before} process(es), and {config.world_size} run now: "
+            f"start {before}, or choose another output_dir"
+        )
+
+
 def check_checkpoint(folder: str) -> None:
     """Make sure that a folder is a checkpoint that was written to its end by as many processes as run now.
 

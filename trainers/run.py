@@ -3,8 +3,10 @@
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -17,8 +19,9 @@ from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.engines import check_setup, setup_of
 from trainers.loading import check_dual_encoder_options
 from trainers.push import prepare_repository, push_finished
-from trainers.resumption import checkpoint_to_continue
+from trainers.resumption import check_processes, checkpoint_to_continue
 from trainers.start_checks import check_model, check_reports
+from trainers.stop_signal import TERMINATED, StopAtSigterm
 from unime.distributed import check_world_size
 from unime.files import write_atomically
 from unime.options import CommandError
@@ -63,6 +66,7 @@ def record_options(
     started: bool,
     name: str = OPTIONS_FILE,
     free: frozenset[str] = FREE_OPTIONS,
+    uncompared: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write the run's options, or compare them with those of the run that is to be continued.
 
@@ -74,6 +78,7 @@ def record_options(
             started again with other options.
         name: of the file.
         free: options that are neither written nor compared.
+        uncompared: what is written beside the options and not compared.
 
     Raises:
         ValueError: names each option that differs from the run in the folder.
@@ -89,7 +94,7 @@ def record_options(
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [
             f"{name}: {before.get(name)!r} there, {options.get(name)!r} now"
-            for name in sorted(set(before) | set(options))
+            for name in sorted((set(before) | set(options)) - set(uncompared))
             if before.get(name) != options.get(name)
         ]
         if changed:
@@ -98,7 +103,7 @@ def record_options(
                 "options, or choose another folder."
             )
     elif is_main:
-        write_atomically(file, to_json(options))
+        write_atomically(file, to_json({**options, **uncompared}))
 
 
 def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) -> None:
@@ -119,7 +124,9 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
     if is_dual_encoder(model_arguments.model):
         check_dual_encoder_options(config)
         if config.push_to_hub:
-            raise ValueError(f"push_to_hub: {model_arguments.model} is CLIP, a baseline for which there is no model card")
+            raise ValueError(
+                f"push_to_hub: {model_arguments.model} is CLIP, a baseline for which there is no model card"
+            )
     check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
 
 
@@ -137,8 +144,8 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
 
     Raises:
         CommandError: see `check_run` and `trainers.push`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder; for files there that
-            would change the finished model.
+        ValueError: for options that are not supported, or differ from those of the run in the folder; for another number of
+            processes than its checkpoints are of; for files there that would change the finished model.
     """
     check_run(model_arguments, config)
     adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
@@ -148,11 +155,16 @@ def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArgume
             "remove it, or choose another output_dir"
         )
     finished = Path(config.output_dir, RECORD_FILE).exists()
+    started = any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    options = Path(config.output_dir, OPTIONS_FILE)
+    if started and not finished and options.exists():
+        check_processes(config, json.loads(options.read_text(encoding="utf-8")).get("world_size"))
     record_options(
         config.output_dir,
         [model_arguments, arguments, config, *more],
         is_main=config.process_index == 0,
-        started=finished or any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")),
+        started=finished or started,
+        uncompared={"world_size": config.world_size},
     )
     if finished:
         print(f"already finished: {config.output_dir}")
@@ -170,12 +182,22 @@ def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
         trainer: ready to train.
         stage: "stage1" or "stage2", for the record.
         extra: what else the record should say (numbers of rows, skipped rows, ...).
+
+    Raises:
+        SystemExit: with 143 after SIGTERM, which ends the run with a checkpoint and no finished model.
     """
     args = trainer.args
     checkpoint = checkpoint_to_continue(args)
     if checkpoint:
         logger.warning(f"continuing from {checkpoint}")
+    stop = StopAtSigterm()
+    trainer.add_callback(stop)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.stopped:
+        if trainer.is_world_process_zero():
+            step, steps = trainer.state.global_step, trainer.state.max_steps
+            print(f"stopped by SIGTERM after step {step} of {steps}: the same command continues", file=sys.stderr)
+        raise SystemExit(TERMINATED)
     trainer.save_model()
     if not trainer.is_world_process_zero():
         return

@@ -5,10 +5,10 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig
 from tiny_models import BACKBONES
 
 from modeling_unime import UniMEModel, UniMEProcessor
-from peft import LoraConfig
 from trainers.lora import freeze_for_training
 
 CASTS = {

@@ -15,6 +15,7 @@ import trainers.train_stage2
 from evaluation.arguments import EvaluationArguments
 from unime.data.bad_rows import BadRowError
 from unime.data.data_files import DataError
+from unime.shards import MiningError
 
 SIZES = {"small.png": (56, 56), "thin.png": (401, 2), "twelve.png": (84, 112)}
 # Options, and what is said of the second and the third row; None: nothing.
@@ -107,12 +108,23 @@ def test_mining(backbones, folder, monkeypatch, case):
     monkeypatch.setattr("trainers.mine_negatives.make_encoder", must_not_load)
     command = ["--model", str(backbones["qwen2_vl"]), "--data", str(folder / "train_x.jsonl"), "--device", "cpu"]
     command += ["--num_negatives", "2", "--output", str(folder / "mined"), *options]
-    with pytest.raises(SystemExit, match=f"error: .*train_x.jsonl line 2: {second}"):
+    with pytest.raises(MiningError, match=f"train_x.jsonl line 2: {second}"):
         trainers.mine_negatives.main(command)
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main([*command, "--on_bad_row", "skip"])
     listed = json.loads((folder / "mined" / "bad_rows.json").read_text(encoding="utf-8"))
     assert_bad([(row["line"], row["reason"]) for row in listed], case)
+
+
+def test_the_judge_has_to_read_the_images_too(backbones, folder, monkeypatch):
+    monkeypatch.setattr("trainers.mine_negatives.make_encoder", must_not_load)
+    command = ["--model", str(backbones["llava_next"]), "--data", str(folder / "train_x.jsonl"), "--device", "cpu"]
+    command += ["--num_negatives", "2", "--output", str(folder / "mined")]
+    with pytest.raises(AssertionError, match="was loaded"):
+        trainers.mine_negatives.main(command)
+    command[-1] = str(folder / "judged")
+    with pytest.raises(MiningError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
+        trainers.mine_negatives.main([*command, "--judge", str(backbones["qwen2_vl"])])
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -153,7 +165,8 @@ def test_the_limit_of_pixels_is_an_option(backbones, folder, command, capsys):
         "evaluate": (evaluation.run.main, evaluate),
     }[command]
     with pytest.raises(
-        (BadRowError, SystemExit), match="line 1: image 'small.png'.* 56 x 56 pixels are more than the allowed"
+        (BadRowError, MiningError, DataError),
+        match="line 1: image 'small.png'.* 56 x 56 pixels are more than the allowed",
     ):
         main(argv)
     argv[argv.index("3000")] = "200000000"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_models import make_llava_next
 from transformers import AutoModel
@@ -38,6 +39,7 @@ def command(model: Path, texts: Path, output: Path) -> list[str]:
         "output_dir": output,
         "teacher_cache": output / "vectors",
         "teacher_device": "cpu",
+        "teacher_batch_size": 1,  # a teacher that was killed goes on in other batches, which round otherwise
         "per_device_train_batch_size": 16,
         "gradient_cache_chunk_size": 6,
         "max_steps": STEPS,
@@ -122,10 +124,9 @@ def test_nothing_that_was_computed_is_lost(tmp_path, request, repository):
     records = [json.loads((folder / "training_record.json").read_text()) for folder in (unbroken, killed)]
     losses = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in records]
     assert len(losses[0]) == STEPS
-    # Not to the last bit: a teacher that was killed encodes the rest in other batches.
-    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[1] == losses[0]
     weights = [load_file(folder / "model.safetensors") for folder in (unbroken, killed)]
     assert weights[0].keys() == weights[1].keys()
-    assert all((weights[0][name] - weights[1][name]).abs().max() < 1e-3 for name in weights[0])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     AutoModel.from_pretrained(killed)
     print(f"{done} kills: {moments}; unbroken run {duration:.1f} s after its start")

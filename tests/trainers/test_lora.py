@@ -68,13 +68,20 @@ def test_merged_model_gives_the_same_embeddings(lora_type, backbones, tmp_path):
 def test_alpha_over_rank_scales_what_is_added(alpha, factor, backbones):
     """By default alpha is twice the rank: W + 2 B A."""
     before = dict(UniMEModel.from_backbone(backbones["llava_next"]).named_parameters())
-    model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora_config(HardNegativeConfig(output_dir='out', use_cpu=True, lora_rank=4, lora_alpha=alpha)))
+    model = freeze_for_training(
+        UniMEModel.from_backbone(backbones["llava_next"]),
+        lora_config(HardNegativeConfig(output_dir="out", use_cpu=True, lora_rank=4, lora_alpha=alpha)),
+    )
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     with torch.no_grad():
         for name, parameter in trained.items():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-    merged = merge_trained(UniMEModel.from_backbone(backbones["llava_next"]), trained, lora_config(HardNegativeConfig(output_dir='out', use_cpu=True, lora_rank=4, lora_alpha=alpha)))
+    merged = merge_trained(
+        UniMEModel.from_backbone(backbones["llava_next"]),
+        trained,
+        lora_config(HardNegativeConfig(output_dir="out", use_cpu=True, lora_rank=4, lora_alpha=alpha)),
+    )
     name = next(name for name in trained if "q_proj.lora_A" in name)
     product = trained[name.replace("lora_A", "lora_B")] @ trained[name]
     weight = name.removeprefix("base_model.model.").replace("lora_A.default.weight", "weight")

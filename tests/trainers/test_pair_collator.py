@@ -54,4 +54,6 @@ def test_rows_count_to_their_own_source(sources, backbones):
     dataset = load_mmeb_train(sources, progress=False)
     collator = PairCollator(UniMEProcessor.from_backbone(backbones["llava_next"]), ChunkLimits(64))
     assert dataset.source_indices.tolist() == [0, 0, 1, 1, 2]
-    assert collator([dataset[i] for i in (4, 0, 3, 2)])["sources"] == [dataset.sources[number].name for number in (2, 0, 1, 1)]
+    assert collator([dataset[i] for i in (4, 0, 3, 2)])["sources"] == [
+        dataset.sources[number].name for number in (2, 0, 1, 1)
+    ]

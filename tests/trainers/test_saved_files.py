@@ -7,12 +7,12 @@ import stat
 
 import pytest
 import torch
+from peft import LoraConfig
 from tiny_models import make_clip, make_llava_next, write_pairs
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from release.convert import main as convert
-from peft import LoraConfig
 from trainers.lora import freeze_for_training
 from unime.public_names import public_name
 
@@ -103,7 +103,9 @@ def test_public_names(tmp_path, monkeypatch):
 def test_an_adapter_of_a_hub_model_names_it(backbones):
     model = UniMEModel.from_backbone(backbones["llava_next"])
     model.name_or_path = "someone/unime"
-    assert freeze_for_training(model, LoraConfig(r=2)).peft_config["default"].base_model_name_or_path == "someone/unime"
+    assert (
+        freeze_for_training(model, LoraConfig(r=2)).peft_config["default"].base_model_name_or_path == "someone/unime"
+    )
 
 
 def test_weights_that_nobody_may_read_stay_so_only_under_such_a_umask(backbones, tmp_path):

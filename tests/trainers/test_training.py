@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +18,8 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 
 import trainers.train_stage1
 import trainers.train_stage2
-from modeling_unime import UniMEProcessor
-from trainers.distillation_config import DistillationConfig
+from modeling_unime.prompt_tokenizer import PromptTokenizer
 from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.loading import prepare_model
 from trainers.resumption import last_complete_checkpoint
 from trainers.shares import Share
 
@@ -110,7 +109,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer = build(replace(run, options={"dataloader_num_workers": 2}))
-    monkeypatch.setattr(UniMEProcessor, "_tokenize", None)  # any use of the tokenizer is an error from here on
+    monkeypatch.setattr(PromptTokenizer, "tokenize", None)  # any use of the tokenizer is an error from here on
     trainer.train()
     monkeypatch.undo()
     assert_same_history(train(run), history_of(trainer))
@@ -161,6 +160,35 @@ def test_killed_run_continues_to_the_same_end(stage, tmp_path, folder):
 
     unbroken, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "killed"))
     assert all(torch.equal(value, killed[name]) for name, value in unbroken.items())
+
+
+def test_a_terminated_run_writes_a_checkpoint(tmp_path, folder):
+    """No checkpoint is due before the end, so that one in the middle is the signal's."""
+    model = make_llava_next(tmp_path / "backbone", dropout=0.2)
+    options = ["--save_steps", "1000", "--max_steps", "200", "--logging_steps", "1"]
+    output, log = tmp_path / "out", tmp_path / "log"
+    arguments = [*stage_command("stage2", model, folder, output), *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "trainers.train_stage2", *arguments],
+            cwd=Path(__file__).resolve().parents[2],
+            stdout=file,
+            stderr=file,
+        )
+    deadline = time.time() + 120
+    while "'loss'" not in log.read_text():
+        assert process.poll() is None and time.time() < deadline, log.read_text()
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 143, log.read_text()
+    (checkpoint,) = output.glob("checkpoint-*")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert 0 < step < 200 and last_complete_checkpoint(str(output)) == str(checkpoint)
+    assert f"stopped by SIGTERM after step {step} of 200: the same command continues" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert not (output / "training_record.json").exists() and not (output / "model.safetensors").exists()
+    logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in logged] == list(range(1, step + 1))
 
 
 def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, folder, capsys):
@@ -248,6 +276,7 @@ def test_half_written_checkpoint_is_not_used(tmp_path):
 
 
 def test_a_checkpoint_of_two_processes_is_not_continued_by_one(tmp_path):
+    """`trainer_state.json` is there, but the random states are those of two processes, and one runs."""
     checkpoint = tmp_path / "checkpoint-4"
     checkpoint.mkdir()
     (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
@@ -269,17 +298,8 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
         trainers.train_stage2.main([*arguments, "--expected_world_size", "4"])
 
 
-def test_float16_weights_are_not_trained_in_fp16(tmp_path, backbones):
-    """The scaler would refuse their gradients at the first step, after the teacher has read all texts."""
-    common, model = {"output_dir": str(tmp_path), "use_cpu": True, "fp16": True}, str(backbones["llava_next"])
-    with pytest.raises(ValueError, match="set dtype: float32, or lora_rank"):
-        prepare_model(model, DistillationConfig(**common, dtype="float16", lora_rank=0))
-    prepare_model(model, DistillationConfig(**common, dtype="float16", lora_rank=4))
-    prepare_model(model, DistillationConfig(**common, dtype="float32", lora_rank=0))
-
-
 def test_two_machines_train_one_model(tmp_path, folder, backbones):
-    """Two launchers, as on two machines, one process each."""
+    """Two launchers, as on two machines, one process each; what they began one process does not continue."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -297,3 +317,18 @@ def test_two_machines_train_one_model(tmp_path, folder, backbones):
     assert outputs[0].strip().splitlines()[-1] == str(output) and str(output) not in outputs[1]
     record = json.loads((output / "training_record.json").read_text())
     assert record["world_size"] == 2 and record["log_history"][0]["effective_batch"] == 16
+
+    alone = [*stage_command("stage2", backbones["llava_next"], folder, output), "--max_steps", "2"]
+    trainers.train_stage2.main(alone)  # finished: nothing is left to do, whoever asks
+    (output / "training_record.json").unlink()
+    assert json.loads((output / "training_options.json").read_text())["world_size"] == 2
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert output / "checkpoint-2" / "rng_state_1.pth" in before
+    with pytest.raises(ValueError, match=r"a run of 2 process\(es\), and 1 run now: start 2, or choose another"):
+        trainers.train_stage2.main(alone)
+    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    shutil.rmtree(output / "checkpoint-2")
+    trainers.train_stage2.main(alone)  # nothing is lost: it begins anew
+    assert json.loads((output / "training_options.json").read_text())["world_size"] == 1
+    record = json.loads((output / "training_record.json").read_text())
+    assert record["world_size"] == 1 and record["log_history"][0]["effective_batch"] == 8

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from evaluation.image_sizes import ImageSizes
+from evaluation.image_sizes import AllImageSizes, ImageSizes
 from trainers.data.mixing import rows_per_epoch
 from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
 from unime.data.bad_rows import BadRows, Place, as_bad_rows
@@ -258,7 +258,7 @@ def load_mmeb_train(
     threads: int | None = None,
     progress: bool = True,
     max_image_pixels: int = DEFAULT_MAX_PIXELS,
-    sizes: ImageSizes | None = None,
+    sizes: ImageSizes | AllImageSizes | None = None,
 ) -> PairDataset:
     """Load training rows with the columns of MMEB-train.
 

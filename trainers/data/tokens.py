@@ -74,6 +74,9 @@ class TokenizedTexts:
 
 def _token_ids(processor: UniMEProcessor, texts: list[str], max_length: int | None) -> list[list[int]]:
     """Ids of a block of texts; where one of them fails, the error says which."""
+    for text in texts:
+        if not processor.clean(text):  # who encodes gets the vector of the prompt, but nobody learns from it
+            raise ValueError(f"the text {text[:80]!r} cannot be trained on: it is empty or nothing but image tokens")
     try:
         return processor.token_ids(texts, max_length=max_length)
     except ValueError:

@@ -28,8 +28,8 @@ class MiningArguments(EncoderArguments):
     image_root: str | None = field(
         default=None,
         metadata={
-            "help": "Folder or zip of all images. Default: beside each data file, or images.zip beside it. Links in "
-            "a folder are followed."
+            "help": "Folder (also with an images.zip in it) or zip of all images. Default: beside each data file, or "
+            "images.zip beside it. Links in a folder are followed."
         },
     )
     max_rows_per_source: int | None = field(

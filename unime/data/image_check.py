@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from evaluation.image_sizes import ImageSizes
+from evaluation.image_sizes import AllImageSizes, ImageSizes
 from unime.data.images import ImageError, ImageStore
 
 CHECKS = ("full", "exists")
@@ -28,7 +28,7 @@ class ImageFact(NamedTuple):
     fault: str | None
 
 
-def _decode(store: ImageStore, path: str, sizes: ImageSizes | None) -> ImageFact:
+def _decode(store: ImageStore, path: str, sizes: ImageSizes | AllImageSizes | None) -> ImageFact:
     try:
         image = store.open(path)
     except ImageError as error:
@@ -42,7 +42,7 @@ def _decode(store: ImageStore, path: str, sizes: ImageSizes | None) -> ImageFact
     return ImageFact(pixels.digest(), None)
 
 
-def _look_up(store: ImageStore, path: str, sizes: ImageSizes | None) -> ImageFact:
+def _look_up(store: ImageStore, path: str, sizes: ImageSizes | AllImageSizes | None) -> ImageFact:
     try:
         located = store.locate(path)
     except ImageError as error:
@@ -57,7 +57,7 @@ def check_images(
     check: str = "full",
     threads: int | None = None,
     progress: bool = True,
-    sizes: ImageSizes | None = None,
+    sizes: ImageSizes | AllImageSizes | None = None,
 ) -> Iterator[ImageFact]:
     """Check images in threads.
 
