@@ -33,13 +33,13 @@ from benchmarks.measure import (
 )
 from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
 from evaluation.report import environment
-from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
+from trainers.data.text_dataset import TextDataset
 from trainers.data.texts import load_texts
 from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
-from trainers.distillation_trainer import DistillationCollator, DistillationTrainer, TextDataset
-from trainers.lora import prepare_for_training
+from trainers.distillation_trainer import DistillationTrainer
 from trainers.losses import SimilarityDistillationLoss
 from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
 from unime.options import parse_dataclasses
@@ -86,18 +86,18 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
         length_bucket_size=arguments.bucket_size,
         use_cpu=True,
         report_to="none",
+        lora_rank=0,
         disable_tqdm=True,
     )
-    model = prepare_for_training(UniMEModel.from_backbone(str(folder)), rank=0)
     processor = UniMEProcessor.from_backbone(str(folder))
-    dataset = TextDataset(TokenizedTexts.of(processor, corpus.texts), corpus.vectors.rows(corpus.texts))
-    collator = DistillationCollator(processor, corpus.vectors, config.chunk_limits)
-    trainer = DistillationTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    tokens = TokenizedTexts.of(processor, corpus.texts)
+    dataset = TextDataset(tokens, corpus.vectors, corpus.vectors.rows(corpus.texts))
+    trainer = DistillationTrainer(str(folder), config, train_dataset=dataset)
     trainer.current_gradient_accumulation_steps = 1
-    optimizer = adamw(model.parameters())
+    optimizer = adamw(trainer.model.parameters())
 
     def step(rows: list[int]) -> None:
-        trainer.training_step(model, collator([dataset[row] for row in rows]))
+        trainer.training_step(trainer.model, trainer.data_collator([dataset[row] for row in rows]))
         optimizer.step()
         optimizer.zero_grad()
 

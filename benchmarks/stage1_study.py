@@ -32,7 +32,7 @@ from evaluation.report import to_json
 from evaluation.run import evaluate
 from examples import tiny_backbone
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers import train_stage1
+from trainers import train_stage1, train_stage2
 from trainers.distillation_config import DistillationConfig
 from unime.files import write_atomically
 from unime.options import parse_dataclasses
@@ -95,7 +95,7 @@ class StudyArguments:
 
 def e5v(arguments: StudyArguments, rate: float) -> Variant:
     """E5-V at a learning rate."""
-    options = {"loss_type": "contrastive", "per_device_train_batch_size": arguments.texts_per_step // 3}
+    options = {"loss_type": "info_nce", "per_device_train_batch_size": arguments.texts_per_step // 3}
     return Variant("e5v", f"e5v-lr{rate:g}", f"E5-V, learning rate {rate:g}", {**options, "learning_rate": rate})
 
 
@@ -228,7 +228,8 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
         **variant.options,
     }
     recipe = RECIPES / ("e5v_stage1.yaml" if variant.kind == "e5v" else "stage1.yaml")
-    train_stage1.main([str(recipe), *(f"--{name}={value}" for name, value in options.items()), "--texts", *texts])
+    main, data = (train_stage2.main, "--data") if "loss_type" in options else (train_stage1.main, "--texts")
+    main([str(recipe), *(f"--{name}={value}" for name, value in options.items()), data, *texts])
     return folder
 
 

@@ -31,14 +31,13 @@ from benchmarks.measure import (
 )
 from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
 from evaluation.report import environment
-from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import Pair, PairDataset
 from trainers.hard_negative_config import HardNegativeConfig
-from trainers.hard_negative_trainer import HardNegativeTrainer, PairCollator
-from trainers.lora import prepare_for_training
+from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.losses import InfoNCELoss
 from unime.options import parse_dataclasses
 
@@ -70,7 +69,7 @@ class Stage2StepArguments(StepModelArguments):
 def inputs_of(dataset: PairDataset, pairs: Sequence[Pair], side: str) -> tuple[list, list]:
     """Texts and images of the rows' queries or positives."""
     examples = [(pair, getattr(pair, side)) for pair in pairs]
-    return [example.text for _, example in examples], [dataset.open_image(*entry) for entry in examples]
+    return [example.text for _, example in examples], [pair.open(example) for pair, example in examples]
 
 
 def make_ours(folder: Path, dataset: PairDataset, arguments: Stage2StepArguments) -> Step:
@@ -82,20 +81,17 @@ def make_ours(folder: Path, dataset: PairDataset, arguments: Stage2StepArguments
         loss_type="info_nce",
         temperature=TEMPERATURE,
         use_row_negatives=False,
+        lora_rank=0,
         use_cpu=True,
         report_to="none",
         disable_tqdm=True,
     )
-    model = prepare_for_training(UniMEModel.from_backbone(str(folder)), rank=0)
-    collator = PairCollator(
-        UniMEProcessor.from_backbone(str(folder)), dataset, config.chunk_limits, config.use_row_negatives
-    )
-    trainer = HardNegativeTrainer(model=model, args=config, train_dataset=dataset, data_collator=collator)
+    trainer = HardNegativeTrainer(str(folder), config, train_dataset=dataset)
     trainer.current_gradient_accumulation_steps = 1
-    optimizer = adamw(model.parameters())
+    optimizer = adamw(trainer.model.parameters())
 
     def step(pairs: list[Pair]) -> None:
-        trainer.training_step(model, collator(pairs))
+        trainer.training_step(trainer.model, trainer.data_collator(pairs))
         optimizer.step()
         optimizer.zero_grad()
 

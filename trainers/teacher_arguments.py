@@ -33,7 +33,7 @@ class TeacherArguments:
             "vectors computed before: a .npy or .safetensors file with one matrix, whose rows are those of the .jsonl "
             "file of the same stem beside it (column text) or else of the run's distinct texts in their order; or "
             ".parquet files (also a glob) with columns text and embedding. FILE::column or FILE::text,vector names "
-            "other columns. Not used with loss_type contrastive."
+            "other columns."
         },
     )
     teacher_prompt: str = field(default="", metadata={"help": "Text put before every text for the teacher."})

@@ -35,7 +35,7 @@ OTHER_KINDS = ("backbone",)  # read by examples.tiny_backbone, and tested with i
 )
 def test_recipe_is_read(path, tmp_path):
     content = yaml.safe_load(path.read_text())
-    stage = "stage1" if "stage1" in path.stem else "stage2"
+    stage = "stage1" if path.stem == "stage1" else "stage2"
     required = ["--texts", "t.csv"] if stage == "stage1" else ["--data", "d.jsonl"]
     if "model" not in content:
         required += ["--model", "m"]
@@ -84,9 +84,8 @@ UNIME_STAGE2 = UNIME | facts(
 UNIME_STAGE2 |= facts("Official code", temperature=0.02)  # loss.py
 E5V = facts(
     "Official code",
-    loss_type="contrastive",
+    loss_type="info_nce",
     temperature=0.05,
-    columns=["sent0", "sent1", "hard_neg"],
     quantization="4bit",
     lora_rank=64,
     lora_alpha=16,

@@ -19,8 +19,8 @@ REAL_FIND_SPEC = importlib.util.find_spec
 def nothing_is_read(monkeypatch):
     """Reading data, loading a model and encoding all come too late."""
     for module, names in (
-        (trainers.train_stage1, ("load_texts", "load_triplets", "load_for_training", "teacher_vectors")),
-        (trainers.train_stage2, ("load_data", "load_for_training")),
+        (trainers.train_stage1, ("load_texts", "DistillationTrainer")),
+        (trainers.train_stage2, ("load_data", "HardNegativeTrainer")),
         (trainers.encode_teacher, ("load_texts", "teacher_vectors")),
     ):
         for name in names:
@@ -122,14 +122,16 @@ def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):
 
 
 def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
-    for module in (trainers.train_stage1, trainers.train_stage2):
-        monkeypatch.setattr(module, "load_for_training", lambda *a, **k: pytest.fail("too late"))
+    for module, name in (
+        (trainers.train_stage1, "DistillationTrainer"),
+        (trainers.train_stage2, "HardNegativeTrainer"),
+    ):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "texts.jsonl").write_text('{"sent0": "a dog", "sent1": "a cat", "hard_neg": "a car"}\n')
     main, argv = command["stage1"]
     size = ["--per_device_train_batch_size", "500"]
-    for loss in ("distillation", "contrastive"):
-        with pytest.raises(ValueError, match="a batch takes 500 rows, and there are [13]"):
-            main([*argv, *size, "--loss_type", loss, "--output_dir", str(tmp_path / loss)])
+    with pytest.raises(ValueError, match="a batch takes 500 rows, and there are 3"):
+        main([*argv, *size])
     write_pairs(tmp_path)
     main, argv = command["stage2"]
     with pytest.raises(ValueError, match="a batch takes 500 rows"):

@@ -14,7 +14,8 @@ from transformers import CLIPModel
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.distillation_config import DistillationConfig
-from trainers.run import ModelArguments, load_for_training, train_and_save
+from trainers.loading import prepare_model
+from trainers.run import train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of  # noqa: E402
@@ -43,7 +44,7 @@ def types_of_the_trained(model: torch.nn.Module) -> set[torch.dtype]:
 def test_a_bf16_checkpoint_of_any_family_takes_a_step(family, computed, backbones, folder, tmp_path):
     model = stored_in(torch.bfloat16, backbones[family], tmp_path / "model")
     run = Run("stage2", str(model), str(folder), chunk=4, steps=1, options={"bf16": computed == "bf16"})
-    trainer, _, _ = build(run)
+    trainer = build(run)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters() if parameter.requires_grad]
     seen = []
     trainer.model.model.get_image_features = seen_by(trainer.model.model.get_image_features, seen)
@@ -80,8 +81,8 @@ def test_ten_small_steps_reach_as_many_weights_as_in_float32(backbones, folder, 
         model = stored_in(dtype, backbones["llava_next"], tmp_path / name)
         output = tmp_path / f"{name}-trained"
         options = {"learning_rate": 2e-5, "lr_scheduler_type": "constant", "output_dir": str(output)}
-        trainer, processor, arguments = build(Run("stage1", str(model), str(folder), steps=10, options=options))
-        train_and_save(trainer, processor, arguments, "stage1", {})
+        trainer = build(Run("stage1", str(model), str(folder), steps=10, options=options))
+        train_and_save(trainer, "stage1", {})
         before, after = (load_file(path / "model.safetensors") for path in (model, output))
         assert {value.dtype for value in after.values()} == {dtype}
         for path in (model, output):
@@ -94,9 +95,8 @@ def test_ten_small_steps_reach_as_many_weights_as_in_float32(backbones, folder, 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("options", [{"lora_rank": 0}, {"lora_rank": 4}, {"lora_rank": 4, "lora_type": "dora"}])
 def test_trained_weights_are_float32_and_frozen_ones_as_stored(options, dtype, backbones, tmp_path):
-    config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True)
-    arguments = ModelArguments(model=str(backbones["llava_next"]), dtype=dtype, **options)
-    model, _ = load_for_training(arguments, config)
+    config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True, dtype=dtype, **options)
+    model = prepare_model(str(backbones["llava_next"]), config)
     assert types_of_the_trained(model) == {torch.float32}
     frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
     assert frozen == {getattr(torch, dtype)}
