@@ -24,6 +24,7 @@ from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.finished_model import FinishedModel
 from trainers.gradient_cache import gradient_cached_step
 from trainers.loading import load_processor, prepare_model
+from trainers.push import push_folder
 from trainers.retrieval_metrics import RetrievalMetrics
 from trainers.split_weights import gather_trained, set_up_fsdp2
 from trainers.tensorboard import use_public_tensorboard
@@ -382,7 +383,35 @@ class EmbeddingTrainer(Trainer):
             self.processing_class.save_pretrained(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+            self.push_to_hub()
+
+    def push_to_hub(
+        self,
+        commit_message: str = "Finished model",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **options,
+    ):
+        """Push the finished model folder and its card, once: no checkpoints, logs or options of the run.
+
+        Args:
+            commit_message: of the one commit.
+            blocking: only True.
+            token: of the Hub (default: `hub_token`).
+            revision: branch (default: `hub_revision`, else main).
+            private: whether a new repository is (default: `hub_private_repo`).
+
+        Returns:
+            The commit, on the main process.
+        """
+        if not blocking or options:
+            raise ValueError(f"push_to_hub: {', '.join(options) or 'blocking=False'} has no effect here, leave it out")
+        self.save_model(_internal_call=True)
+        return (
+            push_folder(self.args, token, revision, private, commit_message) if self.is_world_process_zero() else None
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""

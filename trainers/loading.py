@@ -87,14 +87,18 @@ def prepare_model(
     return trained
 
 
-def check_dual_encoder_options(args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None) -> None:
+def check_dual_encoder_options(
+    args: EmbeddingTrainingConfig, peft_config: PeftConfig | None = None, name: str = "the model"
+) -> None:
     """Refuse options that mean nothing to CLIP.
 
     Raises:
         ValueError: names the option.
     """
     if args.lora_rank or peft_config is not None:
-        raise ValueError("CLIP's towers are trained whole: set lora_rank to 0, and give no peft_config")
-    for name in ("image_resolution", "attention"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"CLIP has no choice of {name}: leave the option out")
+        raise ValueError(
+            f"{name} is CLIP, whose towers are trained whole: set lora_rank to 0, and give no peft_config"
+        )
+    for option in ("image_resolution", "attention"):
+        if getattr(args, option) is not None:
+            raise ValueError(f"{name} is CLIP, which has no choice of {option}: leave the option out")

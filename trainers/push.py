@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP client's own, whichever it is
 from transformers import TrainingArguments
 from transformers.utils import logging
@@ -46,10 +46,13 @@ def prepare_repository(config: TrainingArguments) -> None:
         _make_repository(HfApi(token=config.hub_token), config)
 
 
-def _make_repository(api: HfApi, config: TrainingArguments) -> str:
-    repository = api.create_repo(_name(config), private=config.hub_private_repo, exist_ok=True).repo_id
-    if config.hub_revision is not None:
-        api.create_branch(repository, branch=config.hub_revision, exist_ok=True)
+def _make_repository(
+    api: HfApi, config: TrainingArguments, revision: str | None = None, private: bool | None = None
+) -> str:
+    private = config.hub_private_repo if private is None else private
+    repository = api.create_repo(_name(config), private=private, exist_ok=True).repo_id
+    if revision or config.hub_revision:
+        api.create_branch(repository, branch=revision or config.hub_revision, exist_ok=True)
     return repository
 
 
@@ -59,19 +62,41 @@ def push_finished(config: TrainingArguments) -> None:
     Raises:
         CommandError: the Hub refuses it, or cannot be reached; the same command tries again.
     """
-    if not config.push_to_hub or config.process_index != 0:
-        return
+    if config.push_to_hub and config.process_index == 0:
+        push_folder(config)
+
+
+def push_folder(
+    config: TrainingArguments,
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool | None = None,
+    commit_message: str = "Finished model",
+) -> CommitInfo:
+    """Push the finished model in a run's folder with its card, and nothing else of the folder.
+
+    Args:
+        config: of the run.
+        token: of the Hub (default: the run's, or that of the machine).
+        revision: branch (default: the run's, or main).
+        private: whether a new repository is (default: as the run has it).
+        commit_message: of the one commit.
+
+    Raises:
+        CommandError: the Hub refuses it, or cannot be reached.
+    """
     from release.export import ExportArguments, export  # imports run.py, which imports this
 
-    api = HfApi(token=config.hub_token)
+    api, revision = HfApi(token=token or config.hub_token), revision or config.hub_revision
     with (
         _one_sentence(config, f"{config.output_dir} is finished but not pushed, start the command again"),
         tempfile.TemporaryDirectory() as parent,
     ):
-        repository = _make_repository(api, config)
+        repository = _make_repository(api, config, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
         export(ExportArguments(config.output_dir, str(folder), repository=repository, check=False))
         commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, revision=config.hub_revision, commit_message="Finished model"
+            repo_id=repository, folder_path=folder, revision=revision, commit_message=commit_message
         )
     logger.warning(f"pushed to {repository}: {commit.commit_url}")
+    return commit

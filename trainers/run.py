@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from transformers import TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
@@ -120,15 +120,19 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
+    check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
+    if config.eval_strategy != IntervalStrategy.NO or config.eval_on_start:
+        raise ValueError(
+            "eval_strategy: the command takes no evaluation set; give one to the trainer as eval_dataset, from Python"
+        )
     check_reports(config)
     check_model(model_arguments.model)
     if is_dual_encoder(model_arguments.model):
-        check_dual_encoder_options(config)
+        check_dual_encoder_options(config, name=model_arguments.model)
         if config.push_to_hub:
             raise ValueError(
                 f"push_to_hub: {model_arguments.model} is CLIP, a baseline for which there is no model card"
             )
-    check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
@@ -199,7 +203,7 @@ def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
             step, steps = trainer.state.global_step, trainer.state.max_steps
             print(f"stopped by SIGTERM after step {step} of {steps}: the same command continues", file=sys.stderr)
         raise SystemExit(TERMINATED)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     if not trainer.is_world_process_zero():
         return
     history = [entry for entry in trainer.state.log_history if "loss" in entry]

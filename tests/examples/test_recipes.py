@@ -35,7 +35,7 @@ OTHER_KINDS = ("backbone",)  # read by examples.tiny_backbone, and tested with i
 )
 def test_recipe_is_read(path, tmp_path):
     content = yaml.safe_load(path.read_text())
-    stage = "stage1" if path.stem == "stage1" else "stage2"
+    stage = "stage1" if path.stem.startswith("stage1") else "stage2"
     required = ["--texts", "t.csv"] if stage == "stage1" else ["--data", "d.jsonl"]
     if "model" not in content:
         required += ["--model", "m"]

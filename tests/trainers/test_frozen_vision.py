@@ -74,7 +74,7 @@ def test_a_trained_tower_is_refused(backbones):
 
 def test_only_the_llm_is_in_training_mode_while_it_trains(backbones, folder):
     """Dropout in a frozen tower would make every picture another one, and other features in the second pass."""
-    trainer, _, _ = build(Run("stage2", str(backbones["llava_next"]), str(folder), batch=16, chunk=5, steps=1))
+    trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), batch=16, chunk=5, steps=1))
     modes = []
 
     def note(module, inputs, output):

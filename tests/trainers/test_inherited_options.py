@@ -82,8 +82,6 @@ def test_an_option_that_the_command_line_cannot_give_is_refused_too(tmp_path):
     "name, value, why",
     [
         ("do_train", "false", "this command trains"),
-        ("save_strategy", "best", "nothing is evaluated"),
-        ("lr_scheduler_type", "reduce_lr_on_plateau", "nothing is evaluated"),
         ("hub_strategy", "every_save", "pushed once, at the end"),
         ("optim", "lomo", "gradient cache does not allow"),
         ("optim", "galore_adamw", "gradient cache does not allow"),
@@ -94,6 +92,12 @@ def test_a_value_without_effect_is_refused(name, value, why, capsys):
         start(trainers.train_stage1.main, "--texts", "absent", f"--{name}", value)
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"error: {name} " in said and why in said
+
+
+@pytest.mark.parametrize("options", [("--eval_strategy", "steps"), ("--eval_on_start", "true")])
+def test_a_command_has_nothing_to_evaluate(options):
+    with pytest.raises(ValueError, match="the command takes no evaluation set"):
+        start(trainers.train_stage2.main, "--data", "absent", "--eval_steps", "5", *options)
 
 
 @pytest.mark.parametrize("kind", [HardNegativeConfig, DistillationConfig])
@@ -114,7 +118,7 @@ def test_a_recipe_that_saves_nothing(tmp_path, backbones, pairs):
 
 def test_a_log_that_is_switched_off(backbones, pairs):
     run = Run("stage2", str(backbones["llava_next"]), str(pairs), steps=2, options={"logging_strategy": "no"})
-    trainer, _, _ = build(run)
+    trainer = build(run)
     trainer.train()
     assert history_of(trainer) == []
 
@@ -123,7 +127,7 @@ def test_noise_on_the_embeddings_changes_the_loss(backbones, pairs):
     run = Run("stage2", str(backbones["llava_next"]), str(pairs), steps=1, chunk=3)
     losses = []
     for options in ({}, {"neftune_noise_alpha": 5.0}):
-        trainer, _, _ = build(replace(run, options=options))
+        trainer = build(replace(run, options=options))
         trainer.train()
         losses.append(history_of(trainer)[0]["loss"])
     assert abs(losses[0] - losses[1]) > 1e-3
@@ -131,7 +135,7 @@ def test_noise_on_the_embeddings_changes_the_loss(backbones, pairs):
 
 def test_a_way_to_start_workers_that_does_not_exist(backbones, pairs):
     options = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "teleport"}
-    trainer, _, _ = build(Run("stage2", str(backbones["llava_next"]), str(pairs), steps=1, options=options))
+    trainer = build(Run("stage2", str(backbones["llava_next"]), str(pairs), steps=1, options=options))
     with pytest.raises(ValueError, match="teleport"):
         trainer.train()
 

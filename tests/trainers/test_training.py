@@ -96,7 +96,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
     def way(steps: int, **options) -> torch.Tensor:
         plain = {"optim": "sgd", "learning_rate": 1e-3, "lr_scheduler_type": "constant", "max_grad_norm": 1e9}
         run = Run("stage1", str(backbones["llava_next"]), str(folder), steps=steps, options={**plain, **options})
-        trainer, _, _ = build(run)
+        trainer = build(run)
         trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
         before = torch.cat([parameter.detach().flatten() for parameter in trained])
         trainer.train()

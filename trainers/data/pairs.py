@@ -63,7 +63,7 @@ class Pair(NamedTuple):
     place: Place
     store: int
     scores: tuple[float, ...] | None = None
-    known_positives: Sequence[int] = ()
+    known_positives: tuple[int, ...] = ()
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -210,5 +210,5 @@ class PairDataset(Dataset):
             place=Place(source.file, values["line"]),
             store=source.store,
             scores=None if values["scores"] is None else tuple(values["scores"]),
-            known_positives=self.known_positives(row),
+            known_positives=tuple(self.known_positives(row).tolist()),
         )
