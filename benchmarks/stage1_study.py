@@ -219,7 +219,6 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
         "max_rows_per_source": arguments.rows_per_source,
         "max_steps": arguments.steps,
         "teacher_cache": Path(arguments.work, "teacher_vectors"),
-        "teacher_device": "cpu",
         "save_strategy": "no",
         "logging_steps": max(arguments.steps // 10, 1),
         "report_to": "none",
@@ -228,7 +227,10 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
         **variant.options,
     }
     recipe = RECIPES / ("e5v_stage1.yaml" if variant.kind == "e5v" else "stage1.yaml")
-    main, data = (train_stage2.main, "--data") if "loss_type" in options else (train_stage1.main, "--texts")
+    if variant.kind == "e5v":
+        main, data = train_stage2.main, "--data"
+    else:
+        main, data, options["teacher_device"] = train_stage1.main, "--texts", "cpu"
     main([str(recipe), *(f"--{name}={value}" for name, value in options.items()), data, *texts])
     return folder
 
