@@ -218,7 +218,6 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
         "output_dir": folder,
         "max_rows_per_source": arguments.rows_per_source,
         "max_steps": arguments.steps,
-        "teacher_cache": Path(arguments.work, "teacher_vectors"),
         "save_strategy": "no",
         "logging_steps": max(arguments.steps // 10, 1),
         "report_to": "none",
@@ -230,7 +229,8 @@ def train(arguments: StudyArguments, variant: Variant, seed: int, backbone: Path
     if variant.kind == "e5v":
         main, data = train_stage2.main, "--data"
     else:
-        main, data, options["teacher_device"] = train_stage1.main, "--texts", "cpu"
+        main, data = train_stage1.main, "--texts"
+        options |= {"teacher_cache": Path(arguments.work, "teacher_vectors"), "teacher_device": "cpu"}
     main([str(recipe), *(f"--{name}={value}" for name, value in options.items()), data, *texts])
     return folder
 
