@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("modeling_unime", "trainers", "evaluation", "examples", "benchmarks", "tests", "docs")
+COPIED = ("modeling_unime", "unime", "trainers", "evaluation", "release", "examples", "benchmarks", "tests", "docs")
 COPIED_FILES = ("pyproject.toml", "setup.py", "README.md", "model_card.md", "Makefile", "constraints.txt")
 PASSED, FAILED = 0, 1  # exit codes of pytest; any other says that the tests did not run
 
@@ -56,29 +56,31 @@ unit_rows = _of("trainers/losses/unit_rows.py", "trainers/losses/test_unit_rows.
 gathered = _of("trainers/losses/gathered_cosines.py", "trainers/losses/test_gathered_cosines.py")
 cache = _of("trainers/gradient_cache.py", "trainers/test_gradient_cache.py")
 trainer = _of("trainers/embedding_trainer.py", "trainers/test_training.py")
-pair_trainer = _of("trainers/hard_negative_trainer.py", "trainers/test_pair_collator.py")
 chunks = _of("trainers/chunks.py", "trainers/test_chunks.py")
 shares = _of("trainers/shares.py", "trainers/test_shares.py")
 sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
 vision = _of("trainers/frozen_vision.py", "trainers/test_frozen_vision.py")
 mmeb = _of("trainers/data/mmeb.py", "trainers/data/test_mmeb.py")
-mmeb_rows = _of("unime/data/mmeb_rows.py", "trainers/data/test_mmeb_rows.py")
+mmeb_rows = _of("unime/data/mmeb_rows.py", "unime/data/test_mmeb_rows.py")
 mixing = _of("trainers/data/mixing.py", "trainers/data/test_mixing.py")
 texts = _of("trainers/data/texts.py", "trainers/data/test_texts.py")
-judged = _of("unime/data/judged_rows.py", "trainers/data/test_judged_rows.py")
-pairs = _of("trainers/data/pairs.py", "trainers/data/test_mmeb.py")
+judged = _of("unime/data/judged_rows.py", "unime/data/test_judged_rows.py")
+example = _of("unime/data/example.py", "trainers/test_pair_collator.py")
+collator = _of("trainers/collators.py", "trainers/test_pair_collator.py")
+resumption = _of("trainers/resumption.py", "trainers/test_training.py")
+prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_processing.py")
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
 metrics = _of("evaluation/metrics.py", "evaluation/test_metrics.py")
 captions = _of("evaluation/captions.py", "evaluation/test_captions.py")
 sugarcrepe = _of("evaluation/sugarcrepe.py", "evaluation/test_sugarcrepe.py")
-content = _of("unime/data/content.py", "evaluation/test_content.py")
+content = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
 processor = _of("modeling_unime/processing_unime.py", "modeling_unime/test_processing.py")
-store = _of("unime/data/images.py", "modeling_unime/test_image_store.py")
+store = _of("unime/data/images.py", "unime/data/test_images.py")
 nv_embed = _of("trainers/teachers/nv_embed_model.py", "trainers/teachers/test_nv_embed.py")
 
 MUTANTS = (
@@ -157,7 +159,7 @@ MUTANTS = (
         "return loss",
         "trainers/test_training.py::test_the_logged_loss_of_accumulated_batches_is_their_mean",
     ),
-    trainer(
+    resumption(
         "a checkpoint of any number of ranks",
         "if ranks == world_size():",
         "if ranks:",
@@ -169,15 +171,23 @@ MUTANTS = (
         "pass",
         "trainers/test_training.py::test_resumption_in_the_middle_of_an_epoch",
     ),
-    pair_trainer("the same path in two folders is one picture", "key=_identity,", "key=lambda owner: owner[1],"),
-    pair_trainer("all rows logged under the first source", "numbers[pair.source] for pair", "0 for pair"),
-    lora("alpha is the rank", "alpha or 2 * rank", "alpha or rank"),
-    lora("no dropout", "lora_dropout=dropout", "lora_dropout=0.0"),
+    example(
+        "the same path in two folders is one picture",
+        "default=None, repr=False)",
+        "default=None, repr=False, compare=False)",
+    ),
+    collator(
+        "all rows logged under the first source",
+        "[pair.source for pair in pairs]",
+        "[pairs[0].source for pair in pairs]",
+    ),
+    lora("alpha is the rank", "or 2 * args.lora_rank", "or args.lora_rank"),
+    lora("no dropout", "lora_dropout=args.lora_dropout", "lora_dropout=0.0"),
     lora("LoRA on the vision tower too", 'name.startswith(root + ".")', 'name.startswith("model.")'),
     vision("the frozen tower trains", "module.eval()", "module.train()"),
     vision("features kept for ever", "self._kept.clear()", "pass"),
     # Data
-    mmeb("all rows counted to the first source", '"source": index, "line"', '"source": 0, "line"'),
+    mmeb("all rows counted to the first source", '"source": index}', '"source": 0}'),
     mmeb("white space tells positives apart", '(example["text"] or "").strip()', '(example["text"] or "")'),
     mmeb_rows("a lone image token is a text", 'bool(text and text.replace(IMAGE_TOKEN, "").strip())', "bool(text)"),
     mmeb_rows("an empty negative is one", "for example in examples if example is not None", "for example in examples"),
@@ -185,7 +195,7 @@ MUTANTS = (
     mixing("rounded down", "math.floor(weight * rows + 0.5)", "math.floor(weight * rows)"),
     texts("equal texts stay", "list(dict.fromkeys(texts)) if distinct", "texts if distinct"),
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
-    pairs("the source's instruction lost", "instruction=source.instruction", 'instruction=""'),
+    mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
     # Mining
     selection("the judge's margin left out", "positive_score - self.judge_margin", "positive_score", mined),
     selection("the first rank left out", ": arguments.rank_from - 1]", ": arguments.rank_from]", mined),
@@ -230,7 +240,7 @@ MUTANTS = (
     model("normalised in half precision", "torch.promote_types(vectors.dtype, torch.float32)", "vectors.dtype"),
     model("missing weights are fine", 'sorted(info["missing_keys"])', "[]"),
     model("no attention to what follows", "module.config.is_causal = False", "module.config.is_causal = True"),
-    processor("a text cut inside the image", "not in self._protected_ids", "not in ()"),
+    prompts("a text cut inside the image", "not in protected", "not in ()"),
     processor("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
     processor("right padding", 'padding_side="left"', 'padding_side="right"'),
     store("a path out of the root", 'or clean.split("/")[0] == ".."', ""),

@@ -123,7 +123,10 @@ def test_dropout_is_lora_s_alone(backbones):
     inputs = UniMEProcessor.from_backbone(backbones["llava_next"])(text=["one", "two"])
     for dropout in (0.0, 0.5):
         torch.manual_seed(0)
-        model = freeze_for_training(UniMEModel.from_backbone(backbones["llava_next"]), lora(lora_dropout=dropout))
+        model = freeze_for_training(
+            UniMEModel.from_backbone(backbones["llava_next"]),
+            lora_config(HardNegativeConfig(output_dir="out", use_cpu=True, lora_rank=4, lora_dropout=dropout)),
+        )
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:

@@ -140,7 +140,9 @@ def test_rows_are_kept_and_read_again(model, data, cache, tmp_path):
     assert (found["distinct_queries"], found["distinct_candidates"]) == (20, 20)
 
     original, mined = (load_mmeb_train(str(place), progress=False) for place in (data, tmp_path))
-    assert [(p.positive.text, p.positive.image) for p in mined] == [(p.positive.text, p.positive.image) for p in original]
+    assert [(p.positive.text, p.positive.image) for p in mined] == [
+        (p.positive.text, p.positive.image) for p in original
+    ]
     for pair in mined:
         assert pair.group not in pair.negative_groups and len(set(pair.negative_groups)) == len(pair.negatives)
         [pair.open(example) for example in pair.examples]  # every image is found beside the mined file
