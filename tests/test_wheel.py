@@ -76,10 +76,10 @@ def test_what_the_wheel_holds(wheel):
         (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(metadata_name).decode())
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    assert "evaluation/shipped/model_card.md" in names
+    assert "unime/shipped/model_card.md" in names
     recipes = [*ROOT.glob("examples/recipes/*/*.yaml"), *ROOT.glob("examples/recipes/*.json")]
     assert len(recipes) > 20
-    assert {f"evaluation/shipped/{path.relative_to(ROOT).as_posix()}" for path in recipes} <= names
+    assert {f"unime/shipped/{path.relative_to(ROOT).as_posix()}" for path in recipes} <= names
     assert {name.split("/")[0].partition("-")[0] for name in names} == {*PACKAGES, "unime"}, "a stray top-level name"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.11", "<3.14"}
     versions = [entry.rpartition(":: ")[2] for entry in metadata.get_all("Classifier") if ":: Python :: 3." in entry]
