@@ -2,6 +2,9 @@
 """The trainers as a library: the ordinary Hugging Face call, on data in memory."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -156,3 +159,95 @@ def test_distillation(teacher, backbones, tmp_path):
     assert after["eval_loss"] < before["eval_loss"] and 0 < after["eval_mrr"] <= 1
     trainer.save_model()
     assert json.loads((tmp_path / "out/config.json").read_text())["model_type"] == "unime"
+
+
+# What a person writes: both stages on data in memory, the best model kept, saved, pushed, and loaded by its name.
+SCRIPT = """
+import sys
+import numpy as np, torch
+from datasets import Dataset, Image as ImageColumn
+from PIL import Image
+from peft import LoraConfig
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoProcessor
+from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
+
+backbone, out = sys.argv[1:]
+pictures = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (30, 40, 3), dtype=np.uint8)) for i in range(16)]
+options = dict(max_steps=4, per_device_train_batch_size=8, learning_rate=1e-2, use_cpu=True, report_to="none")
+texts = Dataset.from_list([{"text": f"text {i}", "vector": np.random.default_rng(i).normal(size=6)} for i in range(16)])
+first = DistillationTrainer(
+    model=backbone, args=DistillationConfig(out + "/1", **options), train_dataset=texts, teacher="vector"
+)
+first.train()
+first.save_model()
+pairs = Dataset.from_dict({"query": pictures, "positive": [f"picture {i}" for i in range(16)]})
+pairs = pairs.cast_column("query", ImageColumn()).train_test_split(8, seed=0)
+args = HardNegativeConfig(
+    out + "/2", eval_strategy="steps", eval_steps=2, save_steps=2, load_best_model_at_end=True,
+    metric_for_best_model="mrr", hub_model_id="me/library", num_hard_negatives=3, **options,
+)
+second = HardNegativeTrainer(
+    model=out + "/1", args=args, train_dataset=pairs["train"], eval_dataset=pairs["test"], peft_config=LoraConfig(r=4)
+)
+second.train()
+print(second.evaluate())
+second.save_model()
+second.push_to_hub()
+model = AutoModel.from_pretrained("me/library", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("me/library", trust_remote_code=True)
+with torch.no_grad():
+    vectors = model(**processor(text=["a dog", None], images=[None, pictures[0]])).embeddings.numpy()
+sentence = SentenceTransformer("me/library", trust_remote_code=True, device="cpu").encode(["a dog", pictures[0]])
+assert np.abs(sentence - vectors).max() < 1e-5
+second.model.eval()
+with torch.no_grad():
+    trained = second.model(**second.processing_class(text=["a dog", None], images=[None, pictures[0]])).embeddings
+assert np.abs(trained.numpy() - vectors).max() < 1e-5
+"""
+
+
+def test_from_data_in_memory_to_a_name_on_the_hub(stub_hub, backbones, tmp_path, repository):
+    environment = {**os.environ, **stub_hub.environment(tmp_path / "home"), "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", SCRIPT, str(backbones["llava_next"]), str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-4000:]
+    files = stub_hub.files("me/library")
+    assert {"config.json", "model.safetensors", "modeling_unime.py", "modules.json", "README.md"} <= files.keys()
+    assert not [name for name in files if "checkpoint" in name or name.startswith(("adapter", "training_"))]
+
+
+@pytest.mark.parametrize(
+    "data, error, words",
+    [
+        ([{"query": "a", "positive": ""}], "BadRowError", "train_dataset row 1: the positive has neither a text nor"),
+        ([{"query": {"txt": "a"}, "positive": "b"}], "BadRowError", "column 'query' has the key 'txt'"),
+        ([{"query": "a"}], "SourceError", "no column 'positive'"),
+        ([{"query": {"image": b"no picture"}, "positive": "b"}], "BadRowError", "train_dataset row 1: a picture"),
+        ([], "ValueError", "train_dataset has no rows"),
+        (Dataset.from_list([{"query": "a", "positive": "b"}]).to_iterable_dataset(), "TypeError", "iterable data set"),
+        ("file.jsonl", "TypeError", "train_dataset is of type str"),
+    ],
+)
+def test_data_that_cannot_be_used_are_named(data, error, words, backbones, tmp_path):
+    with pytest.raises((ValueError, TypeError)) as found:
+        HardNegativeTrainer(str(backbones["llava_next"]), HardNegativeConfig(**options(tmp_path)), train_dataset=data)
+    assert type(found.value).__name__ == error and words in str(found.value)
+
+
+def test_every_way_of_giving_a_picture(backbones, tmp_path):
+    """The same picture by path, bytes, array and object is one content; MMEB's columns take them too."""
+    picture = make_picture(0)
+    picture.save(tmp_path / "0.png")
+    forms = [picture, str(tmp_path / "0.png"), (tmp_path / "0.png").read_bytes(), np.asarray(picture)]
+    rows = [{"query": f"find it {i}", "positive": {"image": form}} for i, form in enumerate(forms)]
+    dataset = HardNegativeTrainer(
+        str(backbones["llava_next"]), HardNegativeConfig(**options(tmp_path)), train_dataset=rows
+    ).train_dataset
+    assert len(set(dataset.groups.tolist())) == 1
+    mmeb = [{"qry": "<|image_1|>\nName it.\n", "qry_image_path": form, "pos_text": "thing"} for form in forms]
+    trainer = HardNegativeTrainer(
+        str(backbones["llava_next"]), HardNegativeConfig(**options(tmp_path)), train_dataset=mmeb
+    )
+    assert len(set(trainer.train_dataset.table["query_group"].to_pylist())) == 1
+    assert np.array_equal(np.asarray(trainer.train_dataset[3].query.open()), np.asarray(picture))

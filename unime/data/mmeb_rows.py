@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modeling_unime.pictures import is_picture
 from unime.data.columns import SourceError, text_fault
 from unime.data.example import Example
 
@@ -67,15 +68,18 @@ def parse_example(text: object, image: object, columns: tuple[str, str]) -> Exam
         RowFault: one of the two is not a text; it goes by the name of its column.
     """
     for column, value in zip(columns, (text, image), strict=True):
-        fault = text_fault(value) if value is not None else None
+        is_given = value is image and not isinstance(value, str) and is_picture(value)  # of a data set in memory
+        fault = text_fault(value) if value is not None and not is_given else None
         if fault:
             raise RowFault(f"column {column!r} {fault}")
     # MMEB strings carry their own instruction and image token, hence the empty instruction: the text as it stands.
     # A text of nothing but the token names an image that is not there, and says nothing else.
     has_words = bool(text and text.replace(IMAGE_TOKEN, "").strip())
-    if not has_words and not image:
+    if isinstance(image, str) and not image:
+        image = None
+    if not has_words and image is None:
         return None
-    return Example(text=text or None, image=image or None, instruction="")
+    return Example(text=text or None, image=image, instruction="")
 
 
 def parse_side(values: dict, columns: tuple[str, str], name: str) -> Example:
