@@ -9,51 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import DistributedType
 from peft import PeftConfig
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from modeling_unime import UniMEModel
 from modeling_unime.file_modes import give_weights_the_usual_mode
 from trainers.aligned_chunks import align_chunks
 from trainers.batch_sampler import GlobalBatchSampler
+from trainers.callbacks import LogOnSaveCallback, SetEpochCallback
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.finished_model import FinishedModel
 from trainers.gradient_cache import gradient_cached_step
 from trainers.loading import load_processor, prepare_model
 from trainers.push import push_folder
 from trainers.retrieval_metrics import RetrievalMetrics
-from trainers.split_weights import gather_trained, set_up_fsdp2
+from trainers.split_weights import allow_fsdp_on_cpu, gather_trained, set_up_fsdp2
 from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
-
-
-class LogOnSaveCallback(TrainerCallback):
-    """Log at every checkpoint, evaluation and at the last step, whatever the logging interval, unless nothing is logged.
-
-    A logged loss is the mean since the log before. A window that reached over a checkpoint would lose its first part
-    when the run is resumed there, and the log of a resumed run would differ from that of an unbroken one.
-    """
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if control.should_save or state.global_step >= state.max_steps:
-            control.should_log = args.logging_strategy != IntervalStrategy.NO
-        return control
-
-
-class SetEpochCallback(TrainerCallback):
-    """Tell the batch sampler, and a data set that wants to know, which epoch begins."""
-
-    def __init__(self, trainer: "EmbeddingTrainer"):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        for listener in (self.trainer.batch_sampler, self.trainer.train_dataset):
-            if hasattr(listener, "set_epoch"):
-                listener.set_epoch(int(state.epoch))
 
 
 class EmbeddingTrainer(Trainer):
@@ -424,14 +399,9 @@ class EmbeddingTrainer(Trainer):
             give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the library does, and with FSDP2 on a CPU too.
-
-        accelerate takes FSDP for accelerators only and would run DDP on a CPU, without a word. Its state is told of
-        another kind of device until it has chosen; torch itself splits weights over gloo as well.
-        """
-        state = PartialState()
-        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
-            state._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+        """As the library does, and with FSDP2 on a CPU too."""
+        if self.args.fsdp:
+            allow_fsdp_on_cpu()
         super().create_accelerator_and_postprocess()
 
     def floating_point_ops(self, inputs: Mapping) -> int:

@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -36,6 +38,17 @@ def split_for_zero3(model: nn.Module, config: TrainingArguments) -> None:
 
     deepspeed.init_distributed()  # else it takes itself for one process; on GPUs accelerate has done so
     deepspeed.zero.Init(module=model, config_dict_or_path=config.hf_deepspeed_config.config)
+
+
+def allow_fsdp_on_cpu() -> None:
+    """Keep accelerate from running DDP on a CPU where FSDP is asked for, without a word.
+
+    It takes FSDP for accelerators only. Its state is told of another kind of device until it has chosen; torch itself splits
+    weights over gloo as well.
+    """
+    state = PartialState()
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state._shared_state["distributed_type"] = DistributedType.MULTI_XPU
 
 
 def set_up_fsdp2(plugin, model: UniMEModel | PeftModel, config: TrainingArguments) -> None:
