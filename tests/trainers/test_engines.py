@@ -103,6 +103,9 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
         # One rank has a single chunk, which is not embedded twice; without unused weights to look for, DDP agrees on its
         # buckets in the second step's first forward with a graph.
         "single_chunk": replace(unequal, chunk=100, options={"ddp_find_unused_parameters": False}),
+        "evaluated1": replace(stage1, lora_rank=4, evaluates=True),
+        # The last of the batches that are evaluated is smaller, and most have images for some ranks only.
+        "evaluated2": replace(unequal, batch=8, evaluates=True),
         "finish1": replace(stage1, lora_rank=4, steps=4, finish=str(folder / "finish1")),
         "finish2": replace(stage2, chunk=0, steps=4, finish=str(folder / "finish2")),
     }
@@ -118,7 +121,8 @@ def alone(folder, backbones) -> dict:
         if not key[2]:
             results[key] = do(run, 1)["history"]
     for name, run in special_runs(folder, backbone).items():
-        results[name] = (stop_and_continue if run.finish else do)(run, 1)["history"]
+        result = (stop_and_continue if run.finish else do)(run, 1)
+        results[name], results[name, "evaluations"] = result["history"], result["evaluations"]
     gc.unfreeze()
     return results
 
@@ -182,6 +186,12 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
         assert_same(alone[name], result["history"])
     first = more["many_positives"]["history"][0]
     assert first["other_positives"] == alone["many_positives"][0]["other_positives"] > 0
+    for name in ("evaluated1", "evaluated2"):
+        found, expected = more[name]["evaluations"], alone[name, "evaluations"]
+        assert [entry["step"] for entry in found] == [entry["step"] for entry in expected] == [1, 2, 2]
+        for entry, other in zip(found, expected, strict=True):
+            for key in ("eval_loss", "eval_mrr", "eval_accuracy@1"):
+                assert entry[key] == pytest.approx(other[key], rel=1e-4)
     for name in ("unequal", "unequal_cached", "single_chunk"):
         assert True in sum(more[name]["fillers"], []), "no rank was without an image, so the run proves nothing"
     source = UniMEModel.from_backbone(backbone).state_dict()

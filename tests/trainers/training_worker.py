@@ -43,6 +43,7 @@ class Run:
         lora_rank: 0 trains the LLM.
         pairs: file of the pairs in `folder`.
         finish: folder of a run that is also stopped in the middle, continued, and finished with a model folder.
+        evaluates: whether it is evaluated, on its own rows, at every step and once more at the end.
         options: more training options.
     """
 
@@ -55,6 +56,7 @@ class Run:
     lora_rank: int = 0
     pairs: str = "train_pairs.jsonl"
     finish: str | None = None
+    evaluates: bool = False
     options: dict = field(default_factory=dict)
 
 
@@ -90,13 +92,20 @@ def build(run: Run, processes: int = 1) -> EmbeddingTrainer:
         "report_to": "none",
         "seed": 5,
         "ddp_timeout": 120,  # ranks out of step fail, and do not wait for ever
+        **(
+            {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 6 // processes}
+            if run.evaluates
+            else {}
+        ),
         **run.options,
     }
     if run.stage == "stage1":
         config = DistillationConfig(**common, lora_rank=run.lora_rank)
         processor = UniMEProcessor.from_backbone(run.backbone)
         dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)), RandomTeacher(64))
-        return DistillationTrainer(run.backbone, config, train_dataset=dataset)
+        return DistillationTrainer(
+            run.backbone, config, train_dataset=dataset, eval_dataset=dataset if run.evaluates else None
+        )
     options = {"num_hard_negatives": 3} if run.stage == "stage2" else {"loss_type": "info_nce", "temperature": 0.05}
     config = HardNegativeConfig(**{**options, **common}, lora_rank=run.lora_rank)
     if run.stage == "e5v":
@@ -108,7 +117,9 @@ def build(run: Run, processes: int = 1) -> EmbeddingTrainer:
         ]
     else:
         dataset = load_mmeb_train([str(Path(run.folder, run.pairs))], progress=False)
-    return HardNegativeTrainer(run.backbone, config, train_dataset=dataset)
+    return HardNegativeTrainer(
+        run.backbone, config, train_dataset=dataset, eval_dataset=dataset if run.evaluates else None
+    )
 
 
 def history_of(trainer: EmbeddingTrainer) -> list[dict]:
@@ -136,12 +147,15 @@ def do(run: Run, processes: int) -> dict:
         make_filler = trainer.data_collator.make_filler
         trainer.data_collator.make_filler = lambda with_image: fillers.append(with_image) or make_filler(with_image)
     trainer.train()
+    if run.evaluates:
+        trainer.evaluate()
+    evaluations = [entry for entry in trainer.state.log_history if "eval_mrr" in entry]
     kind = type(trainer.model_wrapped).__name__ + (
         f" {trainer.deepspeed.zero_optimization_stage()}" if trainer.deepspeed else ""
     )
     gathered = [None] * processes
     torch.distributed.all_gather_object(gathered, fillers) if processes > 1 else None
-    return {"history": history_of(trainer), "engine": kind, "fillers": gathered}
+    return {"history": history_of(trainer), "engine": kind, "fillers": gathered, "evaluations": evaluations}
 
 
 def stop_and_continue(run: Run, processes: int) -> dict:
