@@ -96,6 +96,6 @@ def _as_column(column: str, mined: list[list[Example]]) -> datasets.Dataset:
     if not any(example.image for examples in mined for example in examples):
         values = [[example.text for example in examples] for examples in mined]
         return datasets.Dataset.from_dict({column: values}, datasets.Features({column: datasets.List(text)}))
-    values = [[{"text": e.text, "image": e.open()} for e in examples] for examples in mined]
+    values = [[{"text": example.text, "image": example.open()} for example in examples] for examples in mined]
     value = {"text": text, "image": datasets.Image()}
     return datasets.Dataset.from_dict({column: values}, datasets.Features({column: datasets.List(value)}))
