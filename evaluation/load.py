@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation.captions import CaptionTask
-from evaluation.image_sizes import ImageSizes
 from evaluation.mmeb import MMEBTask
 from evaluation.sts import STSTask
 from evaluation.sugarcrepe import SugarCrepeTask
 from evaluation.task import ParsedRow, RowError, Task
 from unime.data.data_files import DataError, RawRow, data_set_name, read_rows
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageError, ImageStore
 from unime.data.raw_rows import half_character
 

@@ -19,13 +19,13 @@ from evaluation import report
 from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, fingerprint, model_identity
-from evaluation.image_sizes import ImageSizes
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import LoadedTask, load_task
 from evaluation.modality_sum import ModalitySum
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.data_files import DataError, data_set_name, find_data_files
+from unime.data.image_sizes import ImageSizes
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import only_writer

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from evaluation.encoder import BaseEncoder
-from evaluation.image_sizes import ImageSizes
 from evaluation.metrics import check_not_constant
 from unime.data.content import ContentIndex, ImageCheck
 from unime.data.example import Example
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import ImageStore
 
 

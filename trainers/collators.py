@@ -57,8 +57,10 @@ class PairCollator:
         Returns:
             `chunks`, `own_places` and `places` (see `chunks_of_share`); `query_positions` (N,) and `candidate_positions`
             (N + E,), places among the U distinct inputs, the positives before the negatives; `groups` (N + E,), equal
-            for candidates of equal content; `sources`, the name of each row's; `other_positives` (N, N + E), where a candidate is one. With `num_own_negatives` also `own`
-            (N, 1 + K), numbers of candidates, -1 for none, and `scores` (N, 1 + K).
+            for candidates of equal content; `sources`, the name of each row's; and, where there are any,
+            `other_positives` (N, N + E), which candidates are a query's positives in other rows. With
+            `num_own_negatives` also `own` (N, 1 + K), numbers of candidates, -1 for none, `scores` (N, 1 + K), and
+            `other_positives` is how many were left out.
         """
         left_out = 0
         if not self.use_row_negatives:
@@ -67,7 +69,8 @@ class PairCollator:
             given = sum(len(pair.negatives) for pair in pairs)
             pairs = [self._without_known(pair) for pair in pairs]
             left_out = given - sum(len(pair.negatives) for pair in pairs)
-            pairs = [_first_negatives(pair, self.num_own_negatives) for pair in pairs]
+            k = self.num_own_negatives
+            pairs = [p._replace(negatives=p.negatives[:k], negative_groups=p.negative_groups[:k]) for p in pairs]
         queries = [(pair.query, pair) for pair in pairs]
         positives = [(pair.positive, pair) for pair in pairs]
         negatives = [(example, pair) for pair in pairs for example in pair.negatives]
@@ -116,7 +119,7 @@ class PairCollator:
         """A judged row without negatives that are a copy of its positive, or a positive of its query in another row."""
         if not self.exclude_known_positives:
             return pair
-        known = {pair.group, *map(int, pair.known_positives)}
+        known = {pair.group, *pair.known_positives}
         places = [place for place, group in enumerate(pair.negative_groups) if group not in known]
         return pair._replace(
             negatives=tuple(pair.negatives[place] for place in places),
@@ -144,10 +147,6 @@ class PairCollator:
             scores[row, : 1 + count] = torch.tensor(pair.scores[: 1 + count])
             first += count
         return {"own": own, "scores": scores}
-
-
-def _first_negatives(pair: Pair, count: int) -> Pair:
-    return pair._replace(negatives=pair.negatives[:count], negative_groups=pair.negative_groups[:count])
 
 
 class TextCollator:

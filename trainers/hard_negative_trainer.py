@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from evaluation.image_sizes import ImageSizes
 from modeling_unime import UniMEProcessor
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.collators import PairCollator
@@ -21,6 +20,7 @@ from trainers.hard_negative_config import HardNegativeConfig
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SoftLabelLoss
 from trainers.retrieval_metrics import positive_ranks
 from trainers.source_telemetry import SourceTelemetry
+from unime.data.image_sizes import ImageSizes
 
 logger = logging.get_logger(__name__)
 

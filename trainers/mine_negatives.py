@@ -22,7 +22,6 @@ import numpy as np
 from evaluation import report
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.image_sizes import AllImageSizes, ImageSizes
 from evaluation.run import encoder_identity, find_model, image_sizes, make_encoder
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
@@ -38,6 +37,7 @@ from trainers.mining.vectors import encode_contents
 from trainers.run import record_options
 from unime.data.bad_rows import BadRows
 from unime.data.example import Example
+from unime.data.image_sizes import AllImageSizes, ImageSizes
 from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command

@@ -13,7 +13,6 @@ from pathlib import Path
 from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
-from evaluation.image_sizes import ImageSizes
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
 from trainers.hard_negative_config import HardNegativeConfig
@@ -22,6 +21,7 @@ from trainers.loading import load_processor
 from trainers.run import ModelArguments, begin_run, train_and_save
 from trainers.start_checks import check_batch
 from unime.data.bad_rows import BadRows
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 from unime.distributed import LongWaitGroup
 from unime.options import parse_dataclasses, run_command

@@ -13,12 +13,12 @@ import pyarrow as pa
 from PIL import Image
 from torch.utils.data import IterableDataset
 
-from evaluation.image_sizes import ImageSizes
 from modeling_unime.pictures import read_picture
 from trainers.data.mmeb import READ_SCHEMA, finish_dataset, table_row
 from trainers.data.pairs import PairDataset, PairSource
 from unime.data.bad_rows import BadRows, Place, as_bad_rows
 from unime.data.forms import Form, find_form
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import ImageError
 from unime.data.mmeb_rows import RowFault
 

@@ -48,7 +48,7 @@ def mask_known(known: Sequence[Sequence[int]], candidates: Sequence[int]) -> tor
     found = [
         (row, column)
         for row, positives in enumerate(known)
-        for positive in map(int, positives)
+        for positive in positives
         if positive != candidates[row]
         for column in places.get(positive, ())
     ]

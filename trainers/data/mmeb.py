@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from evaluation.image_sizes import AllImageSizes, ImageSizes
 from trainers.data.mixing import rows_per_epoch
 from trainers.data.pairs import PAIR_SCHEMA, PairDataset, PairSource
 from unime.data.bad_rows import BadRows, Place, as_bad_rows
@@ -21,6 +20,7 @@ from unime.data.datasets_source import expand_configs
 from unime.data.example import Example
 from unime.data.forms import Form, find_form
 from unime.data.image_check import ImageFact, check_images
+from unime.data.image_sizes import AllImageSizes, ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageStore
 from unime.data.mmeb_rows import RowFault, TrainingRow
 from unime.data.rows import expand_source, read_rows, suffix_of

@@ -130,7 +130,9 @@ class PairDataset(Dataset):
         # In shared memory, so that workers that outlive an epoch see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._rows: tuple[int, np.ndarray] | None = None
-        self._known_positives: KnownPositives | None = None
+        # Here and not at the first row, so that workers share it.
+        self._query_numbers = self.query_numbers
+        self._known_positives = KnownPositives(self._query_numbers, table["group"].to_numpy())
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -183,9 +185,6 @@ class PairDataset(Dataset):
 
     def known_positives(self, row: int) -> np.ndarray:
         """Groups of what the table calls a positive of the query of one of its rows; none where that is the row's only."""
-        if self._known_positives is None:
-            self._query_numbers = self.query_numbers
-            self._known_positives = KnownPositives(self._query_numbers, self.table["group"].to_numpy())
         return self._known_positives.of(self._query_numbers[row])
 
     def __len__(self) -> int:

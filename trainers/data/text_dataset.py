@@ -76,7 +76,8 @@ def held_texts(data: Any, name: str, teacher: Any, columns: Sequence[str] | None
                     texts.setdefault(text, row[column] if column else None)
             except TextFault as fault:
                 BadRows("error").add(Place(rows.name, number + 1), str(fault), "Fill or remove the row.")
-    tokens = TokenizedTexts.of(processor, list(texts), args.max_length, progress=False)
+    distinct = list(texts)
+    tokens = TokenizedTexts.of(processor, distinct, args.max_length, progress=args.process_index == 0)
     if column:
         vectors = ArrayVectors(np.stack([np.asarray(vector, np.float32) for vector in texts.values()]))
         return TextDataset(tokens, vectors)
@@ -84,14 +85,14 @@ def held_texts(data: Any, name: str, teacher: Any, columns: Sequence[str] | None
         teacher = TeacherArguments(teacher=str(teacher))
     if isinstance(teacher, TeacherArguments):
         cache = teacher.teacher_cache or Path(args.output_dir, "teacher_vectors")
-        found = teacher_vectors(list(texts), teacher, cache, str(args.device))
-        return TextDataset(tokens, found, found.rows(list(texts)))
+        found = teacher_vectors(distinct, teacher, cache, str(args.device))
+        return TextDataset(tokens, found, found.rows(distinct))
     if not hasattr(teacher, "encode"):
         raise TypeError(
             f"teacher is a {type(teacher).__name__}; give a model, its name, a file or a column of vectors"
         )
     with LongWaitGroup() as ranks:  # one process encodes for all
-        encoded = ranks.broadcast_from_main(lambda: np.asarray(teacher.encode(list(texts)), np.float32))
+        encoded = ranks.broadcast_from_main(lambda: np.asarray(teacher.encode(distinct), np.float32))
     return TextDataset(tokens, ArrayVectors(encoded))
 
 

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from evaluation.image_sizes import ImageSizes
 from unime.data.example import Example
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import ImageError, ImageStore
 
 

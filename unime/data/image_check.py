@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from evaluation.image_sizes import AllImageSizes, ImageSizes
+from unime.data.image_sizes import AllImageSizes, ImageSizes
 from unime.data.images import ImageError, ImageStore
 
 CHECKS = ("full", "exists")

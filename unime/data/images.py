@@ -23,6 +23,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from transformers.utils import logging
 
+from modeling_unime.pictures import FORMATS
 from modeling_unime.rgb import to_rgb
 
 logger = logging.get_logger(__name__)
@@ -34,7 +35,6 @@ BYTES_PER_PIXEL = (
 )
 MIN_BYTES = 2**26  # a stored image may always have so many
 BIG_PIXELS = 2**23  # larger pictures are decoded one at a time, however many threads there are
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS, which would start Ghostscript, and the like
 DEFAULT_ARCHIVE = "images.zip"
 
 _one_big_picture = threading.Lock()

@@ -67,16 +67,15 @@ def parse_example(text: object, image: object, columns: tuple[str, str]) -> Exam
     Raises:
         RowFault: one of the two is not a text; it goes by the name of its column.
     """
-    for column, value in zip(columns, (text, image), strict=True):
-        is_given = value is image and not isinstance(value, str) and is_picture(value)  # of a data set in memory
-        fault = text_fault(value) if value is not None and not is_given else None
+    is_path = isinstance(image, str) or not is_picture(image)  # rows in memory may hold the picture itself
+    for column, value in zip(columns, (text, image if is_path else None), strict=True):
+        fault = text_fault(value) if value is not None else None
         if fault:
             raise RowFault(f"column {column!r} {fault}")
     # MMEB strings carry their own instruction and image token, hence the empty instruction: the text as it stands.
     # A text of nothing but the token names an image that is not there, and says nothing else.
     has_words = bool(text and text.replace(IMAGE_TOKEN, "").strip())
-    if isinstance(image, str) and not image:
-        image = None
+    image = (image or None) if is_path else image  # an array has no truth value
     if not has_words and image is None:
         return None
     return Example(text=text or None, image=image, instruction="")
