@@ -35,13 +35,12 @@ from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, loa
 from evaluation.report import environment
 from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
-from trainers.data.text_dataset import TextDataset
 from trainers.data.texts import load_texts
-from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
+from trainers.teachers import SentenceTransformersTeacher
+from trainers.teachers.vectors import teacher_vectors
 from unime.options import parse_dataclasses
 
 WAYS = ("ours", "straightforward", "sentence_transformers")
@@ -72,9 +71,9 @@ class Corpus:
     """The texts, the teacher and its vectors."""
 
     def __init__(self, folder: Path, arguments: Stage1StepArguments):
-        self.texts = load_texts(arguments.texts)[: arguments.max_texts]
+        self.texts = load_texts(arguments.texts)["text"][: arguments.max_texts]
         self.teacher = SentenceTransformersTeacher(arguments.teacher, device="cpu")
-        self.vectors = TeacherVectors.open(folder / "vectors", self.teacher).ensure(self.texts, progress=False)
+        self.vectors = teacher_vectors(self.texts, self.teacher, folder / "vectors")
         self.parameters = save_step_model(folder, arguments, self.texts)
 
 
@@ -89,10 +88,8 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
         lora_rank=0,
         disable_tqdm=True,
     )
-    processor = UniMEProcessor.from_backbone(str(folder))
-    tokens = TokenizedTexts.of(processor, corpus.texts)
-    dataset = TextDataset(tokens, corpus.vectors, corpus.vectors.rows(corpus.texts))
-    trainer = DistillationTrainer(str(folder), config, train_dataset=dataset)
+    trainer = DistillationTrainer(str(folder), config, train_dataset=corpus.texts, teacher=corpus.teacher)
+    dataset = trainer.train_dataset
     trainer.current_gradient_accumulation_steps = 1
     optimizer = adamw(trainer.model.parameters())
 
@@ -133,7 +130,7 @@ def make_sentence_transformers(folder: Path, corpus: Corpus, arguments: Stage1St
 
     def step(rows: list[int]) -> None:
         columns = np.array(rows).reshape(TEXTS_PER_ROW, -1)  # (4, N / 4)
-        vectors = corpus.vectors.take(np.array(corpus.vectors.rows([corpus.texts[row] for row in rows])))
+        vectors = np.array(corpus.vectors[rows])
         vectors = torch.from_numpy(vectors).view(TEXTS_PER_ROW, columns.shape[1], -1)
         scores = (vectors[:1] * vectors[1:]).sum(-1).T  # (N / 4, 3)
         features = [dict(model[0].processor(text=[corpus.texts[row] for row in column])) for column in columns]

@@ -193,7 +193,7 @@ MUTANTS = (
     mmeb_rows("an empty negative is one", "for example in examples if example is not None", "for example in examples"),
     mixing("the same part in every epoch", "(epoch * rest + np.arange(rest))", "np.arange(rest)"),
     mixing("rounded down", "math.floor(weight * rows + 0.5)", "math.floor(weight * rows)"),
-    texts("equal texts stay", "list(dict.fromkeys(texts)) if distinct", "texts if distinct"),
+    texts("white space stays", "texts.append(text.strip())", "texts.append(text)"),
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
     mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
     # Mining

@@ -9,6 +9,7 @@ _PUBLIC = {
     "DistillationTrainer": "distillation_trainer",
     "HardNegativeConfig": "hard_negative_config",
     "HardNegativeTrainer": "hard_negative_trainer",
+    "encode_teacher": "teachers",
     "mine_hard_negatives": "mining.mine",
 }
 __all__ = sorted(_PUBLIC)

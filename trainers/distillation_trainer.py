@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
 from trainers.collators import TextCollator
-from trainers.data.text_dataset import TextDataset, held_texts
+from trainers.data.text_dataset import TextDataset, make_text_dataset
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
@@ -23,15 +23,14 @@ logger = logging.get_logger(__name__)
 class DistillationTrainer(EmbeddingTrainer):
     """Train the student to arrange the texts of a batch as the teacher does.
 
-    Example:
-        >>> from trainers import DistillationConfig, DistillationTrainer
-        >>> trainer = DistillationTrainer(                           # doctest: +SKIP
-        ...     model="llava-hf/llava-v1.6-mistral-7b-hf",           # a multimodal LLM, a UniME folder or a UniMEModel
-        ...     args=DistillationConfig(output_dir="my-stage1"),
-        ...     train_dataset=dataset,                               # a column of texts
-        ...     teacher="nvidia/NV-Embed-v2",                        # or a SentenceTransformer, a column, a file
-        ... )
-        >>> trainer.train(); trainer.save_model()                    # doctest: +SKIP
+    Example::
+
+        from trainers import DistillationConfig, DistillationTrainer
+
+        args = DistillationConfig(output_dir="my-stage-1", per_device_train_batch_size=8, max_steps=2, report_to="none")
+        trainer = DistillationTrainer("my-backbone", args, train_dataset=texts, teacher="nvidia/NV-Embed-v2")
+        trainer.train()
+        trainer.save_model()
 
     The similarity matrix spans the whole batch of all ranks: per-device batch x ranks, whatever the chunk size.
     Gradient accumulation does not enlarge it.
@@ -43,8 +42,8 @@ class DistillationTrainer(EmbeddingTrainer):
             texts. A text that occurs twice counts once.
         eval_dataset: the same, for `evaluate()`: `eval_loss`, and the place that the student gives to the text which is
             nearest for the teacher, among the texts of a batch, as `eval_accuracy@1` and `eval_mrr`.
-        teacher: a model's folder or name, a file of vectors (.parquet, .npy, .safetensors), the name of a column with
-            vectors, a `SentenceTransformer`, or a [`TeacherArguments`].
+        teacher: a model's folder or name, Parquet files of vectors (see [`load_teacher`]), the name of a column with
+            vectors (see [`encode_teacher`]), a `SentenceTransformer` or a [`Teacher`].
         text_columns: columns with texts (default: those of a known name, else the only column of texts).
         compute_metrics: gets `predictions`, the vectors (N, D) of the student and (N, D_teacher) of the teacher.
         options: see [`EmbeddingTrainer`] and `transformers.Trainer`.
@@ -81,7 +80,7 @@ class DistillationTrainer(EmbeddingTrainer):
     def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset:
         if isinstance(data, TextDataset):
             return data
-        return held_texts(data, name, self.teacher, self.text_columns, processor, args)
+        return make_text_dataset(data, name, self.teacher, self.text_columns, processor, args)
 
     def make_collator(self, args: DistillationConfig, processor) -> TextCollator:
         return TextCollator(processor, args.chunk_limits, args.share)

@@ -20,6 +20,7 @@ _PUBLIC = {
     "UniMEConfig": "modeling_unime",
     "UniMEModel": "modeling_unime",
     "UniMEProcessor": "modeling_unime",
+    "encode_teacher": "trainers",
     "mine_hard_negatives": "trainers",
 }
 __all__ = sorted(_PUBLIC)

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 COMMANDS = {
     "train-stage1": ("trainers.train_stage1", "distil a text-embedding teacher into the LLM"),
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
-    "encode-teacher": ("trainers.encode_teacher", "compute the teacher's vectors of texts before stage 1"),
+    "encode-teacher": ("trainers.encode_texts", "compute the teacher's vectors of texts before stage 1"),
     "mine-negatives": ("trainers.mine_negatives", "find hard negatives for the rows of stage 2"),
     "launch": (
         "unime.launch",

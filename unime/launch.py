@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import torch
 
+from unime import cli
 from unime.options import read_yaml, run_command
 from unime.shipped_files import find_recipe
 
@@ -68,7 +69,7 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.l
         raise ValueError(f"expected_world_size {expected} does not divide by {options.nnodes} nodes")
     processes = options.nproc_per_node or expected // options.nnodes or max(gpus, 1)
     rest += ["--expected_world_size", str(processes * options.nnodes)]
-    module = f"trainers.{options.command.replace('-', '_')}"
+    module, _ = cli.COMMANDS[options.command]
     if processes * options.nnodes == 1:
         return [sys.executable, "-m", module, *rest]
     launcher = [sys.executable, "-m", TORCHRUN, "--nproc_per_node", str(processes)]

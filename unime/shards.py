@@ -45,6 +45,8 @@ class Shards:
         counts: how many pieces of each kind this run found and computed, over all processes.
     """
 
+    suffix = ".npz"
+
     def __init__(self, folder: Path):
         self.folder = folder
         self.counts: dict[str, dict[str, int]] = {}
@@ -53,7 +55,7 @@ class Shards:
 
     def path(self, kind: str, key: str) -> Path:
         """Where a piece is, or will be."""
-        return self.folder / f"{kind}-{key}.npz"
+        return self.folder / f"{kind}-{key}{self.suffix}"
 
     def ensure(self, kind: str, keys: Sequence[str], compute: Callable[[int], Arrays]) -> None:
         """Compute the pieces that are missing, shared among the processes, and wait until all are there.
@@ -76,13 +78,17 @@ class Shards:
             counts["computed"] += len(missing)
             mine = missing[ranks.rank :: ranks.size]
             for number in tqdm(mine, desc=kind, unit="shard", disable=None if ranks.rank == 0 else True):
-                content = io.BytesIO()
-                np.savez(content, **compute(number))
-                write_atomically(self.path(kind, keys[number]), content.getbuffer())
+                self.write(self.path(kind, keys[number]), compute(number))
             ranks.wait()
         absent = [self.path(kind, keys[number]) for number in missing if not self.path(kind, keys[number]).exists()]
         if absent:
             raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
+
+    def write(self, path: Path, arrays: Arrays) -> None:
+        """Make the file of a piece, whole or not at all."""
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(path, content.getbuffer())
 
     def read(self, kind: str, keys: Iterable[str]) -> Iterable[Arrays]:
         """The arrays of pieces, one after the other.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-import trainers.encode_teacher
+import trainers.encode_texts
 import trainers.train_stage1
 import trainers.train_stage2
 from trainers.hard_negative_config import HardNegativeConfig
@@ -21,7 +21,7 @@ def nothing_is_read(monkeypatch):
     for module, names in (
         (trainers.train_stage1, ("load_texts", "DistillationTrainer")),
         (trainers.train_stage2, ("load_data", "HardNegativeTrainer")),
-        (trainers.encode_teacher, ("load_texts", "teacher_vectors")),
+        (trainers.encode_texts, ("load_texts", "encode_teacher")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
@@ -34,7 +34,7 @@ def without(monkeypatch, package: str) -> None:
         return None if name.split(".")[0] == package else REAL_FIND_SPEC(name, *args)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    for module in ("trainers.embedding_config", "trainers.teacher_arguments"):
+    for module in ("trainers.embedding_config", "trainers.teachers.load"):
         monkeypatch.setattr(f"{module}.find_spec", find_spec)
 
 
@@ -98,17 +98,17 @@ def test_missing_teacher_or_its_package(command, nothing_is_read, monkeypatch, t
     main, argv = command["stage1"]
     with pytest.raises(FileNotFoundError, match="/no/such/teacher: no such folder"):
         main([*argv, "--teacher", "/no/such/teacher"])
-    with pytest.raises(FileNotFoundError, match="absent.npy: no such file of vectors"):
-        main([*argv, "--teacher", str(tmp_path / "absent.npy")])
+    with pytest.raises(FileNotFoundError, match="absent.parquet: no such file of vectors"):
+        main([*argv, "--teacher", str(tmp_path / "absent.parquet")])
     without(monkeypatch, "sentence_transformers")
     with pytest.raises(ImportError, match=r'needs the package sentence-transformers: pip install .*"\.\[st\]"'):
         main(argv)
     texts = ["--texts", "t.jsonl", "--teacher_cache", str(tmp_path / "cache")]
     with pytest.raises(ImportError, match="needs the package sentence-transformers"):
-        trainers.encode_teacher.main(texts)
+        trainers.encode_texts.main(texts)
     (tmp_path / "file").write_text("")
     with pytest.raises(RuntimeError, match="teacher_cache .*file cannot be written"):
-        trainers.encode_teacher.main([*texts[:3], str(tmp_path / "file")])
+        trainers.encode_texts.main([*texts[:3], str(tmp_path / "file")])
 
 
 def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):

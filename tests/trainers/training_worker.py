@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from datasets import Dataset
 
-from modeling_unime import UniMEProcessor
 from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
 from trainers.data.mmeb import load_mmeb_train
-from trainers.data.text_dataset import TextDataset
-from trainers.data.tokens import TokenizedTexts
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.run import train_and_save
 from unime.distributed import check_world_size
@@ -60,16 +58,6 @@ class Run:
     options: dict = field(default_factory=dict)
 
 
-class RandomTeacher:
-    """Vectors of a teacher, random but fixed."""
-
-    def __init__(self, size: int):
-        self.vectors = np.random.default_rng(0).normal(size=(size, 12)).astype(np.float32)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        return self.vectors[rows]
-
-
 def make_texts(count: int) -> list[str]:
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(WORDS, size=rng.integers(2, 9))) + f" {index}" for index in range(count)]
@@ -101,10 +89,14 @@ def build(run: Run, processes: int = 1) -> EmbeddingTrainer:
     }
     if run.stage == "stage1":
         config = DistillationConfig(**common, lora_rank=run.lora_rank)
-        processor = UniMEProcessor.from_backbone(run.backbone)
-        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)), RandomTeacher(64))
+        vectors = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+        dataset = Dataset.from_dict({"text": make_texts(64), "vector": vectors})
         return DistillationTrainer(
-            run.backbone, config, train_dataset=dataset, eval_dataset=dataset if run.evaluates else None
+            run.backbone,
+            config,
+            train_dataset=dataset,
+            eval_dataset=dataset if run.evaluates else None,
+            teacher="vector",
         )
     options = {"num_hard_negatives": 3} if run.stage == "stage2" else {"loss_type": "info_nce", "temperature": 0.05}
     config = HardNegativeConfig(**{**options, **common}, lora_rank=run.lora_rank)
