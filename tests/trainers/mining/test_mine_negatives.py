@@ -387,7 +387,7 @@ def test_examples_with_equal_queries_are_one_query(model, data):
     first, other = pool.query_of_row[[0, 6]]
     assert first == other and pool.query_of_row[1] == pool.query_of_row[7] and len(set(pool.query_of_row)) == 20
     assert set(pool.known(0)) == set(pool.positive_of_row[[0, 6]]) == set(pool.known(6))
-    assert pool.candidates[pool.positive_of_row[7]].example == Example("cat", None, "")
+    assert pool.candidates[pool.positive_of_row[7]] == Example("cat", None, "")
     assert set(pool.known(8)) == {pool.positive_of_row[8], pool.positive_of_row[0]}, "its query 'dog' is a candidate"
     assert np.all(np.diff(pool.known(0)) > 0)
 
