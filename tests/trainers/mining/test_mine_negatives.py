@@ -105,14 +105,10 @@ def by_chance(count, pair):
             {"margin": 0.02, "ranks": (3, 9), "by_source": True},
         ),
         ({"max_similarity": 0.4, "min_similarity": 0.25}, {"largest": 0.4, "least": 0.25}),
-        ({"search_dtype": "bfloat16", "query_block": 2, "candidate_block": 3}, {}),
-        ({"backend": "faiss"}, {}),
     ],
     ids=lambda value: "-".join(map(str, value)) or "defaults" if isinstance(value, dict) else None,
 )
 def test_equals_mining_by_hand(options, by_hand, model, data, cache, tmp_path, capsys):
-    if "faiss" in options.values():
-        pytest.importorskip("faiss", reason="faiss is an optional extra")
     main(command(model, data, tmp_path, cache, **options))
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
     rows = [row for name in ("train_classes.jsonl", "train_found.jsonl") for row in read(tmp_path)[name]]
@@ -293,7 +289,7 @@ def no_encoding(monkeypatch):
         ({"min_similarity": 0.5, "max_similarity": 0.4}, "min_similarity 0.5 is not below max_similarity 0.4"),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"judge_margin": -1}, "judge_margin must be at least 0, got -1"),
-        ({"backend": "scann"}, "invalid choice: 'scann'"),
+        ({"sampling": "all"}, "invalid choice: 'all'"),
         ({"rank": 3}, "unrecognized arguments: --rank"),
     ],
 )
