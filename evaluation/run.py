@@ -232,7 +232,7 @@ def evaluate(
     if waiting:
         encoder = encoder_maker(arguments)
         for name, (_, task) in waiting.items():
-            encoder.check(task.index.examples, task.store, name)
+            encoder.check(task.index.examples, name)
         for name in list(waiting):
             mark, task = waiting.pop(name)  # lets go of the task's memory
             results[name] = evaluate_one(name, mark, task, encoder)

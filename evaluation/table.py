@@ -5,14 +5,13 @@ With `--insert README.md --marker NAME` the table replaces what stands between t
 `<!-- NAME:end -->`, so that tables in documents are made, never typed.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from evaluation.report import TableError, make_table
 from unime.files import write_atomically
-from unime.options import run_command
+from unime.options import CommandParser, run_command
 
 
 def read_runs(sources: list[str]) -> dict[str, dict[str, Any]]:
@@ -71,7 +70,7 @@ def insert_between_markers(document: Path, marker: str, table: str) -> None:
 
 def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table") -> None:
     """Entry point of the command line."""
-    parser = argparse.ArgumentParser(prog=prog, description="Put several results.json side by side.")
+    parser = CommandParser(prog=prog, description="Put several results.json side by side.")
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS.json", help="results.json of evaluation.run")
     parser.add_argument("--output", metavar="X.md", help="write the table to this file")
     parser.add_argument("--insert", metavar="DOCUMENT.md", help="put the table into this document (needs --marker)")

@@ -88,7 +88,7 @@ class Task(ABC):
 
     def add_row(self, row: Row) -> None:
         """Check the images of a row and keep it, unless ImageError says that one of them cannot be used."""
-        query, *candidates = self.index.add([row.query, *row.candidates])
+        query, *candidates = self.index.add([example.placed(self.store) for example in (row.query, *row.candidates)])
         self.queries.append(int(query))
         self.candidates.append(np.array(candidates, dtype=np.int32))
         self.labels.append(row.label)
@@ -106,7 +106,7 @@ class Task(ABC):
 
     def evaluate(self, encoder: BaseEncoder) -> Score:
         """Encode each content once and score."""
-        return self.score(encoder.encode(self.index.examples, self.store, description=self.name))
+        return self.score(encoder.encode(self.index.examples, description=self.name))
 
 
 def require(values: dict[str, Any], name: str, kind: type, meaning: str) -> Any:
