@@ -20,8 +20,7 @@ from unime.data.bad_rows import Place
 from unime.data.columns import check_columns
 from unime.data.rows import expand_source
 from unime.distributed import rank
-from unime.files import atomic_path
-from unime.remembered_digest import remembered_digest
+from unime.files import atomic_path, remembered_digest
 from unime.shards import digest
 
 COLUMNS = ("text", "embedding")
