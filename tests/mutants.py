@@ -197,16 +197,16 @@ MUTANTS = (
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
     mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
     # Mining
-    selection("the judge's margin left out", "positive_score - self.judge_margin", "positive_score", mined),
-    selection("the first rank left out", ": arguments.rank_from - 1]", ": arguments.rank_from]", mined),
+    selection("the judge's margin left out", " - options.judge_margin", "", mined),
+    selection("the first rank left out", ": options.range_min]", ": options.range_min + 1]", mined),
     selection("one round only", "for offset in range(min(step, count))", "for offset in range(1)"),
     search("what is at the limit is left out", "fits = values <= limits", "fits = values < limits"),
     search("exclusions of other blocks", "columns - first] = -torch.inf", "columns - columns] = -torch.inf"),
     Mutant(
         "the margin is subtracted in mining",
         "trainers/mining/neighbours.py",
-        "limits = positives + np.float32",
-        "limits = positives - np.float32",
+        "positives - np.float32(options.absolute",
+        "positives + np.float32(options.absolute",
         (mined,),
     ),
     Mutant(
