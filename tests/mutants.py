@@ -57,7 +57,6 @@ gathered = _of("trainers/losses/gathered_cosines.py", "trainers/losses/test_gath
 cache = _of("trainers/gradient_cache.py", "trainers/test_gradient_cache.py")
 trainer = _of("trainers/embedding_trainer.py", "trainers/test_training.py")
 chunks = _of("trainers/chunks.py", "trainers/test_chunks.py")
-shares = _of("trainers/shares.py", "trainers/test_shares.py")
 sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
 vision = _of("trainers/frozen_vision.py", "trainers/test_frozen_vision.py")
@@ -134,14 +133,13 @@ MUTANTS = (
     gathered("gradients of the wrong queries", "choices // chosen.shape[1]", "choices % len(queries)"),
     # Gradient cache, chunks, shares, order of the rows
     cache("other dropout in the second pass", "with state.replay(), contextlib", "with contextlib"),
-    cache("the scale left out", "iter((gradient * scale).split", "iter(gradient.split"),
     cache("ranks exchange after the first chunk", "index == len(chunks) - 1", "index == 0"),
     cache("a filler has a gradient", "part = 0 if filler", "part = 1 if filler"),
     cache("a filler uses up random numbers", "replay() if filler", "replay() if not filler"),
     chunks("a chunk one token too small", "inputs * longest <= self.tokens", "inputs * longest < self.tokens"),
     chunks("padding not counted", "inputs * longest <=", "longest <="),
-    shares("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
-    shares("rows in another order", "return torch.argsort(gathered)", "return gathered"),
+    chunks("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
+    chunks("rows in another order", '"global_order": torch.argsort(gathered)', '"global_order": gathered'),
     sampler("every epoch in one order", "default_rng((self.seed, self.epoch))", "default_rng((self.seed, 0))"),
     sampler(
         "blocks of sources stand in order", "generator.permutation(np.concatenate(blocks))", "np.concatenate(blocks)"
@@ -149,8 +147,8 @@ MUTANTS = (
     # Trainers
     trainer(
         "the loss not divided by the accumulation steps",
-        "() / self.current_gradient_accumulation_steps,",
-        "(),",
+        "(world_size() / self.current_gradient_accumulation_steps)",
+        "world_size()",
         "trainers/test_training.py::test_the_gradient_of_accumulated_batches_is_their_mean",
     ),
     trainer(
