@@ -5,7 +5,6 @@ With `--insert README.md --marker NAME` the table replaces what stands between t
 `<!-- NAME:end -->`, so that tables in documents are made, never typed.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from evaluation.kinds import KINDS
 from evaluation.report import Result, count_sets, markdown_table, percent, summarise
 from evaluation.sugarcrepe import GROUPS
 from unime.files import write_atomically
-from unime.options import run_command
+from unime.options import CommandParser, run_command
 
 METRIC_TITLES = {
     "precision@1": "P@1",
@@ -197,7 +196,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
     Args:
         argv: Command line without the program. Default: that of this process.
     """
-    parser = argparse.ArgumentParser(prog=prog, description="Put several results.json side by side.")
+    parser = CommandParser(prog=prog, description="Put several results.json side by side.")
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS.json", help="results.json of evaluation.run")
     parser.add_argument("--output", metavar="X.md", help="write the table to this file")
     parser.add_argument("--insert", metavar="DOCUMENT.md", help="put the table into this document (needs --marker)")
