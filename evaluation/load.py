@@ -118,11 +118,12 @@ def detect_form(path: Path, row: RawRow) -> type[Task]:
 
 def _parse(task: Task, row: RawRow) -> ParsedRow | str:
     try:
-        parsed = task.parse_row(row.values)
+        parsed = task.read_row(row.values)
     except RowError as error:
         return str(error)
     for example in parsed.examples:
-        for name, value in vars(example).items():
+        for name in ("text", "image", "instruction"):
+            value = getattr(example, name)
             fault = half_character(value or "")
             if fault:
                 return f"the {name} {value[:60]!r} {fault}"

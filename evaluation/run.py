@@ -234,7 +234,7 @@ def evaluate(
     if waiting:
         encoder = encoder_maker(arguments)
         for name, (_, loaded) in waiting.items():
-            encoder.check(loaded.task.index.examples, loaded.task.store, name)
+            encoder.check(loaded.task.index.examples, name)
         for name in list(waiting):
             mark, loaded = waiting.pop(name)  # lets go of the task's memory
             results[name] = evaluate_one(name, mark, loaded, encoder)

@@ -95,6 +95,11 @@ class Task(ABC):
             RowError: If a field is missing or wrong.
         """
 
+    def read_row(self, values: dict[str, Any]) -> ParsedRow:
+        """See `parse_row`; its examples know where their images are."""
+        row = self.parse_row(values)
+        return ParsedRow([example.placed(self.store) for example in row.examples], row.extra)
+
     @abstractmethod
     def keep(self, numbers: np.ndarray, extra: Any) -> None:
         """Remember a row.
@@ -145,7 +150,7 @@ class Task(ABC):
         Returns:
             The score.
         """
-        return self.score(encoder.encode(self.index.examples, self.store, description=self.name))
+        return self.score(encoder.encode(self.index.examples, description=self.name))
 
     def check_not_constant(self, embeddings: np.ndarray, numbers: Any, role: str) -> None:
         """Refuse a side of the task on which different contents all have the same embedding.

@@ -99,17 +99,16 @@ def encode_pool(
     pool: Pool, arguments: MiningArguments, identity: object, shards: Shards
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the queries and of the candidates. The model is loaded if some are missing, and let go of afterwards."""
-    stores = pool.dataset.stores
 
     @cache
     def get_encoder() -> BaseEncoder:
         encoder = make_encoder(arguments)
         for kind, contents in (("queries", pool.queries), ("candidates", pool.candidates)):
-            encoder.check([content.example for content in contents], stores[0] if stores else None, kind)
+            encoder.check(contents, kind)
         return encoder
 
     def encode(kind: str, contents: list, digests: list[str]) -> np.ndarray:
-        return encode_contents(kind, contents, digests, identity, stores, shards, arguments.shard_size, get_encoder)
+        return encode_contents(kind, contents, digests, identity, shards, arguments.shard_size, get_encoder)
 
     return (
         encode("queries", pool.queries, pool.query_digests),
@@ -236,7 +235,7 @@ def write_results(
 
         @cache
         def example_of(number: int, search: Search = search) -> Example:
-            return pool.positive(search.places[np.searchsorted(search.candidates, number)]).example
+            return pool.positive(search.places[np.searchsorted(search.candidates, number)])
 
         for source, by_line in chosen.items():
             write_source(

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from evaluation.load import detect_form
 from evaluation.metrics import Similarities, truth_rank
@@ -70,12 +71,10 @@ class Query:
     Args:
         query: What is asked.
         candidates: Candidates of different content, the right one first.
-        store: Where their pictures lie.
     """
 
     query: Example
     candidates: list[Example]
-    store: ImageStore
 
     @property
     def examples(self) -> list[Example]:
@@ -97,7 +96,7 @@ def load_queries(data: Path, section: Section) -> list[Query]:
     rows = list(_first_of_subsets(read_rows(path)) if section.per_subset else read_rows(path, section.count))
     task = detect_form(path, rows[0])(data_set_name(path), path, ImageStore.find(path))
     for row in rows:
-        task.add_row(task.parse_row(row.values))
+        task.add_row(task.read_row(row.values))
     return [_query(task, numbers) for numbers in _content_numbers(task)]
 
 
@@ -117,7 +116,7 @@ def _content_numbers(task: Task) -> list[np.ndarray]:
 
 def _query(task: Task, numbers: np.ndarray) -> Query:
     query, *candidates = (task.index.examples[number] for number in numbers)
-    return Query(query, list(dict.fromkeys(candidates)), task.store)
+    return Query(query, list(dict.fromkeys(candidates)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: di
 
 
 def _card(query: Query, rankings: dict[str, Ranking]) -> str:
-    shown = picture(query.query.image, query.store, "picture of the query") if query.query.image else ""
+    shown = picture(query.query.open(), "picture of the query") if query.query.image else ""
     text = readable(query.query.text)
     rows = "".join(_ranking(name, ranking, query) for name, ranking in rankings.items())
     return (
@@ -202,7 +201,7 @@ def _hit(place: int, number: int, score: float, query: Query) -> str:
     candidate = query.candidates[number]
     state, mark = ("right", "✓ ") if number == 0 else ("wrong", "✗ ") if place == 1 else ("other", "")
     if candidate.image:
-        shown = picture(candidate.image, query.store, f"candidate at place {place}")
+        shown = picture(candidate.open(), f"candidate at place {place}")
     else:
         shown = f"<span>{escape(readable(candidate.text))}</span>"
     return f'<li class="{state}">{shown}<small>{mark}{cosine(score)}</small></li>'
@@ -220,18 +219,17 @@ def readable(text: str | None) -> str:
     return " ".join((text or "").replace(IMAGE_TOKEN, " ").split())
 
 
-def picture(path: str, store: ImageStore, name: str) -> str:
+def picture(image: Image.Image, name: str) -> str:
     """A picture inside the page.
 
     Args:
-        path: Relative path.
-        store: Where it lies.
+        image: The picture.
         name: For screen readers.
 
     Returns:
         An `<img>` that holds its bytes.
     """
     buffer = io.BytesIO()
-    store.open(path).save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{data}" alt="{escape(name)}">'

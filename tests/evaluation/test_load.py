@@ -89,4 +89,4 @@ def test_the_published_layout(write_image, tmp_path, root):
             archive.write(image, stored if root == "images.zip" else f"images/{stored}")
             image.unlink()
     loaded = load_task(path, image_root=str(tmp_path / "MMEB-eval" / root))
-    assert loaded.task.store.open(loaded.task.index.examples[0].image).size == (8, 6)
+    assert loaded.task.index.examples[0].open().size == (8, 6)

@@ -132,7 +132,8 @@ def test_real_rows_against_a_plain_loop(data_dir, make_encoder):
     right = []
     for row in read_rows(path):
         query, candidates = parse_fields(row.values)
-        vectors = torch.from_numpy(make_encoder().encode([query, *candidates], store)).double()
+        examples = [example.placed(store) for example in (query, *candidates)]
+        vectors = torch.from_numpy(make_encoder().encode(examples)).double()
         scores = (vectors[1:] @ vectors[0]).tolist()
         right.append(all(scores[0] > other for other in scores[1:]))
     assert len(right) == 45 and 0 < sum(right) < 45

@@ -31,7 +31,7 @@ def original(tmp_path, write_image):
 def test_original_files_use_the_papers_prompts(original):
     task = load_task(original).task
     assert isinstance(task, SugarCrepeTask)
-    assert task.index.examples[:2] == [Example(None, "1.png", None), Example("a", None, None)]
+    assert task.index.examples[:2] == [Example(None, "1.png", None, task.store), Example("a")]
     assert task.subsets == ["swap_obj", "swap_obj"]
 
 
@@ -52,7 +52,7 @@ def test_mmeb_like_rows(write_rows, write_image, tmp_path):
     rows = [row | {"subset": "add_att"}, row | {"subset": "swap_obj", "tgt_text": ["b", "c"]}]
     task = load_task(write_rows(rows)).task
     assert isinstance(task, SugarCrepeTask)
-    assert task.index.examples[0] == Example("Q", "1.png", "")
+    assert task.index.examples[0] == Example("Q", "1.png", "", task.store)
     result = task.score(vectors(task, {"Q": [1, 0], "a": [1, 0], "b": [1, 1], "c": [1, 1]}))
     assert result.details["subsets"]["add_att"]["accuracy"] == 1.0
     assert result.details["subsets"]["swap_obj"]["accuracy"] == 0.0

@@ -60,12 +60,12 @@ def mine_by_hand(model: Path, data: Path, sample, margin=0.1, largest=2.0, least
     """Negatives of each row, by text and image, from the whole matrix of similarities."""
     dataset = load_mmeb_train(str(data), progress=False)
     pairs = list(dataset)
-    encoder, store = Encoder.from_pretrained(model, device="cpu"), dataset.stores[0]
+    encoder = Encoder.from_pretrained(model, device="cpu")
     first = {}  # content -> first pair with this positive
     for pair in pairs:
         first.setdefault(pair.group, pair)
-    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()], store), strict=True))
-    queries = encoder.encode([pair.query for pair in pairs], store)
+    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()]), strict=True))
+    queries = encoder.encode([pair.query for pair in pairs])
     query_groups = dataset.table["query_group"].to_pylist()
     result = []
     for i, pair in enumerate(pairs):
@@ -383,7 +383,7 @@ def test_examples_with_equal_queries_are_one_query(model, data):
     first, other = pool.query_of_row[[0, 6]]
     assert first == other and pool.query_of_row[1] == pool.query_of_row[7] and len(set(pool.query_of_row)) == 20
     assert set(pool.known(0)) == set(pool.positive_of_row[[0, 6]]) == set(pool.known(6))
-    assert pool.candidates[pool.positive_of_row[7]].example == Example("cat", None, "")
+    assert pool.candidates[pool.positive_of_row[7]] == Example("cat", None, "")
     assert set(pool.known(8)) == {pool.positive_of_row[8], pool.positive_of_row[0]}, "its query 'dog' is a candidate"
     assert np.all(np.diff(pool.known(0)) > 0)
 
