@@ -15,7 +15,6 @@ from sentence_transformers import SentenceTransformer
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
 from evaluation.plain_text import as_texts, plain_text
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 
 class SentenceTransformerEncoder(BaseEncoder):
@@ -52,9 +51,9 @@ class SentenceTransformerEncoder(BaseEncoder):
             loaded.max_seq_length = max_length
         return cls(loaded, batch_size)
 
-    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
+    def check(self, examples: Sequence[Example], description: str) -> None:
         """See `BaseEncoder.check`; also refuses what the model does not read."""
-        super().check(examples, store, description)
+        super().check(examples, description)
         for example in examples:
             needed = _modality(example)
             if not self.model.supports(needed):
@@ -63,11 +62,10 @@ class SentenceTransformerEncoder(BaseEncoder):
                     f"set has {example.describe()}; leave the data set out for it"
                 )
 
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
         for batch in batches:
-            images = [None if example.image is None else store.open(example.image) for example in batch]
-            inputs = [self._to_input(example, image) for example, image in zip(batch, images, strict=True)]
+            inputs = [self._to_input(example) for example in batch]
             vectors: list[np.ndarray | None] = [None] * len(batch)
             for modality in dict.fromkeys(map(_modality, batch)):  # not every model takes mixed batches
                 rows = [row for row, example in enumerate(batch) if _modality(example) == modality]
@@ -81,8 +79,8 @@ class SentenceTransformerEncoder(BaseEncoder):
                     vectors[row] = vector
             yield np.stack(vectors).astype(np.float32)  # (B, D)
 
-    def _to_input(self, example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
-        text = plain_text(example.text, example.instruction)
+    def _to_input(self, example: Example) -> str | Image.Image | dict[str, Any]:
+        text, image = plain_text(example.text, example.instruction), example.open()
         if image is None:
             return as_texts(self.model, [text])[0]
         return {"text": text, "image": image} if text else image

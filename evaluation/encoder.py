@@ -22,7 +22,6 @@ from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_d
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -84,44 +83,37 @@ class BaseEncoder(ABC):
         self.batch_size = batch_size
 
     @abstractmethod
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """Encode batches one after the other.
 
         Args:
             batches: Non-empty lists of examples.
-            store: Where images lie; `None` if no example has one.
 
         Yields:
             (B, D) float32 for each batch.
         """
 
-    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
+    def check(self, examples: Sequence[Example], description: str) -> None:
         """Refuse what cannot be encoded, before time is spent on anything.
 
         Args:
             examples: What is to be encoded.
-            store: Where images lie.
             description: Data set name, for the message.
 
         Raises:
-            EncodingError: If there are no examples, one is empty, or images are named without a store.
+            EncodingError: If there are no examples, or one is empty.
         """
         if not examples:
             raise EncodingError(f"{description}: there is nothing to encode")
         for number, example in enumerate(examples):
             if example.is_empty:
                 raise EncodingError(f"{description}: example {number} has neither a text nor an image")
-            if example.image is not None and store is None:
-                raise EncodingError(f"{description}: example {number} has an image but no image store was given")
 
-    def encode(
-        self, examples: Sequence[Example], store: ImageStore | None = None, description: str = "encoding"
-    ) -> np.ndarray:
-        """Encode examples; equal ones (text, image path, instruction) once.
+    def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
+        """Encode examples; equal ones (text, image, instruction) once.
 
         Args:
             examples: What to encode.
-            store: Where images lie. Default: none, for examples without images.
             description: Shown at the progress bar and in messages.
 
         Returns:
@@ -131,14 +123,14 @@ class BaseEncoder(ABC):
             EncodingError: See `check`; also if an embedding is NaN, infinite or zero, naming the example.
             ImageError: If an image cannot be read.
         """
-        self.check(examples, store, description)
+        self.check(examples, description)
         # The costliest first, so that memory runs out at once if it does: images together, then by length of the text.
-        order = sorted(dict.fromkeys(examples), key=lambda e: (e.image is not None, len(e.text or "")), reverse=True)
+        order = sorted(dict.fromkeys(examples), key=lambda example: example.cost, reverse=True)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         vectors = None
         done = 0
         with tqdm(total=len(order), desc=description, unit="example", disable=None, leave=False) as bar:
-            for batch, output in zip(batches, self.encode_batches(batches, store), strict=True):
+            for batch, output in zip(batches, self.encode_batches(batches), strict=True):
                 if len(output) != len(batch):
                     raise EncodingError(f"{description}: {len(batch)} examples gave {len(output)} embeddings")
                 _check_usable(batch, output, description)
@@ -165,11 +157,8 @@ def _check_usable(batch: list[Example], output: np.ndarray, description: str) ->
 class _Batches(Dataset):
     """Decodes images and builds tensors, one item per batch; runs in the workers of a DataLoader."""
 
-    def __init__(
-        self, batches: list[list[Example]], store: ImageStore | None, processor: Any, options: dict[str, Any]
-    ):
+    def __init__(self, batches: list[list[Example]], processor: Any, options: dict[str, Any]):
         self.batches = batches
-        self.store = store
         self.processor = processor
         self.options = options
 
@@ -182,7 +171,7 @@ class _Batches(Dataset):
         same = all(instruction == instructions[0] for instruction in instructions)
         inputs = self.processor(
             text=[example.text for example in batch],
-            images=[None if example.image is None else self.store.open(example.image) for example in batch],
+            images=[example.open() for example in batch],
             instruction=instructions[0] if same else instructions,
             return_tensors="pt",
             **self.options,
@@ -208,7 +197,7 @@ class Encoder(BaseEncoder):
 
     Example:
         >>> encoder = Encoder.from_pretrained("outputs/stage2")                               # doctest: +SKIP
-        >>> encoder.encode([Example("a dog"), Example(image="dog.jpg")], ImageStore("photos"))  # doctest: +SKIP
+        >>> encoder.encode([Example("a dog"), Example(image="photos/dog.jpg")])  # doctest: +SKIP
     """
 
     def __init__(
@@ -269,11 +258,11 @@ class Encoder(BaseEncoder):
         processor = AutoProcessor.from_pretrained(model, **options)
         return cls(loaded, processor, batch_size, where, max_length, num_workers)
 
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
         options = {} if self.max_length is None else {"max_length": self.max_length}
         loader = DataLoader(
-            _Batches(batches, store, self.processor, options),
+            _Batches(batches, self.processor, options),
             batch_size=None,
             num_workers=min(self.num_workers, len(batches)),
             collate_fn=_as_it_is,

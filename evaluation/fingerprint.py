@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import modeling_unime
-from unime.data.data_files import file_digest
 from unime.data.images import ImageStore
-from unime.remembered_digest import remembered_digest
+from unime.files import file_digest, remembered_digest
 
 MODEL_FILES = (
     "*.safetensors",

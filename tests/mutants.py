@@ -57,7 +57,6 @@ gathered = _of("trainers/losses/gathered_cosines.py", "trainers/losses/test_gath
 cache = _of("trainers/gradient_cache.py", "trainers/test_gradient_cache.py")
 trainer = _of("trainers/embedding_trainer.py", "trainers/test_training.py")
 chunks = _of("trainers/chunks.py", "trainers/test_chunks.py")
-shares = _of("trainers/shares.py", "trainers/test_shares.py")
 sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
 vision = _of("trainers/frozen_vision.py", "trainers/test_frozen_vision.py")
@@ -73,9 +72,14 @@ prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_process
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
-metrics = _of("evaluation/metrics.py", "evaluation/test_metrics.py")
+similarities = _of("evaluation/similarities.py", "evaluation/test_similarities.py")
+ranking = _of("evaluation/metrics/ranking.py", "evaluation/test_metrics.py")
+recall = _of("evaluation/metrics/recall_at_k/recall_at_k.py", "evaluation/test_metrics.py")
+ndcg = _of("evaluation/metrics/ndcg_at_k/ndcg_at_k.py", "evaluation/test_metrics.py")
+mrr = _of("evaluation/metrics/mrr/mrr.py", "evaluation/test_metrics.py")
+mmeb_task = _of("evaluation/mmeb.py", "evaluation/test_mmeb_task.py")
 captions = _of("evaluation/captions.py", "evaluation/test_captions.py")
-sugarcrepe = _of("evaluation/sugarcrepe.py", "evaluation/test_sugarcrepe.py")
+kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
 content = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
@@ -132,14 +136,13 @@ MUTANTS = (
     gathered("gradients of the wrong queries", "choices // chosen.shape[1]", "choices % len(queries)"),
     # Gradient cache, chunks, shares, order of the rows
     cache("other dropout in the second pass", "with state.replay(), contextlib", "with contextlib"),
-    cache("the scale left out", "iter((gradient * scale).split", "iter(gradient.split"),
     cache("ranks exchange after the first chunk", "index == len(chunks) - 1", "index == 0"),
     cache("a filler has a gradient", "part = 0 if filler", "part = 1 if filler"),
     cache("a filler uses up random numbers", "replay() if filler", "replay() if not filler"),
     chunks("a chunk one token too small", "inputs * longest <= self.tokens", "inputs * longest < self.tokens"),
     chunks("padding not counted", "inputs * longest <=", "longest <="),
-    shares("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
-    shares("rows in another order", "return torch.argsort(gathered)", "return gathered"),
+    chunks("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
+    chunks("rows in another order", '"global_order": torch.argsort(gathered)', '"global_order": gathered'),
     sampler("every epoch in one order", "default_rng((self.seed, self.epoch))", "default_rng((self.seed, 0))"),
     sampler(
         "blocks of sources stand in order", "generator.permutation(np.concatenate(blocks))", "np.concatenate(blocks)"
@@ -147,8 +150,8 @@ MUTANTS = (
     # Trainers
     trainer(
         "the loss not divided by the accumulation steps",
-        "() / self.current_gradient_accumulation_steps,",
-        "(),",
+        "(world_size() / self.current_gradient_accumulation_steps)",
+        "world_size()",
         "trainers/test_training.py::test_the_gradient_of_accumulated_batches_is_their_mean",
     ),
     trainer(
@@ -215,15 +218,16 @@ MUTANTS = (
         ("trainers/mining/test_judge.py",),
     ),
     # Evaluation
-    metrics("a tie is right", "at_least = scores >= scores[truth]", "at_least = scores > scores[truth]"),
-    metrics("copies of the truth count against it", "at_least &= ~np.asarray", "at_least |= False & np.asarray"),
-    metrics("recall excludes its cutoff", "np.asarray(ranks) <= k", "np.asarray(ranks) < k"),
-    metrics("the reciprocal of the mean rank", "float((1.0 / ranks).mean())", "float(1.0 / ranks.mean())"),
-    metrics("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
-    metrics("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
-    captions("a tie is the best rank", "(scores >= best) & ~right", "(scores > best) & ~right"),
-    captions("the caption's own images count against it", "& ~right[part]).sum", ").sum"),
-    sugarcrepe("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
+    ranking("a tie is right", "(scores[~is_right] >= best_first", "(scores[~is_right] > best_first"),
+    ranking("several right ones share a place", "np.arange(1, len(best_first) + 1)", "1"),
+    mmeb_task("copies of the right one are wrong", "candidates == candidates[0]", "candidates[:1] == candidates[0]"),
+    recall("recall excludes its cutoff", "row[0] <= k", "row[0] < k"),
+    mrr("the reciprocal of the mean rank", "np.mean([1 / row[0] for", "1 / np.mean([row[0] for"),
+    ndcg("the gain of all", "row[row <= k]", "row[row > 0]"),
+    similarities("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
+    similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
+    captions("only an image's first caption is right", "right_ranks(row, own)", "right_ranks(row, own[:1])"),
+    kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
     content(
         "an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"
     ),

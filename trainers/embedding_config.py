@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from trainers.chunks import ChunkLimits
-from trainers.engines import QUANTIZATIONS
+from trainers.chunks import ChunkLimits, RankSlice
 from trainers.inherited_options import check_inherited_options
-from trainers.shares import Share
 from unime.shipped_files import find_recipe
+
+PADDED_TOGETHER = 64  # inputs of a chunk without the gradient cache: a matter of speed only
 
 
 @dataclass
@@ -73,7 +73,7 @@ class EmbeddingTrainingConfig(TrainingArguments):
         metadata={
             "help": "4bit: hold the LLM's weights in 4 bits (NF4) while LoRA is trained on them (QLoRA); needs a GPU. The "
             "finished model has the precision of the source.",
-            "choices": list(QUANTIZATIONS),
+            "choices": ["none", "4bit"],
         },
     )
 
@@ -92,21 +92,11 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "whether they hold labels or pictures. Switches the gradient cache on. 0: chunks are counted in inputs."
         },
     )
-    length_bucket_size: int = field(
-        default=64,
-        metadata={
-            "help": "Without the gradient cache: inputs of like length that are padded together. It changes the speed "
-            "only, not the result."
-        },
-    )
     max_length: int | None = field(
         default=None,
         metadata={
             "help": "Tokens a row may have, image tokens included; longer texts lose their end. Default: the model's."
         },
-    )
-    loss_block_size: int = field(
-        default=1024, metadata={"help": "Rows of the similarity matrix held at a time; lower it if the loss is large."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: rows are texts and images, not model inputs."}
@@ -144,12 +134,12 @@ class EmbeddingTrainingConfig(TrainingArguments):
         """How large a chunk may be: the gradient cache's, or else those padded together."""
         if self.gradient_cache_chunk_tokens:
             return ChunkLimits(self.gradient_cache_chunk_size or None, self.gradient_cache_chunk_tokens)
-        return ChunkLimits(self.gradient_cache_chunk_size or self.length_bucket_size)
+        return ChunkLimits(self.gradient_cache_chunk_size or PADDED_TOGETHER)
 
     @property
-    def share(self) -> Share:
+    def rank_slice(self) -> RankSlice:
         """Which part of each global batch this process embeds."""
-        return Share(self.process_index, self.world_size)
+        return RankSlice(self.process_index, self.world_size)
 
     def __getstate__(self) -> dict:
         """What is pickled: all but the token, which would stand in clear beside every checkpoint."""
@@ -179,7 +169,3 @@ class EmbeddingTrainingConfig(TrainingArguments):
         for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.length_bucket_size < 1:
-            raise ValueError(f"length_bucket_size must be 1 or more, got {self.length_bucket_size}")
-        if not self.dataloader_drop_last:
-            raise ValueError("dataloader_drop_last must stay true: a smaller last batch would change the loss")

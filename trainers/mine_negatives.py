@@ -26,7 +26,6 @@ from evaluation.run import encoder_identity, find_model, image_sizes, make_encod
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
 from trainers.mining.arguments import JudgeArguments, MiningArguments
-from trainers.mining.faiss_search import check_faiss
 from trainers.mining.judge import NO_LIMIT, Judge, JudgePrompt
 from trainers.mining.judging import PairScores, judge_pairs
 from trainers.mining.neighbours import RowNeighbours, find_neighbours
@@ -48,8 +47,7 @@ OPTIONS_FILE = "mining_options.json"  # written first; a run with other options 
 RECORD_FILE = "mining.json"  # written last; its presence says that the folder is complete
 # Options that change how a run goes, not what it finds.
 FREE_OPTIONS = frozenset(
-    "output cache batch_size device num_workers query_block candidate_block shard_size judge_batch_size "
-    "expected_world_size".split()
+    "output cache batch_size device num_workers shard_size judge_batch_size expected_world_size".split()
 )
 
 
@@ -101,17 +99,16 @@ def encode_pool(
     pool: Pool, arguments: MiningArguments, identity: object, shards: Shards
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the queries and of the candidates. The model is loaded if some are missing, and let go of afterwards."""
-    stores = pool.dataset.stores
 
     @cache
     def get_encoder() -> BaseEncoder:
         encoder = make_encoder(arguments)
         for kind, contents in (("queries", pool.queries), ("candidates", pool.candidates)):
-            encoder.check([content.example for content in contents], stores[0] if stores else None, kind)
+            encoder.check(contents, kind)
         return encoder
 
     def encode(kind: str, contents: list, digests: list[str]) -> np.ndarray:
-        return encode_contents(kind, contents, digests, identity, stores, shards, arguments.shard_size, get_encoder)
+        return encode_contents(kind, contents, digests, identity, shards, arguments.shard_size, get_encoder)
 
     return (
         encode("queries", pool.queries, pool.query_digests),
@@ -167,7 +164,6 @@ def make_prompt(judge_arguments: JudgeArguments) -> JudgePrompt:
             find_model(judge_arguments.judge),
             judge_arguments.judge_max_text_tokens,
             judge_arguments.judge_image_resolution,
-            judge_arguments.judge_chat_format,
         )
     except (OSError, ValueError) as error:  # what the libraries say of a folder that is not as it should be
         raise MiningError(f"judge {judge_arguments.judge}: {error}") from error
@@ -239,7 +235,7 @@ def write_results(
 
         @cache
         def example_of(number: int, search: Search = search) -> Example:
-            return pool.positive(search.places[np.searchsorted(search.candidates, number)]).example
+            return pool.positive(search.places[np.searchsorted(search.candidates, number)])
 
         for source, by_line in chosen.items():
             write_source(
@@ -271,8 +267,6 @@ def mine(arguments: MiningArguments, judge_arguments: JudgeArguments) -> Path:
     output, clock = Path(arguments.output), Clock()
     if arguments.format == "unime_v2" and judge_arguments.judge is None:
         raise MiningError("format unime_v2 holds a judge's scores: name one with --judge, or use --format mmeb")
-    if arguments.backend == "faiss":
-        check_faiss(arguments.faiss_index)
     prompt = None if judge_arguments.judge is None else make_prompt(judge_arguments)
     code = code_identity(Path(__file__).parent / "mining")
     identity = [encoder_identity(arguments), code]

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -32,14 +32,6 @@ def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> N
     """Call the main function of a command; what its user can put right ends it with one line and exit code 2.
 
     Any other error is a fault of the program and keeps its trace, as every error does under `python -X dev`.
-
-    Args:
-        main: The function.
-        *arguments: Passed to it.
-        **options: Passed to it.
-
-    Raises:
-        SystemExit: With code 2 after a known error, with 130 after Ctrl-C.
     """
     process = int(os.environ.get("RANK", 0))  # torchrun's
     try:
@@ -76,6 +68,16 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class CommandParser(HfArgumentParser):
+    """A parser whose errors look like those of `run_command`; options are not abbreviated."""
+
+    def __init__(self, classes: Sequence[type] = (), **options: Any):
+        super().__init__(list(classes), allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which `no` and `yes` are words: `save_strategy: no`. To an option that is true or false they mean that."""
 
@@ -87,17 +89,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The options that a YAML file holds.
-
-    Args:
-        path: The file: a mapping of option names to values.
-
-    Returns:
-        The mapping.
-
-    Raises:
-        ValueError: If the file cannot be read or is no mapping.
-    """
+    """The options that a YAML file holds, by name."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -107,20 +99,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str] = ()) -> list[str]:
-    """Turn a YAML file into command-line options, so that types and choices are checked in one place.
-
-    Args:
-        path: The file: a mapping of option names to values or lists of values; `null` and `[]` mean "not given".
-        known: Names of the options.
-        ignored: Names that may stand in the file, too, and have no effect.
-
-    Returns:
-        `--name=value`, or `--name value value` for lists.
-
-    Raises:
-        ValueError: If the file cannot be read or is no mapping, an option is unknown, or a value is nested.
-    """
+def _yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str]) -> list[str]:
+    """A YAML file as words of a command line, which checks types and choices; `null` and `[]` mean "not given"."""
     options: list[str] = []
     for name, value in read_yaml(path).items():
         if name in ignored and name not in known:
@@ -159,18 +139,10 @@ def parse_dataclasses(
         ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
         required: Options that must be given although their dataclass, the library's, has a default for them.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
-
-    Returns:
-        The filled dataclasses. Wrong options end the program with a message that names them.
-
-    Raises:
-        ImportError: If an option needs a package that is not installed.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = HfArgumentParser(
-        list(classes),
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+    parser = CommandParser(
+        classes,
         usage=f"%(prog)s {' '.join(map(str.upper, positional)) or '[FILE.yaml]'} [--option value ...]",
         epilog=None
         if positional
@@ -184,15 +156,10 @@ def parse_dataclasses(
             named = zip(positional, argv[:count], strict=False)
             argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
         elif argv and not argv[0].startswith("-"):
-            argv = yaml_to_options(find_recipe(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
-        namespace: argparse.Namespace = parser.parse_args(argv)
-        if missing := [f"--{name}" for name in required if getattr(namespace, name) is None]:
+            argv = _yaml_to_options(find_recipe(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
+        given = vars(parser.parse_args(argv))
+        if missing := [f"--{name}" for name in required if given[name] is None]:
             raise ValueError(f"the following arguments are required: {', '.join(missing)}")
-        return tuple(
-            arguments_class(
-                **{entry.name: getattr(namespace, entry.name) for entry in fields(arguments_class) if entry.init}
-            )
-            for arguments_class in classes
-        )
+        return parser.parse_dict(given)
     except (ValueError, OSError) as error:
         parser.error(str(error))

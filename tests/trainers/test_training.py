@@ -19,9 +19,9 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime.prompt_tokenizer import PromptTokenizer
+from trainers.chunks import RankSlice
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.resumption import last_complete_checkpoint
-from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402
@@ -242,8 +242,8 @@ def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, fo
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
     trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
-    trainer.data_collator.share = Share(0, 2)
-    with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
+    trainer.data_collator.rank_slice = RankSlice(0, 2)
+    with pytest.raises(ValueError, match="inputs of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(
             model=trainer.model,
             args=trainer.args,

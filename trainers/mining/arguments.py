@@ -57,24 +57,6 @@ class MiningArguments(EncoderArguments):
             "--candidates count in both."
         },
     )
-    backend: Literal["exact", "faiss"] = field(
-        default="exact", metadata={"help": "Compare all with all, or use an index of faiss (needs unime[search])."}
-    )
-    faiss_index: str = field(
-        default="Flat", metadata={"help": "Index of --backend faiss in its own notation, for example HNSW32."}
-    )
-    search_dtype: Literal["float32", "bfloat16"] = field(
-        default="float32",
-        metadata={
-            "help": "Type of the products of --backend exact. bfloat16 is faster where products in it are much faster "
-            "(accelerators) and gives the same result: what can be among the best is computed again in float32."
-        },
-    )
-    query_block: int = field(default=1024, metadata={"help": "Queries of one product of --backend exact."})
-    candidate_block: int = field(
-        default=4096,
-        metadata={"help": "Candidates of one product of --backend exact; 4 to 16 times as many fill a large GPU."},
-    )
     false_negative_margin: float = field(
         default=0.1,
         metadata={
@@ -125,7 +107,7 @@ class MiningArguments(EncoderArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, max_rows_per_source=1, query_block=1, candidate_block=1, num_negatives=1, rank_from=1)
+        check_at_least(self, max_rows_per_source=1, num_negatives=1, rank_from=1)
         check_at_least(self, step=1, shard_size=1, seed=0, false_negative_margin=-2, expected_world_size=0)
         ranks = self.rank_to - self.rank_from + 1
         if ranks < self.num_negatives:
@@ -162,9 +144,6 @@ class JudgeArguments:
     )
     judge_image_resolution: int | None = field(
         default=None, metadata={"help": "Resize images for the judge to squares of so many pixels. Default: do not."}
-    )
-    judge_chat_format: str | None = field(
-        default=None, metadata={"help": "Chat turn of the judge, a name of families.CHAT_FORMATS. Default: what fits."}
     )
 
     def __post_init__(self) -> None:

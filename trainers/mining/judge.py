@@ -18,8 +18,7 @@ from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
 from modeling_unime.families import SUMMARY_TURNS, get_family
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
-from trainers.mining.pool import Content
-from unime.data.images import ImageStore
+from unime.data.example import Example
 from unime.shards import MiningError
 
 # What precedes the query, stands between query and candidate, and follows the candidate (UniME-V2's prompt).
@@ -35,10 +34,10 @@ NO_LIMIT = 1 << 30  # tokens: the processor would shorten a prompt from its end,
 
 
 class Side(NamedTuple):
-    """A query or a candidate as the judge reads it: its text with image token, and where its image is."""
+    """A query or a candidate as the judge reads it: its text with image token."""
 
     text: str
-    content: Content
+    example: Example
 
 
 class JudgePrompt:
@@ -81,41 +80,33 @@ class JudgePrompt:
             raise MiningError(f"Yes and No begin with the same token, {token!r}; its score says nothing")
         self.limit = min(tokenizer.model_max_length, config.get_text_config().max_position_embeddings)
 
-    def side(self, content: Content) -> Side:
+    def side(self, example: Example) -> Side:
         """A query or a candidate; its image stands before its text, as in MMEB's strings."""
-        example = content.example
         text = plain_text(example.text, example.instruction)
         for token in (self.processor.image_block, self.processor.image_token):
             text = text.replace(token, "")  # a text must not claim the place of an image
         encoded = self.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if len(encoded["input_ids"]) > self.max_text_tokens:
             text = text[: encoded["offset_mapping"][self.max_text_tokens][0]]
-        return Side(text if example.image is None else IMAGE + text, content)
+        return Side(text if example.image is None else IMAGE + text, example)
 
     def text(self, query: Side, candidate: Side) -> str:
         """The whole prompt of a pair."""
         parts = [QUESTION[0], query.text, QUESTION[1], candidate.text, QUESTION[2]]
         return self.turn[0] + "".join(parts) + self.turn[1]
 
-    def inputs(self, pairs: Sequence[tuple[Side, Side]], stores: Sequence[ImageStore]) -> BatchFeature:
+    def inputs(self, pairs: Sequence[tuple[Side, Side]]) -> BatchFeature:
         """Model inputs of some pairs of query and candidate, padded on the left.
 
         Raises:
             MiningError: a prompt is longer than the judge can read.
         """
-        images = [
-            [
-                stores[side.content.store].open(side.content.example.image)
-                for side in pair
-                if side.content.example.image
-            ]
-            for pair in pairs
-        ]
+        images = [[side.example.open() for side in pair if side.example.image is not None] for pair in pairs]
         texts = [self.text(*pair) for pair in pairs]
         inputs = self.processor(text=texts, images=images, instruction="", max_length=NO_LIMIT, padding_side="left")
         lengths = inputs["attention_mask"].sum(dim=1)
         if (longest := int(lengths.max())) > self.limit:
-            query = pairs[int(lengths.argmax())][0].content.example
+            query = pairs[int(lengths.argmax())][0].example
             raise MiningError(
                 f"the judge reads {self.limit} tokens, but the question on the query {query.describe()} has {longest}; "
                 "lower --judge_max_text_tokens or --judge_image_resolution, in a new output folder; with the --cache of this run "
@@ -129,16 +120,15 @@ class JudgePrompt:
 class _Batches(Dataset):
     """Opens images and builds model inputs, one item per batch; runs in the workers of a DataLoader."""
 
-    def __init__(self, prompt: JudgePrompt, batches: list[list[tuple[Side, Side]]], stores: Sequence[ImageStore]):
+    def __init__(self, prompt: JudgePrompt, batches: list[list[tuple[Side, Side]]]):
         self.prompt = prompt
         self.batches = batches
-        self.stores = stores
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> BatchFeature:
-        return self.prompt.inputs(self.batches[number], self.stores)
+        return self.prompt.inputs(self.batches[number])
 
 
 def _as_it_is(inputs: BatchFeature) -> BatchFeature:
@@ -177,12 +167,11 @@ class Judge:
         self.batch_size = batch_size
         self.num_workers = (0 if device.type == "cpu" else 4) if num_workers is None else num_workers
 
-    def scores(self, pairs: Sequence[tuple[Side, Side]], stores: Sequence[ImageStore]) -> np.ndarray:
+    def scores(self, pairs: Sequence[tuple[Side, Side]]) -> np.ndarray:
         """How surely each candidate meets its query.
 
         Args:
             pairs: queries and candidates.
-            stores: where their images are.
 
         Returns:
             (N,) float32 between 0 and 1.
@@ -193,20 +182,19 @@ class Judge:
         order = sorted(range(len(pairs)), key=lambda i: _cost(pairs[i]), reverse=True)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         scores = np.empty(len(pairs), np.float32)  # (N,)
-        for batch, output in zip(
-            batches, self._run([[pairs[i] for i in batch] for batch in batches], stores), strict=True
-        ):
+        outputs = self._run([[pairs[i] for i in batch] for batch in batches])
+        for batch, output in zip(batches, outputs, strict=True):
             scores[batch] = output
         for i in np.flatnonzero(np.isnan(scores)):
-            query, candidate = (side.content.example.describe() for side in pairs[i])
+            query, candidate = (side.example.describe() for side in pairs[i])
             raise MiningError(
                 f"the judge's score of query {query} and candidate {candidate} is NaN; use --dtype float32"
             )
         return scores
 
-    def _run(self, batches: list[list[tuple[Side, Side]]], stores: Sequence[ImageStore]) -> Iterator[np.ndarray]:
+    def _run(self, batches: list[list[tuple[Side, Side]]]) -> Iterator[np.ndarray]:
         loader = DataLoader(
-            _Batches(self.prompt, batches, stores),
+            _Batches(self.prompt, batches),
             batch_size=None,
             num_workers=min(self.num_workers, len(batches)),
             collate_fn=_as_it_is,
@@ -220,4 +208,4 @@ class Judge:
 
 def _cost(pair: tuple[Side, Side]) -> tuple[int, int]:
     """Pairs of like cost go together: by images, then by length."""
-    return sum(side.content.example.image is not None for side in pair), sum(len(side.text) for side in pair)
+    return sum(side.example.image is not None for side in pair), sum(len(side.text) for side in pair)

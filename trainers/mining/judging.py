@@ -69,7 +69,7 @@ def judge_pairs(
 
     def compute(number: int) -> Arrays:
         asked = [(sides[0][query][0], sides[1][candidate][0]) for query, candidate in parts[number].tolist()]
-        return {"scores": get_judge().scores(asked, pool.dataset.stores)}
+        return {"scores": get_judge().scores(asked)}
 
     shards.ensure("scores", keys, compute)
     scores = [arrays["scores"] for arrays in shards.read("scores", keys)]

@@ -69,11 +69,10 @@ def mine_hard_negatives(
 
     pool = Pool(hold_rows(dataset, "dataset"))
     encoder = make_encoder(arguments) if name else Encoder(model, processor, arguments.batch_size)
-    stores = pool.dataset.stores
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(Path(folder))
         vectors = tuple(
-            encode_contents(kind, contents, digests, None, stores, shards, arguments.shard_size, lambda: encoder)
+            encode_contents(kind, contents, digests, None, shards, arguments.shard_size, lambda: encoder)
             for kind, contents, digests in (
                 ("queries", pool.queries, pool.query_digests),
                 ("candidates", pool.candidates, pool.candidate_digests),
@@ -85,7 +84,7 @@ def mine_hard_negatives(
         for search in pool.searches(by_source=arguments.pool == "source"):
             for part in find_neighbours(pool, search, vectors, None, arguments, shards):
                 for row, negatives in zip(part.rows, selector.select(part), strict=True):
-                    mined[lines[row] - 1] = [pool.candidates[number].example for number in negatives.candidates]
+                    mined[lines[row] - 1] = [pool.candidates[number] for number in negatives.candidates]
     rest = dataset.remove_columns([column]) if column in dataset.column_names else dataset
     return datasets.concatenate_datasets([rest, _as_column(column, mined)], axis=1)
 

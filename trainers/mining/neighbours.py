@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from evaluation.encoder import DTYPES, pick_device
+from evaluation.encoder import pick_device
 from trainers.mining.arguments import MiningArguments
-from trainers.mining.faiss_search import FaissIndex
 from trainers.mining.pool import Pool, Search
 from trainers.mining.search import Neighbours
 from trainers.mining.search import search as exact_search
@@ -67,8 +66,7 @@ def find_neighbours(
     query_vectors, candidate_vectors = vectors
     known = [pool.known(row) for row in search.rows]
     parts = list(_cut([len(entry) for entry in known], arguments.shard_size))
-    options = [arguments.false_negative_margin, arguments.max_similarity, arguments.rank_to, arguments.search_dtype]
-    options += [arguments.backend, arguments.faiss_index]
+    options = [arguments.false_negative_margin, arguments.max_similarity, arguments.rank_to]
     common = digest(identity, options, [pool.candidate_digests[i] for i in search.candidates])
     keys = []
     for part in parts:
@@ -109,17 +107,10 @@ def find_neighbours(
 
 def make_search(candidates: np.ndarray, arguments: MiningArguments) -> SearchFunction:
     """The search that the options name, among candidates (m, D)."""
-    k = arguments.rank_to
-    if arguments.backend == "faiss":
-        index = FaissIndex(candidates, arguments.faiss_index)
-        return lambda queries, limits, excluded: index.search(queries, k, limits, excluded)
     device, tensor = pick_device(arguments.device), torch.from_numpy(candidates)
-    options = {
-        "dtype": DTYPES[arguments.search_dtype],
-        "query_block": arguments.query_block,
-        "candidate_block": arguments.candidate_block,
-    }
-    return lambda queries, limits, excluded: exact_search(queries.to(device), tensor, k, limits, excluded, **options)
+    return lambda queries, limits, excluded: exact_search(
+        queries.to(device), tensor, arguments.rank_to, limits, excluded
+    )
 
 
 def _pairs(search: Search, known: Sequence[np.ndarray]) -> np.ndarray:

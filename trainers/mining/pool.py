@@ -1,24 +1,15 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What is searched with what: distinct queries and candidates of a data set, and the searches they take part in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from trainers.data.pairs import PairDataset
 from unime.data.example import Example
-from unime.data.images import ImageStore
 from unime.shards import MiningError, digest
-
-
-class Content(NamedTuple):
-    """An example, and which of the data set's stores has its image."""
-
-    example: Example
-    store: int
 
 
 @dataclass(frozen=True)
@@ -67,10 +58,9 @@ class Pool:
         distinct, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         self.query_of_row = np.full(len(groups), -1)
         self.query_of_row[mined] = numbers
-        pairs_of_queries = (dataset[int(row)] for row in mined[first])
-        self.queries = [Content(pair.query, pair.store) for pair in pairs_of_queries]
-        self.query_digests = [content_digest(content, dataset.stores) for content in self.queries]
-        self.candidate_digests = [content_digest(content, dataset.stores) for content in self.candidates]
+        self.queries = [dataset[int(row)].query for row in mined[first]]
+        self.query_digests = [content_digest(query) for query in self.queries]
+        self.candidate_digests = [content_digest(candidate) for candidate in self.candidates]
 
         # A query's own content and the positives of all its rows are never its negatives.
         same = np.searchsorted(candidate_groups, distinct[:, 0]).clip(max=len(candidate_groups) - 1)
@@ -83,10 +73,9 @@ class Pool:
         self._known = pairs[:, 1]
         self._known_starts = np.searchsorted(pairs[:, 0], np.arange(len(self.queries) + 1))
 
-    def positive(self, row: int) -> Content:
+    def positive(self, row: int) -> Example:
         """The positive of a row."""
-        pair = self.dataset[int(row)]
-        return Content(pair.positive, pair.store)
+        return self.dataset[int(row)].positive
 
     def known(self, row: int) -> np.ndarray:
         """Numbers of the candidates that are known not to be negatives of a row, (p,), rising."""
@@ -140,8 +129,7 @@ def _given(dataset: PairDataset, side: str, part: str) -> np.ndarray:
     return dataset.table[side].combine_chunks().field(part).is_valid().to_numpy(zero_copy_only=False)
 
 
-def content_digest(content: Content, stores: Sequence[ImageStore]) -> str:
-    """What a content holds, as a short string; its image by path, size and time or checksum."""
-    example, store = content
-    image = None if example.image is None else [example.image, *stores[store].stamp(example.image)]
+def content_digest(example: Example) -> str:
+    """What an example holds, as a short string; its image by path, size and time or checksum."""
+    image = None if example.image is None else [example.image, *example.store.stamp(example.image)]
     return digest([example.text, example.instruction, image])

@@ -10,7 +10,6 @@ from PIL import Image
 
 from modeling_unime import UniMEModel, WeightsMismatchError
 from trainers.mining.judge import Judge, JudgePrompt
-from trainers.mining.pool import Content
 from unime.data.example import Example
 from unime.data.images import ImageStore
 from unime.shards import MiningError
@@ -18,24 +17,25 @@ from unime.shards import MiningError
 FAMILIES = ("llava_next", "qwen2_5_vl", "smolvlm")  # with and without token types; all images in one row of pixels
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def images(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
     for seed, size in enumerate([(40, 60), (70, 30), (50, 50)]):
         pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"{seed}.png")
-    return [ImageStore(root)]
+    for pair in PAIRS:
+        pair[:] = [example.placed(ImageStore(root)) for example in pair]
 
 
-def content(text=None, image=None) -> Content:
-    return Content(Example(text=text, image=image, instruction=""), 0 if image else -1)
+def content(text=None, image=None) -> Example:
+    return Example(text=text, image=image, instruction="")
 
 
 PAIRS = [
-    (content("<|image_1|>\nWhat is it?\n", "0.png"), content("a {dog}")),
-    (content("Find a cat"), content("<|image_1|>\nRepresent the given image\n", "1.png")),
-    (content("<|image_1|>\nA similar one\n", "1.png"), content("<|image_1|>\n", "2.png")),
-    (content("a text, a little longer than the others are"), content("another text <|image_1|> with a stray token")),
+    [content("<|image_1|>\nWhat is it?\n", "0.png"), content("a {dog}")],
+    [content("Find a cat"), content("<|image_1|>\nRepresent the given image\n", "1.png")],
+    [content("<|image_1|>\nA similar one\n", "1.png"), content("<|image_1|>\n", "2.png")],
+    [content("a text, a little longer than the others are"), content("another text <|image_1|> with a stray token")],
 ]
 
 
@@ -48,20 +48,20 @@ def sides(judge: Judge, pairs=PAIRS) -> list:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_score_is_the_share_of_yes(family, backbones, stores):
+def test_score_is_the_share_of_yes(family, backbones):
     judge = make_judge(backbones[family])
     with torch.no_grad():
         judge.model.get_output_embeddings().weight.mul_(8)  # scores that differ
-    scores = judge.scores(sides(judge), stores)
+    scores = judge.scores(sides(judge))
     assert np.ptp(scores) > 1e-4
     yes, no = (judge.prompt.processor.tokenizer.convert_tokens_to_ids(letter) for letter in "YN")
     for pair, score in zip(sides(judge), scores, strict=True):  # by hand: all logits of an unpadded row
         with torch.no_grad():
-            logits = judge.model(**judge.prompt.inputs([pair], stores)).logits[0, -1]
+            logits = judge.model(**judge.prompt.inputs([pair])).logits[0, -1]
         assert score == pytest.approx(float(logits[[yes, no]].softmax(0)[0]), abs=4e-6)
 
 
-def test_images_stand_where_the_prompt_names_them(backbones, stores):
+def test_images_stand_where_the_prompt_names_them(backbones):
     judge = make_judge(backbones["qwen2_vl"])
     prompt = judge.prompt
     text = prompt.text(*sides(judge)[2])
@@ -70,7 +70,7 @@ def test_images_stand_where_the_prompt_names_them(backbones, stores):
     query, candidate = text.index("Query:<|image_1|>\nA similar one"), text.index(", Candidates:<|image_1|>\n.")
     assert query < candidate
     swapped = [(b, a) for a, b in sides(judge)[2:3]]
-    assert judge.scores(swapped, stores) != pytest.approx(judge.scores(sides(judge)[2:3], stores), abs=1e-6)
+    assert judge.scores(swapped) != pytest.approx(judge.scores(sides(judge)[2:3]), abs=1e-6)
     assert prompt.text(*sides(judge)[3]).count("<|image_1|>") == 0, (
         "a token without an image would take another's place"
     )
@@ -78,7 +78,7 @@ def test_images_stand_where_the_prompt_names_them(backbones, stores):
     assert stray.text == "<|image_1|>\n and "
 
 
-def test_long_texts_are_cut_on_their_own_side(backbones, stores):
+def test_long_texts_are_cut_on_their_own_side(backbones):
     prompt = JudgePrompt(backbones["llava_next"], max_text_tokens=9)
     assert prompt.side(content("0123456789 more")).text == "012345678"
     assert prompt.side(content("<|image_1|>\n0123456789", "0.png")).text == "<|image_1|>\n012345678"
@@ -87,7 +87,7 @@ def test_long_texts_are_cut_on_their_own_side(backbones, stores):
         MiningError, match=r"reads 2048 tokens, but the question on the query text 'xx.*has 3\d\d\d; lower"
     ):
         unlimited = JudgePrompt(backbones["llava_next"], max_text_tokens=10_000)
-        unlimited.inputs([(unlimited.side(long), unlimited.side(content("y")))], stores)
+        unlimited.inputs([(unlimited.side(long), unlimited.side(content("y")))])
 
 
 def test_what_cannot_judge_is_refused_early(backbones, tmp_path):
@@ -113,9 +113,9 @@ def test_judge_with_random_parts_is_refused(backbones, tmp_path):
         make_judge(tmp_path)
 
 
-def test_nan_is_named(backbones, stores):
+def test_nan_is_named(backbones):
     judge = make_judge(backbones["llava_next"])
     with torch.no_grad():
         judge.model.get_output_embeddings().weight.fill_(torch.nan)
     with pytest.raises(MiningError, match="score of query text .* is NaN"):
-        judge.scores(sides(judge), stores)
+        judge.scores(sides(judge))

@@ -60,12 +60,12 @@ def mine_by_hand(model: Path, data: Path, sample, margin=0.1, largest=2.0, least
     """Negatives of each row, by text and image, from the whole matrix of similarities."""
     dataset = load_mmeb_train(str(data), progress=False)
     pairs = list(dataset)
-    encoder, store = Encoder.from_pretrained(model, device="cpu"), dataset.stores[0]
+    encoder = Encoder.from_pretrained(model, device="cpu")
     first = {}  # content -> first pair with this positive
     for pair in pairs:
         first.setdefault(pair.group, pair)
-    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()], store), strict=True))
-    queries = encoder.encode([pair.query for pair in pairs], store)
+    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()]), strict=True))
+    queries = encoder.encode([pair.query for pair in pairs])
     query_groups = dataset.table["query_group"].to_pylist()
     result = []
     for i, pair in enumerate(pairs):
@@ -105,14 +105,10 @@ def by_chance(count, pair):
             {"margin": 0.02, "ranks": (3, 9), "by_source": True},
         ),
         ({"max_similarity": 0.4, "min_similarity": 0.25}, {"largest": 0.4, "least": 0.25}),
-        ({"search_dtype": "bfloat16", "query_block": 2, "candidate_block": 3}, {}),
-        ({"backend": "faiss"}, {}),
     ],
     ids=lambda value: "-".join(map(str, value)) or "defaults" if isinstance(value, dict) else None,
 )
 def test_equals_mining_by_hand(options, by_hand, model, data, cache, tmp_path, capsys):
-    if "faiss" in options.values():
-        pytest.importorskip("faiss", reason="faiss is an optional extra")
     main(command(model, data, tmp_path, cache, **options))
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
     rows = [row for name in ("train_classes.jsonl", "train_found.jsonl") for row in read(tmp_path)[name]]
@@ -293,7 +289,7 @@ def no_encoding(monkeypatch):
         ({"min_similarity": 0.5, "max_similarity": 0.4}, "min_similarity 0.5 is not below max_similarity 0.4"),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"judge_margin": -1}, "judge_margin must be at least 0, got -1"),
-        ({"backend": "scann"}, "invalid choice: 'scann'"),
+        ({"sampling": "all"}, "invalid choice: 'all'"),
         ({"rank": 3}, "unrecognized arguments: --rank"),
     ],
 )
@@ -387,7 +383,7 @@ def test_examples_with_equal_queries_are_one_query(model, data):
     first, other = pool.query_of_row[[0, 6]]
     assert first == other and pool.query_of_row[1] == pool.query_of_row[7] and len(set(pool.query_of_row)) == 20
     assert set(pool.known(0)) == set(pool.positive_of_row[[0, 6]]) == set(pool.known(6))
-    assert pool.candidates[pool.positive_of_row[7]].example == Example("cat", None, "")
+    assert pool.candidates[pool.positive_of_row[7]] == Example("cat", None, "")
     assert set(pool.known(8)) == {pool.positive_of_row[8], pool.positive_of_row[0]}, "its query 'dog' is a candidate"
     assert np.all(np.diff(pool.known(0)) > 0)
 

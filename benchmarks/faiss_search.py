@@ -1,54 +1,24 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Search with faiss, an optional package, for its approximate indexes; "Flat" finds what `search` finds."""
+"""faiss as a peer of our search: limits and exclusions, which it does not know, are applied to what it finds."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.mining.search import Neighbours
-from unime.shards import MiningError
-
-
-def check_faiss(factory: str) -> None:
-    """Refuse the faiss backend early where it cannot work.
-
-    Args:
-        factory: an index by faiss's own description, for example "Flat" or "HNSW32".
-
-    Raises:
-        MiningError: faiss is not installed, or does not know such an index.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise MiningError(
-            "backend faiss needs the package faiss-cpu: install unime[search], or use --backend exact"
-        ) from error
-    try:
-        faiss.index_factory(64, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise MiningError(f"faiss knows no index {factory!r} ({error}); see its index_factory") from error
 
 
 class FaissIndex:
-    """Candidates in an index of faiss.
+    """Candidates (M, D), float32 of unit length, in an exact index."""
 
-    Args:
-        candidates: (M, D) float32, unit length.
-        factory: see `check_faiss`.
-    """
-
-    def __init__(self, candidates: np.ndarray, factory: str):
+    def __init__(self, candidates: np.ndarray):
         import faiss
 
-        self.index = faiss.index_factory(candidates.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        if not self.index.is_trained:
-            self.index.train(candidates)
+        self.index = faiss.IndexFlatIP(candidates.shape[1])
         self.index.add(candidates)
 
     def search(self, queries: Tensor, k: int, limits: Tensor, excluded: Tensor) -> Neighbours:
-        """As `trainers.mining.search.search`. faiss cannot leave out candidates while it searches, so it is asked for
-        more until k are left."""
+        """As `trainers.mining.search.search`: faiss is asked for more until k are left."""
         n, total = len(queries), self.index.ntotal
         left_out = np.bincount(excluded[:, 0].numpy(), minlength=n)  # (n,)
         forbidden = set(map(tuple, excluded.tolist()))

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from unime import remembered_digest as module
-from unime.remembered_digest import remembered_digest
+from unime import files as module
+from unime.files import file_digest, remembered_digest
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def reads(tmp_path, monkeypatch) -> list:
     """What was read; every file counts as large."""
     made, real = [], module.file_digest
     monkeypatch.setattr(module, "REMEMBERED_FROM", 0)
-    monkeypatch.setattr(module, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(module, "DIGESTS", tmp_path / "memory")
     monkeypatch.setattr(module, "file_digest", lambda path: made.append(path) or real(path))
     return made
 
@@ -56,3 +56,8 @@ def test_where_nothing_can_be_remembered_it_is_read_each_time(tmp_path, reads, m
     os.utime(tmp_path / "x", (1e9, 1e9))
     assert remembered_digest(tmp_path / "x") == remembered_digest(tmp_path / "x")
     assert len(reads) == 2
+
+
+def test_file_digest(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_digest(tmp_path / "x").startswith("ba7816bf")
