@@ -284,6 +284,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check
     )
     if arguments.output:
         check_writable(Path(arguments.output).parent, "folder of output,")
+    if not Path(arguments.model).is_dir():
+        raise FileNotFoundError(f"{arguments.model}: no such folder")
     findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")
