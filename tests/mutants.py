@@ -68,7 +68,7 @@ judged = _of("unime/data/judged_rows.py", "unime/data/test_judged_rows.py")
 example = _of("unime/data/example.py", "trainers/test_pair_collator.py")
 collator = _of("trainers/collators.py", "trainers/test_pair_collator.py")
 resumption = _of("trainers/resumption.py", "trainers/test_training.py")
-prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_processing.py")
+prompts = _of("modeling_unime/prompts.py", "modeling_unime/test_processing.py")
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
@@ -89,7 +89,7 @@ nv_embed = _of("trainers/teachers/nv_embed_model.py", "trainers/teachers/test_nv
 
 MUTANTS = (
     # Losses
-    blocks("a tie counts as right in the log", "return (positive > hardest)", "return (positive >= hardest)"),
+    blocks("a tie is accurate", "(positive > hardest)", "(positive >= hardest)"),
     blocks("copies of the positive are negatives", "(1) != group_ids[columns]", "(1) == group_ids[columns]"),
     blocks("a known copy stays a negative", "others &= ~duplicates", "others &= duplicates"),
     blocks("a mean over what was not chosen too", "mask.sum().clamp(min=1)", "len(mask)"),
@@ -106,14 +106,13 @@ MUTANTS = (
     hard("a slot that holds nothing counts", "(slot < num_kept)", "(slot <= num_kept)"),
     hard("cosines times temperature", "cosines / self.temperature", "cosines * self.temperature"),
     hard("one negative too few", "min(self.num_hard_negatives, len(", "min(self.num_hard_negatives - 1, len("),
-    hard("filtered share of all candidates", '"num_others": num_others,', '"num_others": num_others + 1,'),
+    hard("filtered share of all candidates", "/ num_others.sum()", "/ (num_others + 1).sum()"),
     info_nce("cosines times temperature", "-torch.inf) / self.temp", "-torch.inf) * self.temp"),
     info_nce("the positive masked out", "scatter(1, own, False)", "scatter(1, own, True)"),
-    info_nce("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     distillation("directions exchanged", '== "teacher_to_student":', '== "student_to_teacher":'),
-    distillation("the diagonal stays", "if not self.include_self:", "if self.include_self:"),
+    distillation("the diagonal stays", "if self.include_self else others", "if not self.include_self else others"),
     distillation(
-        "the teacher's own temperature ignored", "/ self.teacher_temperature, others", "/ self.temperature, others"
+        "the teacher's own temperature ignored", "/ self.teacher_temperature, present", "/ self.temperature, present"
     ),
     distillation(
         "half of the symmetric loss", "row_kl(log_student, log_teacher)) / 2", "row_kl(log_teacher, log_student)) / 2"
@@ -125,10 +124,9 @@ MUTANTS = (
     ),
     soft_label(
         "absent candidates take part",
-        ".masked_fill(~present, torch.finfo",
-        ".masked_fill(~present & False, torch.finfo",
+        "present = own >= 0",
+        "present = own >= -1",
     ),
-    soft_label("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     unit_rows("a zero row is divided by nothing", "norms == 0, torch.inf", "norms == 0, 1e-12"),
     unit_rows(
         "the gradient along the row stays",
@@ -245,7 +243,7 @@ MUTANTS = (
     model("missing weights are fine", 'sorted(info["missing_keys"])', "[]"),
     model("no attention to what follows", "module.config.is_causal = False", "module.config.is_causal = True"),
     prompts("a text cut inside the image", "not in protected", "not in ()"),
-    processor("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
+    prompts("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
     processor("right padding", 'padding_side="left"', 'padding_side="right"'),
     store("a path out of the root", 'or clean.split("/")[0] == ".."', ""),
     store("huge pictures are opened", "if width * height > self.max_pixels", "if width * height < 0"),
