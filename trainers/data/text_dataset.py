@@ -6,7 +6,6 @@ array of int32: a million texts of 30 tokens take 120 MB, which DataLoader worke
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -19,9 +18,7 @@ from tqdm.auto import tqdm
 from modeling_unime import UniMEProcessor
 from trainers.data.held_rows import parts_of
 from trainers.data.texts import column_names, is_plain, row_texts
-from trainers.teachers.load import load_teacher
 from trainers.teachers.vector_files import as_matrix, is_list_of
-from trainers.teachers.vectors import teacher_vectors
 from unime.data.bad_rows import Place
 
 BLOCK = 1024  # texts tokenised, or rows read, at a time
@@ -33,12 +30,14 @@ class TextDataset(Dataset):
 
     Args:
         tokens: lists of N texts' ids.
-        vectors: (N, D_teacher) float32, perhaps a memory map.
+        vectors: (N, D_teacher) float32, perhaps a memory map; None until the teacher has encoded.
+        texts: what the teacher is given.
     """
 
-    def __init__(self, tokens: pa.LargeListArray, vectors: np.ndarray):
+    def __init__(self, tokens: pa.LargeListArray, vectors: np.ndarray | None, texts: Sequence[str] = ()):
         self.tokens = tokens
         self.vectors = vectors
+        self.texts = texts
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,18 +48,20 @@ class TextDataset(Dataset):
     def __getstate__(self) -> dict:
         """Another process maps the file itself: pickled, a memory map would be copied as a whole."""
         mapped = isinstance(self.vectors, np.memmap)
-        return {**self.__dict__, "vectors": self.vectors.filename if mapped else self.vectors}
+        return {**self.__dict__, "vectors": str(self.vectors.filename) if mapped else self.vectors}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        if not isinstance(self.vectors, np.ndarray):
+        if isinstance(self.vectors, str):
             self.vectors = np.load(self.vectors, mmap_mode="r")
 
 
 def make_text_dataset(
     data: Any, name: str, teacher: Any, text_columns: Sequence[str] | None, processor: UniMEProcessor, args
 ) -> TextDataset:
-    """The data set of rows with texts; see [`DistillationTrainer`]. A text that occurs twice counts once.
+    """The data set of rows with texts, without vectors unless the rows have them; see [`DistillationTrainer`].
+
+    A text that occurs twice counts once.
 
     Raises:
         ValueError, TypeError: data, columns or teacher cannot be used; names them.
@@ -71,8 +72,6 @@ def make_text_dataset(
         data = [{"text": text} for text in data]
     parts = parts_of(data, name)
     has_vectors = isinstance(teacher, str) and teacher in column_names(parts[0][1])
-    if isinstance(teacher, str | Path) and not has_vectors:
-        teacher = load_teacher(teacher, device=str(args.device))
     first: dict[str, int] = {}  # each distinct text with its number among all
     count, matrices = 0, []
     for part_name, rows in parts:
@@ -85,9 +84,7 @@ def make_text_dataset(
             count += len(texts)
     distinct = list(first)
     tokens = tokenize(processor, distinct, args.max_length, progress=args.process_index == 0)
-    if has_vectors:
-        return TextDataset(tokens, np.concatenate(matrices)[list(first.values())])
-    return TextDataset(tokens, teacher_vectors(distinct, teacher, args.teacher_cache))
+    return TextDataset(tokens, np.concatenate(matrices)[list(first.values())] if has_vectors else None, distinct)
 
 
 def column_vectors(rows: Any, name: str, column: str, counts: Sequence[int]) -> np.ndarray:
