@@ -12,8 +12,8 @@ from trainers.data.pairs import PairSource
 from trainers.mining.selection import Negatives
 from unime.data.bad_rows import BadRows
 from unime.data.example import Example
+from unime.data.forms import find_form
 from unime.data.images import DEFAULT_ARCHIVE, ImageStore
-from unime.data.mmeb_rows import parse_mmeb_row
 from unime.data.rows import read_rows, suffix_of
 from unime.files import write_atomically
 from unime.shards import MiningError
@@ -121,7 +121,7 @@ def _mmeb_row(values: dict[str, Any], found: Negatives, examples: Sequence[Examp
 
 
 def _unime_v2_row(values: dict[str, Any], found: Negatives, examples: Sequence[Example]) -> dict[str, Any]:
-    row = parse_mmeb_row(values)
+    row = find_form(list(values)).parse(values)
     return {
         "query_text": row.query.text or "",
         "query_image": row.query.image or "",

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from unime.data.bad_rows import BadRowError, BadRows
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, SourceError
 from unime.data.rows import expand_source, read_rows
 
 ROWS = [{"a": 'one, "1"', "b": "x"}, {"a": "two\nlines", "b": "ÿ\u2028z"}, {"a": "three", "b": ""}]

@@ -12,8 +12,7 @@ import pytest
 from evaluation.load import load_task
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.texts import load_texts
-from unime.data.bad_rows import BadRowError, BadRows
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, SourceError
 from unime.data.data_files import DataError
 from unime.data.data_files import read_rows as read_for_evaluation
 from unime.data.rows import read_rows as read_for_training
