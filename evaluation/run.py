@@ -25,7 +25,8 @@ from evaluation.modality_sum import ModalitySum
 from evaluation.task import Task
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
-from unime.data.data_files import DataError, data_set_name, find_data_files
+from unime.data.bad_rows import DataError
+from unime.data.data_files import data_set_name, find_data_files
 from unime.data.image_sizes import ImageSizes
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command

@@ -17,7 +17,7 @@ from unime.data.images import ImageError, ImageStore
 def test_content_is_text_instruction_and_pixels(tmp_path, write_image):
     write_image("a.png", "red"), write_image("copy_of_a.png", "red"), write_image("b.png", "blue")
     Image.open(tmp_path / "a.png").save(tmp_path / "a.bmp")
-    store, other = ImageStore(tmp_path), ImageStore(tmp_path / "a.png" / "..")
+    store, other = ImageStore(tmp_path), ImageStore(str(tmp_path))
     examples = [
         Example("t", "a.png", None, store),
         Example(" t\n", "copy_of_a.png", None, store),
