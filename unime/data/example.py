@@ -38,7 +38,7 @@ class Example:
 
     def __hash__(self) -> int:
         image = self.image if isinstance(self.image, str | None) else id(self.image)
-        return hash((self.text, image, self.instruction, self.store))
+        return hash((self.text, image, self.instruction))
 
     @classmethod
     def from_fields(cls, text: str | None, image: str | None, instruction: str | None = None) -> "Example":
