@@ -9,15 +9,7 @@ from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixe
 
 
 def check_at_least(arguments: object, **limits: int) -> None:
-    """Refuse values that are too small; None is let through.
-
-    Args:
-        arguments: A dataclass of options.
-        **limits: Name of an option and the least value it may have.
-
-    Raises:
-        ValueError: Names the option.
-    """
+    """Refuse options, by name, below the least value that they may have; None is let through."""
     for name, least in limits.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
