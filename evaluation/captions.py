@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.metrics.ranking import right_ranks
-from evaluation.metrics.recall_at_k.recall_at_k import recall_at_k
+from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
 
@@ -45,7 +45,8 @@ class CaptionTask(Task):
         metrics, chance = {}, {}
         for direction, way in (("t2i", pairs[:, ::-1]), ("i2t", pairs)):
             ranks, shares = _rank_all(similarities, way)
-            metrics |= {f"{direction}_recall@{k}": recall_at_k(ranks, k) for k in CUTOFFS}
+            for k in CUTOFFS:
+                metrics |= {f"{direction}_{name}": value for name, value in RecallAtK.of_ranks(ranks, k).items()}
             chance[f"{direction}_recall@1"] = float(shares.mean())
         return Score(metrics, chance, details={"images": len(images), "captions": len(captions)})
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.mrr.mrr import mrr
-from evaluation.metrics.precision_at_1.precision_at_1 import precision_at_1
+from evaluation.metrics.mrr.mrr import MRR
+from evaluation.metrics.precision_at_1.precision_at_1 import PrecisionAt1
 from evaluation.metrics.ranking import right_ranks
-from evaluation.metrics.recall_at_k.recall_at_k import recall_at_k
+from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
 from unime.data.example import Example
@@ -45,11 +45,15 @@ class MMEBTask(Task):
             for query, candidates in zip(self.queries, self.candidates, strict=True)
         ]
         counts = [len(candidates) for candidates in self.candidates]
-        recalls = {f"recall@{k}": recall_at_k(ranks, k) for k in (5, 10)}
         # Contents in random order: those identical to the right one are right as well, identical wrong ones take one place.
         chance = float(np.mean([1 / len(np.unique(candidates)) for candidates in self.candidates]))
         return Score(
-            metrics={"precision@1": precision_at_1(ranks), **recalls, "mrr": mrr(ranks)},
+            metrics={
+                **PrecisionAt1.of_ranks(ranks),
+                **RecallAtK.of_ranks(ranks, 5),
+                **RecallAtK.of_ranks(ranks, 10),
+                **MRR.of_ranks(ranks),
+            },
             chance={"precision@1": chance},
             details={"candidates": {"min": min(counts), "mean": float(np.mean(counts)), "max": max(counts)}},
         )

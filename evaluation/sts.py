@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.spearman.spearman import spearman
+from evaluation.metrics.spearman.spearman import Spearman
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
 
@@ -40,7 +40,7 @@ class STSTask(Task):
     def measure(self, similarities: Similarities) -> Score:
         pairs = zip(self.queries, self.candidates, strict=True)
         cosines = np.array([similarities.scores(first, second)[0] for first, second in pairs])  # (N,)
-        return Score({"spearman": spearman(cosines, np.array(self.labels), self.name)}, chance={"spearman": 0.0})
+        return Score(Spearman.of_scores(cosines, np.array(self.labels), self.name), chance={"spearman": 0.0})
 
 
 def _human_score(values: dict[str, Any]) -> float:

@@ -10,7 +10,7 @@ Two layouts are read:
 
 from typing import Any
 
-from evaluation.metrics.paired_accuracy.paired_accuracy import paired_accuracy
+from evaluation.metrics.paired_accuracy.paired_accuracy import PairedAccuracy
 from evaluation.metrics.ranking import right_ranks
 from evaluation.mmeb import MMEBTask, parse_fields
 from evaluation.similarities import Similarities
@@ -57,9 +57,9 @@ class SugarCrepeTask(Task):
         ranks: dict[str, list] = {}  # by subset
         for image, captions, subset in zip(self.queries, self.candidates, self.labels, strict=True):
             ranks.setdefault(subset, []).append(right_ranks(similarities.scores(image, captions), [0]))
-        subsets = {subset: {"rows": len(rows), "accuracy": paired_accuracy(rows)} for subset, rows in ranks.items()}
+        subsets = {subset: {"rows": len(rows), **PairedAccuracy.of_ranks(rows)} for subset, rows in ranks.items()}
         return Score(
-            metrics={"accuracy": paired_accuracy([row for rows in ranks.values() for row in rows])},
+            metrics=PairedAccuracy.of_ranks([row for rows in ranks.values() for row in rows]),
             chance={"accuracy": 0.5},
             details={"candidates": {"min": 2, "mean": 2.0, "max": 2}, "subsets": subsets},
         )
