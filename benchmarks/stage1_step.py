@@ -35,6 +35,7 @@ from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, loa
 from evaluation.report import environment
 from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
+from trainers.chunks import ChunkLimits
 from trainers.data.text_dataset import TextDataset
 from trainers.data.texts import load_texts
 from trainers.data.tokens import TokenizedTexts
@@ -83,7 +84,6 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
     config = DistillationConfig(
         output_dir=str(folder / "run"),
         per_device_train_batch_size=arguments.batch_size,
-        length_bucket_size=arguments.bucket_size,
         use_cpu=True,
         report_to="none",
         lora_rank=0,
@@ -94,6 +94,7 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
     dataset = TextDataset(tokens, corpus.vectors, corpus.vectors.rows(corpus.texts))
     trainer = DistillationTrainer(str(folder), config, train_dataset=dataset)
     trainer.current_gradient_accumulation_steps = 1
+    trainer.data_collator.limits = ChunkLimits(arguments.bucket_size)
     optimizer = adamw(trainer.model.parameters())
 
     def step(rows: list[int]) -> None:

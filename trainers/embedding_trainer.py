@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from peft import PeftConfig
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from modeling_unime import UniMEModel
-from modeling_unime.file_modes import give_weights_the_usual_mode
-from trainers.aligned_chunks import align_chunks
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.callbacks import LogOnSaveCallback, SetEpochCallback
 from trainers.embedding_config import EmbeddingTrainingConfig
+from trainers.engines import allow_fsdp_on_cpu, check_engine, engine_of, gather_trained, set_up_fsdp2
 from trainers.finished_model import FinishedModel
-from trainers.gradient_cache import gradient_cached_step
+from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.loading import load_processor, prepare_model
+from trainers.lora import lora_config
 from trainers.push import push_folder
 from trainers.retrieval_metrics import RetrievalMetrics
-from trainers.split_weights import allow_fsdp_on_cpu, gather_trained, set_up_fsdp2
 from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
 
@@ -76,51 +75,72 @@ class EmbeddingTrainer(Trainer):
             )
         if (model is None) == (model_init is None):
             raise ValueError("give either model or model_init")
-        if model_init is not None:
-            model = model_init()
+        rank_slice = getattr(data_collator, "rank_slice", args.rank_slice)
+        if rank_slice != args.rank_slice:
+            raise ValueError(
+                f"the collator makes the inputs of process {rank_slice.rank} of {rank_slice.world_size}, but this is "
+                f"{args.process_index} of {args.world_size}; give it rank_slice=args.rank_slice"
+            )
+        self.peft_config = lora_config(args) if peft_config is None else peft_config
+        check_engine(args, lora=self.peft_config is not None)
         if processing_class is None and (data_collator is None or isinstance(model, str | Path)):
             processing_class = load_processor(model, args)
-        self.finished_model = FinishedModel(model, args, peft_config)
-        prepared = prepare_model(model, args, peft_config)
-        share = getattr(data_collator, "share", args.share)
-        if share != args.share:
-            raise ValueError(
-                f"the collator makes the share of process {share.rank} of {share.world_size}, but this is "
-                f"{args.share.rank} of {args.share.world_size}; give it share=args.share"
-            )
         self._takes_rows_as_they_are = data_collator is not None  # a caller's own collator gets the caller's rows
+        # Rows are checked before the weights are loaded, which takes minutes.
         train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
         eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
         super().__init__(
-            model=prepared,
+            model=None if model is None else self.make_trainable(model, args),
             args=args,
             data_collator=data_collator or self.make_collator(args, processing_class),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            train_dataset=self._finish_dataset(train_dataset, args),
+            eval_dataset=self._finish_dataset(eval_dataset, args),
             processing_class=processing_class,
+            model_init=model_init,
             **options,
         )
         if args.fsdp and not self.accelerator.is_fsdp2:
             raise ValueError("fsdp is asked for, but accelerate would not run it: FSDP2 needs several processes")
         if self.is_fsdp_enabled:
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
-        use_public_tensorboard(self)
         self.model_accepts_loss_kwargs = False
+        self.loss = self.make_loss(args)
         self.batch_sampler: GlobalBatchSampler | None = None
+        use_public_tensorboard(self)
         self.add_callback(LogOnSaveCallback())
         self.add_callback(SetEpochCallback(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._tokens, self._since = 0, time.monotonic()
 
+    def make_trainable(self, source: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig) -> torch.nn.Module:
+        """The model, loaded if need be, with all frozen but what is trained."""
+        self.finished_model = FinishedModel(source, args, self.peft_config)
+        return prepare_model(source, args, self.peft_config)
+
+    def call_model_init(self, trial=None) -> torch.nn.Module:
+        """A fresh model of `model_init`, ready to train: at first, at every `train()` and in every trial of a search."""
+        return self.make_trainable(super().call_model_init(trial), self.args)
+
     def _make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
         return data if data is None or self._takes_rows_as_they_are else self.make_dataset(data, name, args, processor)
 
+    def _finish_dataset(self, data: Any, args: EmbeddingTrainingConfig):
+        return data if data is None or self._takes_rows_as_they_are else self.finish_dataset(data, args)
+
     def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
-        """The data set that the trainer works on, of what the caller gave as `name`."""
+        """The data set that the trainer works on, of what the caller gave as `name`, after a look at every row."""
         raise NotImplementedError
+
+    def finish_dataset(self, dataset: Any, args: EmbeddingTrainingConfig):
+        """What takes long about a data set, and waits until the model is known to be sound."""
+        return dataset
 
     def make_collator(self, args: EmbeddingTrainingConfig, processor):
         """The collator of a caller that gives none."""
+        raise NotImplementedError
+
+    def make_loss(self, args: EmbeddingTrainingConfig) -> torch.nn.Module:
+        """The loss that the options ask for."""
         raise NotImplementedError
 
     def make_batch_sampler(self) -> GlobalBatchSampler:
@@ -171,6 +191,7 @@ class EmbeddingTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
         self.batch_sampler = self.make_batch_sampler()
+        self.loss = self.make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
@@ -180,6 +201,7 @@ class EmbeddingTrainer(Trainer):
             dataset = dataset if name is None else dataset[name]
         else:
             dataset = self._make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
+            dataset = self._finish_dataset(dataset, self.args)
         if dataset is None:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()
@@ -217,9 +239,9 @@ class EmbeddingTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
-        if len(batch["places"]) < world_size():
+        if len(batch["global_order"]) < world_size():
             raise ValueError(
-                f"a batch of {len(batch['places'])} distinct inputs cannot be shared by {world_size()} processes; raise "
+                f"a batch of {len(batch['global_order'])} distinct inputs cannot be shared by {world_size()} processes; raise "
                 "per_device_train_batch_size"
             )
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
@@ -237,8 +259,6 @@ class EmbeddingTrainer(Trainer):
             loss_function,
             backward=self._backward,
             defer_synchronisation=lambda: self._defer_synchronisation(model),
-            # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
-            scale=world_size() / self.current_gradient_accumulation_steps,
             device=self.args.device,
             keep_graph=not self.args.uses_gradient_cache,
             is_filler=is_filler,
@@ -249,33 +269,33 @@ class EmbeddingTrainer(Trainer):
         """Chunks with fillers that keep ranks in step, and which of them are fillers."""
         if world_size() == 1:
             return chunks, [False] * len(chunks)
-        return align_chunks(
+        return add_fillers(
             chunks, lambda image: self._prepare_inputs(self.data_collator.make_filler(image)), self.args.device
         )
 
     def _gather(self, embeddings: torch.Tensor, batch: dict) -> torch.Tensor:
         """Embeddings (U, D) of the distinct inputs of all ranks out of those of this rank's chunks, (n, D)."""
-        return gather_rows(embeddings[batch["own_places"]])[batch["places"]]
+        return gather_rows(embeddings[batch["local_order"]])[batch["global_order"]]
 
     def _backward(self, loss: torch.Tensor) -> None:
+        # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
+        loss = loss * (world_size() / self.current_gradient_accumulation_steps)
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
-        is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
+        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}))
 
     @contextlib.contextmanager
     def _defer_synchronisation(self, model):
         """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
-        if self.accelerator.distributed_type != DistributedType.DEEPSPEED:
+        if not self.is_deepspeed_enabled:
             with self.accelerator.no_sync(model):
                 yield
             return
         state = self.accelerator.gradient_state
-        before = state.sync_gradients
-        state._set_sync_gradients(False)
+        before, state.sync_gradients = state.sync_gradients, False
         try:
             yield
         finally:
-            state._set_sync_gradients(before)
+            state.sync_gradients = before
 
     # ---------------------------------------------------------------------------------------------------- evaluation
 
@@ -291,7 +311,7 @@ class EmbeddingTrainer(Trainer):
 
         The library's own loop takes a batch for one model input and gives each rank rows of its own.
         """
-        model = self._evaluation_model()
+        model = self.evaluation_model()
         model.eval()
         metrics, predictions, count = RetrievalMetrics(), [], 0
         for inputs in dataloader:
@@ -316,8 +336,8 @@ class EmbeddingTrainer(Trainer):
         found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
 
-    def _evaluation_model(self) -> torch.nn.Module:
-        """The model to call: without DDP around it, whose forward would wait for the other ranks."""
+    def evaluation_model(self) -> torch.nn.Module:
+        """The model to call between steps, as a callback may: without DDP around it, whose forward would wait for the other ranks."""
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             return self.accelerator.unwrap_model(self.model)
         if self.optimizer is None:
@@ -350,15 +370,24 @@ class EmbeddingTrainer(Trainer):
         """
         output_dir = self.args.output_dir if output_dir is None else output_dir
         if Path(output_dir).name.startswith(f"{PREFIX_CHECKPOINT_DIR}-"):
-            super().save_model(output_dir, _internal_call)
+            self._save_checkpoint_model(output_dir)
             return
-        trained = gather_trained(self.model, self.is_world_process_zero())
+        trained = gather_trained(self.model, engine_of(self.args), self.is_world_process_zero())
         if self.is_world_process_zero():
             self.finished_model.build(self.accelerator.unwrap_model(self.model), trained).save_pretrained(output_dir)
             self.processing_class.save_pretrained(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub()
+
+    def _save_checkpoint_model(self, folder: str) -> None:
+        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
+            # FSDP2 makes a class of its own around the model's; the library copies the files beside the class it sees.
+            wrapped, own = type(self.model), type(self.model).__bases__[1]
+            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+        super().save_model(folder, _internal_call=True)
+        if self.args.should_save:
+            give_weights_the_usual_mode(folder)  # an adapter's are peft's to write
 
     def push_to_hub(
         self,
@@ -387,16 +416,6 @@ class EmbeddingTrainer(Trainer):
         return (
             push_folder(self.args, token, revision, private, commit_message) if self.is_world_process_zero() else None
         )
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""
-        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
-            wrapped = type(self.model)
-            _, own = wrapped.__bases__
-            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the library does, and with FSDP2 on a CPU too."""

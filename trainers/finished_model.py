@@ -15,10 +15,9 @@ from transformers import PreTrainedModel
 
 from evaluation.dual_encoder import DualEncoderModel
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.engines import engine_of
+from trainers.engines import SPLITS_WEIGHTS, engine_of, without_sharding
 from trainers.loading import load_model
-from trainers.lora import copy_trained, lora_config, merge_trained
-from trainers.split_weights import whole_weights
+from trainers.lora import copy_trained, merge_trained
 
 
 class FinishedModel:
@@ -40,7 +39,7 @@ class FinishedModel:
         self.args = args
         self.peft_config = peft_config
         if self.path is None:
-            if engine_of(args) in ("zero3", "fsdp2") or args.quantization != "none":
+            if engine_of(args) in SPLITS_WEIGHTS or args.quantization != "none":
                 raise ValueError(
                     "a model object cannot be split over processes or quantised, since the finished model needs it whole: "
                     "save it, and give the folder"
@@ -54,7 +53,7 @@ class FinishedModel:
             model: as it is trained, not wrapped by an engine.
             trained: its trained weights by name, whole.
         """
-        with whole_weights(self.args):
+        with without_sharding(self.args):
             if self.path is None:
                 return self._without_training(model)
             source = load_model(self.path, self.args)
@@ -62,7 +61,7 @@ class FinishedModel:
                 source.logit_scale.requires_grad_(False)
                 copy_trained(source, trained)
                 return source
-            return merge_trained(source, trained, self.peft_config or lora_config(self.args))
+            return merge_trained(source, trained, self.peft_config)
 
     def _without_training(self, model: torch.nn.Module) -> PreTrainedModel:
         """A copy of a model that every process holds whole, LoRA added to its weights."""

@@ -28,14 +28,17 @@ class FrozenVision:
     """Takes the place of a backbone's `get_image_features`.
 
     Args:
-        model: the model, or a LoRA model around it, whose vision tower and projector are frozen.
-
-    Raises:
-        ValueError: a weight outside the LLM is trained; names it.
+        model: the model, or a LoRA model around it, whose vision tower and projector are frozen; of another model, such as
+            CLIP, nothing is frozen and nothing kept.
     """
 
-    def __init__(self, model: UniMEModel | PeftModel):
+    def __init__(self, model: nn.Module):
         base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._kept: dict[int, object] = {}
+        self._key: int | None = None
+        self.modules: list[nn.Module] = []
+        if not isinstance(base, UniMEModel):
+            return
         self.modules = modules_outside_the_llm(base)
         trained = [
             name for module in self.modules for name, weight in module.named_parameters() if weight.requires_grad
@@ -43,9 +46,7 @@ class FrozenVision:
         if trained:
             raise ValueError(f"{trained[0]} is trained, so image features cannot be kept from pass to pass")
         self._compute = base.model.get_image_features
-        base.model.get_image_features = self
-        self._kept: dict[int, object] = {}
-        self._key: int | None = None
+        base.model.get_image_features = self  # no public way to hand features to the backbone
 
     def __call__(self, *args, **kwargs):
         """What the backbone's own method gives, computed or kept."""
@@ -74,23 +75,3 @@ class FrozenVision:
     def forget(self) -> None:
         """Free the features; to be called when a step ends."""
         self._kept.clear()
-
-
-class TrainedVision:
-    """In the place of [`FrozenVision`] where the vision tower is trained: nothing is frozen, and nothing kept."""
-
-    def freeze(self) -> None:
-        """Nothing to do."""
-
-    def keep(self, chunk: dict) -> contextlib.AbstractContextManager:
-        """Features change from pass to pass with the weights' graph."""
-        return contextlib.nullcontext()
-
-    def forget(self) -> None:
-        """Nothing to do."""
-
-
-def vision_of(model: nn.Module) -> FrozenVision | TrainedVision:
-    """What a trainer does about the vision tower of a model."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return FrozenVision(model) if isinstance(base, UniMEModel) else TrainedVision()

@@ -15,7 +15,7 @@ from trainers.collators import PairCollator
 from trainers.data.held_rows import hold_rows
 from trainers.data.pairs import PairDataset
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.frozen_vision import vision_of
+from trainers.frozen_vision import FrozenVision
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SoftLabelLoss
 from trainers.retrieval_metrics import positive_ranks
@@ -34,21 +34,6 @@ FILTERED_ADVICE = (
     "most negatives are dropped as false ones, so little is learnt. Raise false_negative_margin, or start from a model "
     "whose positives are more similar to their queries (stage 1, or warm up with loss_type info_nce)."
 )
-
-
-def make_loss(args: HardNegativeConfig) -> nn.Module:
-    """The loss that `args.loss_type` names."""
-    if args.loss_type == "info_nce":
-        return InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
-    if args.loss_type == "soft_label":
-        return SoftLabelLoss(temperature=args.temperature)
-    return HardNegativeInfoNCELoss(
-        temperature=args.temperature,
-        num_hard_negatives=args.num_hard_negatives,
-        false_negative_margin=args.false_negative_margin,
-        short_rows=args.short_rows,
-        block_size=args.loss_block_size,
-    )
 
 
 def check_scores(dataset: PairDataset) -> None:
@@ -103,10 +88,13 @@ class HardNegativeTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **options):
         super().__init__(model, args, **options)
-        self.vision = vision_of(self.model)
         self.telemetry = SourceTelemetry()
         self._warned: set[str] = set()
-        self.loss = make_loss(self.args)
+
+    def make_trainable(self, source, args: HardNegativeConfig) -> nn.Module:
+        model = super().make_trainable(source, args)
+        self.vision = FrozenVision(model)
+        return model
 
     def make_dataset(self, data: Any, name: str, args: HardNegativeConfig, processor) -> PairDataset:
         has_sizes = isinstance(processor, UniMEProcessor)  # CLIP resizes every image to one square
@@ -122,9 +110,21 @@ class HardNegativeTrainer(EmbeddingTrainer):
             args.chunk_limits,
             args.use_row_negatives,
             args.max_length,
-            args.share,
+            args.rank_slice,
             args.num_hard_negatives if args.loss_type == "soft_label" else None,
             args.exclude_known_positives,
+        )
+
+    def make_loss(self, args: HardNegativeConfig) -> nn.Module:
+        if args.loss_type == "info_nce":
+            return InfoNCELoss(temperature=args.temperature)
+        if args.loss_type == "soft_label":
+            return SoftLabelLoss(temperature=args.temperature)
+        return HardNegativeInfoNCELoss(
+            temperature=args.temperature,
+            num_hard_negatives=args.num_hard_negatives,
+            false_negative_margin=args.false_negative_margin,
+            short_rows=args.short_rows,
         )
 
     def make_batch_sampler(self) -> GlobalBatchSampler:

@@ -22,7 +22,7 @@ WORKS = frozenset(
     "gradient_checkpointing_kwargs fsdp fsdp_config deepspeed ddp_backend ddp_timeout ddp_find_unused_parameters "
     "ddp_bucket_cap_mb ddp_broadcast_buffers local_rank debug skip_memory_metrics "
     # data
-    "dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+    "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
     "dataloader_prefetch_factor dataloader_multiprocessing_context do_train "
     # log
     "logging_strategy logging_steps logging_first_step log_on_each_node logging_nan_inf_filter log_level "
@@ -62,6 +62,7 @@ REFUSED = {
     "hub_always_push": HUB_AT_END,
     "auto_find_batch_size": "a smaller batch is another loss: set gradient_cache_chunk_size to take less memory",
     "average_tokens_across_devices": "the loss is a mean over the rows of all processes, not over tokens",
+    "dataloader_drop_last": "a smaller last batch would be another loss, and is always left out",
     "ddp_static_graph": "the number of chunks differs from step to step",
     "enable_jit_checkpoint": "a checkpoint is written after SIGTERM without it",
     "include_num_input_tokens_seen": "tokens are always counted, as tokens_per_second in the log",

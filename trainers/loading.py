@@ -11,10 +11,9 @@ from transformers.utils import logging
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.engines import engine_of
-from trainers.lora import freeze_for_training, hold_in_float32, lora_config
+from trainers.engines import engine_of, split_for_zero3, without_sharding
+from trainers.lora import freeze_for_training, hold_in_float32
 from trainers.quantization import quantize_llm
-from trainers.split_weights import split_for_zero3, whole_weights
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +38,9 @@ def load_processor(model: str | Path | PreTrainedModel, args: EmbeddingTrainingC
         ValueError: the model is an object, which has none.
     """
     if not isinstance(model, str | Path):
-        raise ValueError("processing_class is needed beside a model object: give UniMEProcessor.from_backbone(...)")
+        raise ValueError(
+            "processing_class is needed beside a model object or model_init: give UniMEProcessor.from_backbone(...)"
+        )
     if is_dual_encoder(model):
         return DualEncoderProcessor.load(model)
     processor = UniMEProcessor.from_backbone(str(model))
@@ -61,7 +62,7 @@ def prepare_model(
     Raises:
         ValueError: options that do not go together with the model; names them.
     """
-    with whole_weights(args):
+    with without_sharding(args):
         if isinstance(model, str | Path):
             model = load_model(model, args)
         if isinstance(model, DualEncoderModel):
@@ -76,7 +77,7 @@ def prepare_model(
                 quantize_llm(model, dtype)
                 model.to(args.device)
             torch.manual_seed(args.seed)  # LoRA starts from random numbers
-            trained = freeze_for_training(model, peft_config or lora_config(args))
+            trained = freeze_for_training(model, peft_config)
     one_dtype = isinstance(model, UniMEModel) and not isinstance(trained, PeftModel) and model.family.one_dtype
     hold_in_float32(trained, whole=one_dtype)
     sizes = [(weight.numel(), weight.requires_grad) for weight in trained.parameters()]

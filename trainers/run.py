@@ -17,7 +17,7 @@ from evaluation.dual_encoder import is_dual_encoder
 from evaluation.report import environment, to_json
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.engines import check_setup, setup_of
+from trainers.engines import check_engine
 from trainers.loading import check_dual_encoder_options
 from trainers.push import prepare_repository, push_finished
 from trainers.resumption import check_processes, checkpoint_to_continue
@@ -120,7 +120,7 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
-    check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
+    check_engine(config, lora=config.lora_rank > 0)
     if config.eval_strategy != IntervalStrategy.NO or config.eval_on_start:
         raise ValueError(
             "eval_strategy: the command takes no evaluation set; give one to the trainer as eval_dataset, from Python"

@@ -18,10 +18,10 @@ from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
 
 import trainers.train_stage1
 import trainers.train_stage2
-from modeling_unime.prompt_tokenizer import PromptTokenizer
+from modeling_unime.prompts import PromptBuilder
+from trainers.chunks import RankSlice
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.resumption import last_complete_checkpoint
-from trainers.shares import Share
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402
@@ -109,7 +109,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer = build(replace(run, options={"dataloader_num_workers": 2}))
-    monkeypatch.setattr(PromptTokenizer, "tokenize", None)  # any use of the tokenizer is an error from here on
+    monkeypatch.setattr(PromptBuilder, "tokenize", None)  # any use of the tokenizer is an error from here on
     trainer.train()
     monkeypatch.undo()
     assert_same_history(train(run), history_of(trainer))
@@ -242,8 +242,8 @@ def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, fo
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
     trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
-    trainer.data_collator.share = Share(0, 2)
-    with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
+    trainer.data_collator.rank_slice = RankSlice(0, 2)
+    with pytest.raises(ValueError, match="inputs of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(
             model=trainer.model,
             args=trainer.args,
