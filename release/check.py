@@ -29,7 +29,7 @@ from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
 from release.remote_code import bare_environment, code_digest, foreign_code
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command

@@ -25,7 +25,7 @@ from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
-from modeling_unime.weights_digest import digest_weight
+from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
 from unime.files import write_atomically
 from unime.options import check_at_least, parse_dataclasses, run_command
