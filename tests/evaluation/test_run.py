@@ -149,13 +149,10 @@ def test_model_identity_goes_with_the_bytes_of_the_weights_and_not_with_their_ti
 
 
 def test_command_line_with_a_real_model(tmp_path, capsys, write_rows, write_image):
-    from tiny_models import make_llava_next
-
-    from modeling_unime import UniMEModel, UniMEProcessor
+    from tiny_models import make_llava_next, save_unime
 
     backbone = make_llava_next(tmp_path / "backbone")
-    UniMEModel.from_backbone(backbone).save_pretrained(tmp_path / "model")
-    UniMEProcessor.from_backbone(backbone).save_pretrained(tmp_path / "model")
+    save_unime(backbone, tmp_path / "model")
     write_image("a.png", "red", tmp_path / "set")
     row = {"qry_text": "<|image_1|>\nWhich?\n", "tgt_text": ["red", "blue"], "tgt_img_path": ["", ""]}
     data = write_rows([row | {"qry_img_path": "a.png"}])
