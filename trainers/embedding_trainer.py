@@ -17,16 +17,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from modeling_unime import UniMEModel
 from modeling_unime.file_modes import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
-from trainers.callbacks import LogOnSaveCallback, SetEpochCallback
+from trainers.callbacks import LogOnSaveCallback, SetEpochCallback, use_public_tensorboard
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import allow_fsdp_on_cpu, check_engine, engine_of, gather_trained, set_up_fsdp2
-from trainers.finished_model import FinishedModel
 from trainers.gradient_cache import add_fillers, gradient_cached_step
-from trainers.loading import load_processor, prepare_model
+from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
+from trainers.metrics import SourceMeans
 from trainers.push import push_folder
-from trainers.retrieval_metrics import RetrievalMetrics
-from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
 
 
@@ -89,6 +87,8 @@ class EmbeddingTrainer(Trainer):
         # Rows are checked before the weights are loaded, which takes minutes.
         train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
         eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        if train_dataset is not None:
+            self.make_batch_sampler(train_dataset, args)  # data that give no batch are refused
         super().__init__(
             model=None if model is None else self.make_trainable(model, args),
             args=args,
@@ -143,9 +143,9 @@ class EmbeddingTrainer(Trainer):
         """The loss that the options ask for."""
         raise NotImplementedError
 
-    def make_batch_sampler(self) -> GlobalBatchSampler:
+    def make_batch_sampler(self, dataset, args: EmbeddingTrainingConfig) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
-        return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed)
+        return GlobalBatchSampler(len(dataset), args.global_batch_size, args.order_seed)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of the global batch and its statistics.
@@ -176,21 +176,11 @@ class EmbeddingTrainer(Trainer):
         """
         raise NotImplementedError
 
-    @property
-    def global_batch_size(self) -> int:
-        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
-        return self.args.per_device_train_batch_size * world_size()
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of the order of the rows."""
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
     # ------------------------------------------------------------------------------------------------------ batches
 
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
-        self.batch_sampler = self.make_batch_sampler()
+        self.batch_sampler = self.make_batch_sampler(self.train_dataset, self.args)
         self.loss = self.make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
@@ -205,7 +195,9 @@ class EmbeddingTrainer(Trainer):
         if dataset is None:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()
-        return self._make_loader(dataset, GlobalBatchSampler(len(dataset), size, self.data_seed, drop_last=False))
+        return self._make_loader(
+            dataset, GlobalBatchSampler(len(dataset), size, self.args.order_seed, drop_last=False)
+        )
 
     def get_test_dataloader(self, test_dataset) -> DataLoader:
         """As for evaluation."""
@@ -224,7 +216,7 @@ class EmbeddingTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
             # more of them than an unbroken one with persistent workers.
-            generator=torch.Generator().manual_seed(self.data_seed),
+            generator=torch.Generator().manual_seed(self.args.order_seed),
         )
 
     # --------------------------------------------------------------------------------------------------------- steps
@@ -313,7 +305,7 @@ class EmbeddingTrainer(Trainer):
         """
         model = self.evaluation_model()
         model.eval()
-        metrics, predictions, count = RetrievalMetrics(), [], 0
+        means, predictions, count = SourceMeans(), [], 0
         for inputs in dataloader:
             batch = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
@@ -324,13 +316,15 @@ class EmbeddingTrainer(Trainer):
                 embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
                 loss, _ = self.batch_loss(embeddings, batch)
                 losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
-            metrics.add(ranks, losses, sources)
+            means.add(sources, {"loss": losses, "accuracy@1": (ranks == 1).double(), "mrr": 1 / ranks.double()})
             count += len(losses)
             if self.compute_metrics is not None or description == "Prediction":
                 predictions.append([part.float().cpu() for part in pair])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
-        found = metrics.means()
+        found = means.of_all()
+        if len(means.by_source()) > len(found):  # there are several
+            found |= means.by_source()
         if self.compute_metrics is not None:
             found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
         found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}

@@ -1,9 +1,15 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Options of stage 2, hard negative enhanced instruction tuning."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from trainers.embedding_config import EmbeddingTrainingConfig
+
+# Options of the other losses, by loss_type.
+IGNORED = {
+    "info_nce": ("num_hard_negatives", "false_negative_margin", "short_rows"),
+    "soft_label": ("false_negative_margin", "short_rows"),
+}
 
 
 @dataclass
@@ -71,3 +77,7 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
             raise ValueError("loss_type soft_label trains on the rows' own negatives: leave use_row_negatives true")
         if self.num_hard_negatives < 1:
             raise ValueError(f"num_hard_negatives must be 1 or more, got {self.num_hard_negatives}")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name in IGNORED.get(self.loss_type, ()) and value != entry.default:
+                raise ValueError(f"{entry.name} has no effect with loss_type {self.loss_type}: leave it out")

@@ -1,8 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Retrieval inside a batch: the place of each query's positive among the batch's candidates."""
+"""What training and evaluation tell: retrieval inside a batch, and means over the rows of many batches by source."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -64,30 +64,39 @@ def neighbour_ranks(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
     return torch.cat(ranks)
 
 
-class RetrievalMetrics:
-    """Means over the rows of several batches, of all and by source.
-
-    Example:
-        >>> metrics = RetrievalMetrics()
-        >>> metrics.add(torch.tensor([1, 2]), torch.tensor([0.5, 1.5]), ["a", "b"])
-        >>> metrics.means()["accuracy@1"], metrics.means()["b/mrr"]
-        (0.5, 0.5)
-    """
+class SourceMeans:
+    """Means of statistics over the rows of several batches, of all and by source."""
 
     def __init__(self):
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
+        self._sums: dict[tuple[str, str], float] = defaultdict(float)  # by source and statistic
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
-    def add(self, ranks: torch.Tensor, losses: torch.Tensor, sources: Sequence[str]) -> None:
-        """Take in a batch: ranks (N,), losses (N,) and the name of each row's source."""
-        for rank, loss, source in zip(ranks.tolist(), losses.tolist(), sources, strict=True):
-            for name, value in (("loss", loss), ("accuracy@1", float(rank == 1)), ("mrr", 1 / rank)):
-                for key in (name, f"{source}/{name}"):
-                    self._sums[key] += value
-                    self._counts[key] += 1
+    def add(self, sources: Sequence[str], rows: Mapping[str, torch.Tensor]) -> None:
+        """Take in a batch.
 
-    def means(self) -> dict[str, float]:
-        """`loss`, `accuracy@1` and `mrr`, and where there are several sources the same as "source/name"."""
-        means = {key: total / self._counts[key] for key, total in self._sums.items()}
-        several = sum(key.endswith("/mrr") for key in means) > 1
-        return {key: value for key, value in means.items() if several or "/" not in key}
+        Args:
+            sources: name of the source of each of N rows.
+            rows: statistics by name, each (N,); a value that is not finite means that the row has none.
+        """
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(sources))}
+        index = torch.tensor([numbers[name] for name in sources])  # (N,)
+        for statistic, values in rows.items():
+            values = values.detach().double().cpu()  # (N,)
+            finite = values.isfinite()
+            sums = torch.zeros(len(numbers), dtype=torch.double).index_add_(0, index[finite], values[finite])
+            counts = torch.bincount(index[finite], minlength=len(numbers))
+            for name, number in numbers.items():
+                self._sums[name, statistic] += sums[number].item()
+                self._counts[name, statistic] += int(counts[number])
+
+    def by_source(self) -> dict[str, float]:
+        """By "source/statistic"."""
+        return {f"{key[0]}/{key[1]}": self._sums[key] / count for key, count in self._counts.items() if count}
+
+    def of_all(self) -> dict[str, float]:
+        """By statistic, over the rows of all sources."""
+        sums, counts = defaultdict(float), defaultdict(int)
+        for (source, statistic), count in self._counts.items():
+            sums[statistic] += self._sums[source, statistic]
+            counts[statistic] += count
+        return {statistic: sums[statistic] / count for statistic, count in counts.items() if count}
