@@ -17,6 +17,7 @@ CORE = [
     "accelerate>=1.15",
     "peft>=0.21",
     "datasets>=5.2",
+    "evaluate>=0.4.6",
     "huggingface_hub>=2.4,<3",
     "safetensors>=0.8",
     "pillow>=12",

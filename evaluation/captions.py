@@ -6,75 +6,55 @@ others. Images and captions get the paper's own prompts ("Summary above ... in o
 
 - `t2i_recall@k`: a caption ranks all images (the first number of each pair in the paper's table).
 - `i2t_recall@k`: an image ranks all captions; any of its own counts.
-
-An item of other content that ties with the best right one counts as ranked before it.
 """
 
 from typing import Any
 
 import numpy as np
 
-from evaluation.metrics import Similarities, recalls
-from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from unime.data.example import Example
+from evaluation.metrics.ranking import right_ranks
+from evaluation.metrics.recall_at_k.recall_at_k import recall_at_k
+from evaluation.similarities import Similarities
+from evaluation.task import Row, RowError, Score, Task, make_example, require
 
 CUTOFFS = (1, 5, 10)
 
 
 class CaptionTask(Task):
-    """Images with their captions. See the top of the file."""
+    """Images (the queries) with their captions. See the top of the file."""
 
     form = "captions"
+    fields = {"image", "captions"}
     accepts = "image, captions (retrieval over the whole set, both ways)"
     headline = ("t2i_recall@1", "i2t_recall@1")
+    sides = ("images", "captions")
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.pairs: list[tuple[int, int]] = []  # content numbers of image and caption
-
-    @classmethod
-    def recognises(cls, values: dict[str, Any]) -> bool:
-        """See `Task.recognises`."""
-        return {"image", "captions"} <= values.keys()
-
-    def parse_row(self, values: dict[str, Any]) -> ParsedRow:
-        """See `Task.parse_row`."""
-        image = Example.from_fields(None, require(values, "image", str, "image path"))
-        captions = values["captions"] if "captions" in values else None
+    def parse_row(self, values: dict[str, Any]) -> Row:
+        image = make_example("field 'image'", image=require(values, "image", str, "image path"))
+        captions = values.get("captions")
         captions = [captions] if isinstance(captions, str) else require(values, "captions", list, "captions")
         if not captions or not all(isinstance(caption, str) for caption in captions):
             raise RowError("field 'captions' must be a str or a non-empty list of str")
-        texts = [require_content(Example.from_fields(caption, None), "field 'captions'") for caption in captions]
-        return ParsedRow([require_content(image, "field 'image'"), *texts])
+        return Row(image, [make_example("field 'captions'", caption) for caption in captions])
 
-    def keep(self, numbers: np.ndarray, extra: Any) -> None:
-        """See `Task.keep`."""
-        self.pairs.extend((int(numbers[0]), int(caption)) for caption in numbers[1:])
-
-    def score(self, embeddings: np.ndarray) -> Score:
-        """See `Task.score`."""
-        similarities = Similarities(embeddings, self.name)
-        images, captions = np.array(self.pairs).T  # (P,), (P,)
-        self.check_not_constant(embeddings, images, "images")
-        self.check_not_constant(embeddings, captions, "captions")
-        backward = [(caption, image) for image, caption in self.pairs]
+    def measure(self, similarities: Similarities) -> Score:
+        pairs = np.array(
+            [(image, caption) for image, own in zip(self.queries, self.candidates, strict=True) for caption in own]
+        )  # (P, 2)
+        images, captions = (np.unique(side) for side in pairs.T)  # distinct contents
         metrics, chance = {}, {}
-        for direction, pairs in (("t2i", backward), ("i2t", self.pairs)):
-            ranks, shares = _best_ranks(similarities, pairs)
-            metrics |= {f"{direction}_{name}": value for name, value in recalls(ranks, CUTOFFS).items()}
+        for direction, way in (("t2i", pairs[:, ::-1]), ("i2t", pairs)):
+            ranks, shares = _rank_all(similarities, way)
+            metrics |= {f"{direction}_recall@{k}": recall_at_k(ranks, k) for k in CUTOFFS}
             chance[f"{direction}_recall@1"] = float(shares.mean())
-        return Score(metrics, chance, details={"images": len(np.unique(images)), "captions": len(np.unique(captions))})
+        return Score(metrics, chance, details={"images": len(images), "captions": len(captions)})
 
 
-def _best_ranks(similarities: Similarities, pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Rank of the best right item of each distinct query among all distinct items, and the share of right items."""
-    queries = np.unique([query for query, _ in pairs])  # (Q,)
-    items = np.unique([item for _, item in pairs])  # (C,)
-    right = np.zeros((len(queries), len(items)), dtype=bool)  # (Q, C)
-    row, column = np.array(pairs).T
-    right[np.searchsorted(queries, row), np.searchsorted(items, column)] = True
-    ranks = np.empty(len(queries), dtype=np.int64)  # (Q,)
-    for part, scores in similarities.blocks(queries, items):
-        best = np.where(right[part], scores, -np.inf).max(axis=1, keepdims=True)  # (B, 1)
-        ranks[part] = 1 + ((scores >= best) & ~right[part]).sum(axis=1)
-    return ranks, right.mean(axis=1)
+def _rank_all(similarities: Similarities, pairs: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Ranks of the right items of each distinct query among all distinct items, and the share of right ones."""
+    pairs = np.unique(pairs, axis=0)  # in the order of the queries
+    queries, counts = np.unique(pairs[:, 0], return_counts=True)  # (Q,), (Q,)
+    items, item_of_pair = np.unique(pairs[:, 1], return_inverse=True)  # (C,), (P,)
+    right = np.split(item_of_pair, np.cumsum(counts)[:-1])
+    scores = (row for block in similarities.blocks(queries, items) for row in block)
+    return [right_ranks(row, own) for row, own in zip(scores, right, strict=True)], counts / len(items)

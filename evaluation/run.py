@@ -20,8 +20,9 @@ from evaluation.arguments import EncoderArguments, EvaluationArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, fingerprint, model_identity
 from evaluation.kinds import kind_of, parse_patterns
-from evaluation.load import LoadedTask, load_task
+from evaluation.load import load_task
 from evaluation.modality_sum import ModalitySum
+from evaluation.task import Task
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.data_files import DataError, data_set_name, find_data_files
@@ -149,26 +150,25 @@ def read_finished(path: Path, expected: str) -> report.Result | None:
     return result if result.get("fingerprint") == expected else None
 
 
-def evaluate_one(name: str, mark: str, loaded: LoadedTask, encoder: BaseEncoder) -> report.Result:
+def evaluate_one(name: str, mark: str, task: Task, encoder: BaseEncoder) -> report.Result:
     """Encode and score one data set.
 
     Args:
         name: Data set name.
         mark: Its fingerprint.
-        loaded: The checked task.
+        task: The checked task.
         encoder: The encoder.
 
     Returns:
         The result, ready for JSON, without the kind.
     """
     start = time.perf_counter()
-    task = loaded.task
     score = task.evaluate(encoder)
     return {
         "name": name,
         "form": task.form,
-        "rows": task.row_count,
-        "skipped": {"count": len(loaded.skipped), "rows": loaded.skipped},
+        "rows": len(task.queries),
+        "skipped": {"count": len(task.skipped), "rows": task.skipped},
         "encoded": len(task.index.examples),
         "headline": list(task.headline),
         "metrics": score.metrics,
@@ -207,7 +207,7 @@ def evaluate(
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
     common = {**encoder_identity(arguments), **row_options}
     results: dict[str, report.Result] = {}
-    waiting: dict[str, tuple[str, LoadedTask]] = {}
+    waiting: dict[str, tuple[str, Task]] = {}
     files = find_data_files(arguments.data)
     for path in files:
         name = data_set_name(path)
@@ -217,7 +217,7 @@ def evaluate(
             results[name] = finished
             print(f"{name}: finished earlier", flush=True)
             continue
-        loaded = load_task(
+        task = load_task(
             path,
             arguments.image_root,
             arguments.limit,
@@ -225,21 +225,19 @@ def evaluate(
             max_image_pixels=arguments.max_image_pixels,
             sizes=sizes,
         )
-        waiting[name] = (mark, loaded)
-        skipped = f", {len(loaded.skipped)} skipped" if loaded.skipped else ""
-        print(
-            f"{name}: {loaded.task.row_count} rows{skipped}, {len(loaded.task.index.examples)} to encode", flush=True
-        )
+        waiting[name] = (mark, task)
+        skipped = f", {len(task.skipped)} skipped" if task.skipped else ""
+        print(f"{name}: {len(task.queries)} rows{skipped}, {len(task.index.examples)} to encode", flush=True)
     reused = list(results)
     if waiting:
         encoder = encoder_maker(arguments)
-        for name, (_, loaded) in waiting.items():
-            encoder.check(loaded.task.index.examples, name)
+        for name, (_, task) in waiting.items():
+            encoder.check(task.index.examples, name)
         for name in list(waiting):
-            mark, loaded = waiting.pop(name)  # lets go of the task's memory
-            results[name] = evaluate_one(name, mark, loaded, encoder)
+            mark, task = waiting.pop(name)  # lets go of the task's memory
+            results[name] = evaluate_one(name, mark, task, encoder)
             write_atomically(_result_path(output, name), report.to_json(results[name]))
-            shown = ", ".join(f"{metric} {results[name]['metrics'][metric]:.4f}" for metric in loaded.task.headline)
+            shown = ", ".join(f"{metric} {results[name]['metrics'][metric]:.4f}" for metric in task.headline)
             print(f"{name}: {shown} ({results[name]['seconds']:.1f} s)", flush=True)
     ordered = [results[data_set_name(path)] for path in files]
     return write_report(arguments, output, ordered, reused, time.perf_counter() - start)

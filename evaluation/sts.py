@@ -10,51 +10,37 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics import Similarities, spearman
-from evaluation.task import ParsedRow, RowError, Score, Task, require, require_content
-from unime.data.example import Example
+from evaluation.metrics.spearman.spearman import spearman
+from evaluation.similarities import Similarities
+from evaluation.task import Row, RowError, Score, Task, make_example, require
 
 SCORE_FIELDS = ("score", "relatedness")
 
 
 class STSTask(Task):
-    """Pairs of sentences with a human score. See the top of the file."""
+    """Pairs of sentences, each with a human score. See the top of the file."""
 
     form = "sts"
+    fields = {"sentence1", "sentence2"}
     accepts = "sentence1, sentence2 and score or relatedness (STS)"
     headline = ("spearman",)
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.pairs: list[np.ndarray] = []
-        self.expected: list[float] = []
+    sides = ("sentences", "sentences")
 
     @classmethod
     def recognises(cls, values: dict[str, Any]) -> bool:
-        """See `Task.recognises`."""
-        return {"sentence1", "sentence2"} <= values.keys() and any(name in values for name in SCORE_FIELDS)
+        return super().recognises(values) and any(name in values for name in SCORE_FIELDS)
 
-    def parse_row(self, values: dict[str, Any]) -> ParsedRow:
-        """See `Task.parse_row`."""
-        sentences = [
-            require_content(Example.from_fields(require(values, name, str, "sentence"), None), f"field {name!r}")
+    def parse_row(self, values: dict[str, Any]) -> Row:
+        first, second = (
+            make_example(f"field {name!r}", require(values, name, str, "sentence"))
             for name in ("sentence1", "sentence2")
-        ]
-        return ParsedRow(sentences, _human_score(values))
-
-    def keep(self, numbers: np.ndarray, extra: float) -> None:
-        """See `Task.keep`."""
-        self.pairs.append(numbers)
-        self.expected.append(extra)
-
-    def score(self, embeddings: np.ndarray) -> Score:
-        """See `Task.score`."""
-        similarities = Similarities(embeddings, self.name)
-        self.check_not_constant(embeddings, np.stack(self.pairs), "sentences")
-        predicted = np.array([similarities.scores(first, [second])[0] for first, second in self.pairs])  # (N,)
-        return Score(
-            metrics={"spearman": spearman(predicted, np.array(self.expected), self.name)}, chance={"spearman": 0.0}
         )
+        return Row(first, [second], _human_score(values))
+
+    def measure(self, similarities: Similarities) -> Score:
+        pairs = zip(self.queries, self.candidates, strict=True)
+        cosines = np.array([similarities.scores(first, second)[0] for first, second in pairs])  # (N,)
+        return Score({"spearman": spearman(cosines, np.array(self.labels), self.name)}, chance={"spearman": 0.0})
 
 
 def _human_score(values: dict[str, Any]) -> float:

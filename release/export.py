@@ -16,8 +16,9 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from evaluation.report import make_table
 from evaluation.stored_weights import read_weights
-from evaluation.table import make_table, read_columns
+from evaluation.table import read_runs
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.weights_digest import digest_weight, read_digest
 from release.check import check, check_adapters
@@ -144,7 +145,7 @@ def write_card(model: UniMEModel, output: Path, arguments: ExportArguments) -> N
         "dimension": str(model.config.hidden_size),
         "how": HOW.get(record["stage"] if record else "", HOW["stage2"]),
         "training": describe_training(record, read.get(OPTIONS_FILE, {})),
-        "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
+        "results": make_table(read_runs(arguments.results)) if arguments.results else "Not evaluated.",
         "limits": arguments.limits,
     }
     template = shipped_file("model_card.md").read_text(encoding="utf-8")

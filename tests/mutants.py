@@ -72,9 +72,14 @@ prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_process
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
-metrics = _of("evaluation/metrics.py", "evaluation/test_metrics.py")
+similarities = _of("evaluation/similarities.py", "evaluation/test_similarities.py")
+ranking = _of("evaluation/metrics/ranking.py", "evaluation/test_metrics.py")
+recall = _of("evaluation/metrics/recall_at_k/recall_at_k.py", "evaluation/test_metrics.py")
+ndcg = _of("evaluation/metrics/ndcg_at_k/ndcg_at_k.py", "evaluation/test_metrics.py")
+mrr = _of("evaluation/metrics/mrr/mrr.py", "evaluation/test_metrics.py")
+mmeb_task = _of("evaluation/mmeb.py", "evaluation/test_mmeb_task.py")
 captions = _of("evaluation/captions.py", "evaluation/test_captions.py")
-sugarcrepe = _of("evaluation/sugarcrepe.py", "evaluation/test_sugarcrepe.py")
+kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
 content = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
@@ -84,7 +89,7 @@ nv_embed = _of("trainers/teachers/nv_embed_model.py", "trainers/teachers/test_nv
 
 MUTANTS = (
     # Losses
-    blocks("a tie counts as right in the log", "return (positive > hardest)", "return (positive >= hardest)"),
+    blocks("a tie is accurate", "(positive > hardest)", "(positive >= hardest)"),
     blocks("copies of the positive are negatives", "(1) != group_ids[columns]", "(1) == group_ids[columns]"),
     blocks("a known copy stays a negative", "others &= ~duplicates", "others &= duplicates"),
     blocks("a mean over what was not chosen too", "mask.sum().clamp(min=1)", "len(mask)"),
@@ -101,14 +106,13 @@ MUTANTS = (
     hard("a slot that holds nothing counts", "(slot < num_kept)", "(slot <= num_kept)"),
     hard("cosines times temperature", "cosines / self.temperature", "cosines * self.temperature"),
     hard("one negative too few", "min(self.num_hard_negatives, len(", "min(self.num_hard_negatives - 1, len("),
-    hard("filtered share of all candidates", '"num_others": num_others,', '"num_others": num_others + 1,'),
+    hard("filtered share of all candidates", "/ num_others.sum()", "/ (num_others + 1).sum()"),
     info_nce("cosines times temperature", "-torch.inf) / self.temp", "-torch.inf) * self.temp"),
     info_nce("the positive masked out", "scatter(1, own, False)", "scatter(1, own, True)"),
-    info_nce("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     distillation("directions exchanged", '== "teacher_to_student":', '== "student_to_teacher":'),
-    distillation("the diagonal stays", "if not self.include_self:", "if self.include_self:"),
+    distillation("the diagonal stays", "if self.include_self else others", "if not self.include_self else others"),
     distillation(
-        "the teacher's own temperature ignored", "/ self.teacher_temperature, others", "/ self.temperature, others"
+        "the teacher's own temperature ignored", "/ self.teacher_temperature, present", "/ self.temperature, present"
     ),
     distillation(
         "half of the symmetric loss", "row_kl(log_student, log_teacher)) / 2", "row_kl(log_teacher, log_student)) / 2"
@@ -120,10 +124,9 @@ MUTANTS = (
     ),
     soft_label(
         "absent candidates take part",
-        ".masked_fill(~present, torch.finfo",
-        ".masked_fill(~present & False, torch.finfo",
+        "present = own >= 0",
+        "present = own >= -1",
     ),
-    soft_label("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     unit_rows("a zero row is divided by nothing", "norms == 0, torch.inf", "norms == 0, 1e-12"),
     unit_rows(
         "the gradient along the row stays",
@@ -215,15 +218,16 @@ MUTANTS = (
         ("trainers/mining/test_judge.py",),
     ),
     # Evaluation
-    metrics("a tie is right", "at_least = scores >= scores[truth]", "at_least = scores > scores[truth]"),
-    metrics("copies of the truth count against it", "at_least &= ~np.asarray", "at_least |= False & np.asarray"),
-    metrics("recall excludes its cutoff", "np.asarray(ranks) <= k", "np.asarray(ranks) < k"),
-    metrics("the reciprocal of the mean rank", "float((1.0 / ranks).mean())", "float(1.0 / ranks.mean())"),
-    metrics("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
-    metrics("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
-    captions("a tie is the best rank", "(scores >= best) & ~right", "(scores > best) & ~right"),
-    captions("the caption's own images count against it", "& ~right[part]).sum", ").sum"),
-    sugarcrepe("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
+    ranking("a tie is right", "(scores[~is_right] >= best_first", "(scores[~is_right] > best_first"),
+    ranking("several right ones share a place", "np.arange(1, len(best_first) + 1)", "1"),
+    mmeb_task("copies of the right one are wrong", "candidates == candidates[0]", "candidates[:1] == candidates[0]"),
+    recall("recall excludes its cutoff", "row[0] <= k", "row[0] < k"),
+    mrr("the reciprocal of the mean rank", "np.mean([1 / row[0] for", "1 / np.mean([row[0] for"),
+    ndcg("the gain of all", "row[row <= k]", "row[row > 0]"),
+    similarities("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
+    similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
+    captions("only an image's first caption is right", "right_ranks(row, own)", "right_ranks(row, own[:1])"),
+    kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
     content(
         "an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"
     ),

@@ -89,8 +89,8 @@ def documented_commands(document: str, module: str) -> list[list[str]]:
 def test_documented_evaluation_finds_the_images(published):
     (argv,) = documented_commands("README.md", "evaluation.run")
     options = documented.parse("evaluation.run", argv)
-    tasks = [load_task(path, options.image_root).task for path in find_data_files(options.data)]
-    assert [(task.name, task.row_count) for task in tasks] == [("GQA/test", ROWS), ("N24News/test", ROWS)]
+    tasks = [load_task(path, options.image_root) for path in find_data_files(options.data)]
+    assert [(task.name, len(task.queries)) for task in tasks] == [("GQA/test", ROWS), ("N24News/test", ROWS)]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/mining.md"])

@@ -3,7 +3,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.load import detect_form
-from evaluation.metrics import Similarities, truth_rank
+from evaluation.load import load_task
+from evaluation.metrics.ranking import right_ranks
 from evaluation.mmeb import IMAGE_TOKEN
-from evaluation.sugarcrepe import SugarCrepeTask
-from evaluation.task import Task
+from evaluation.similarities import Similarities
 from examples.demo.report_charts import cosine
-from unime.data.data_files import RawRow, data_set_name, read_rows
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 TOP = 5  # candidates shown of each model
 
@@ -92,31 +89,15 @@ def load_queries(data: Path, section: Section) -> list[Query]:
     Returns:
         The queries, in the order of the file.
     """
-    path = data / f"eval_{section.stem}.jsonl"
-    rows = list(_first_of_subsets(read_rows(path)) if section.per_subset else read_rows(path, section.count))
-    task = detect_form(path, rows[0])(data_set_name(path), path, ImageStore.find(path))
+    task = load_task(data / f"eval_{section.stem}.jsonl", limit=None if section.per_subset else section.count)
+    rows = range(len(task.queries))
+    if section.per_subset:
+        rows = [task.labels.index(subset) for subset in dict.fromkeys(task.labels)]
+    queries = []
     for row in rows:
-        task.add_row(task.read_row(row.values))
-    return [_query(task, numbers) for numbers in _content_numbers(task)]
-
-
-def _first_of_subsets(rows: Iterable[RawRow]) -> list[RawRow]:
-    found: dict[str, RawRow] = {}
-    for row in rows:
-        found.setdefault(row.values.get("subset", ""), row)
-    return list(found.values())
-
-
-def _content_numbers(task: Task) -> list[np.ndarray]:
-    """Content numbers of each row: the query, then its candidates."""
-    if isinstance(task, SugarCrepeTask):
-        return task.rows
-    return [np.concatenate([[query], rest]) for query, rest in zip(task.queries, task.candidates, strict=True)]
-
-
-def _query(task: Task, numbers: np.ndarray) -> Query:
-    query, *candidates = (task.index.examples[number] for number in numbers)
-    return Query(query, list(dict.fromkeys(candidates)))
+        query, *candidates = (task.index.examples[number] for number in (task.queries[row], *task.candidates[row]))
+        queries.append(Query(query, list(dict.fromkeys(candidates))))
+    return queries
 
 
 @dataclass(frozen=True)
@@ -145,7 +126,7 @@ def rank_candidates(vectors: np.ndarray) -> Ranking:
     """
     scores = Similarities(vectors).scores(0, np.arange(1, len(vectors)))  # (C,)
     order = sorted(range(len(scores)), key=lambda number: (-scores[number], number == 0, number))
-    return Ranking(order, scores, truth_rank(scores))
+    return Ranking(order, scores, int(right_ranks(scores, [0])[0]))
 
 
 def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: dict[str, list[np.ndarray]]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from evaluation.metrics import spearman
+from evaluation.metrics.spearman.spearman import spearman
 from examples.demo.report_charts import cosine, heat_map
 from examples.demo.report_data import ReportError
 from unime.data.data_files import read_rows

@@ -16,7 +16,7 @@ def path(write_rows, write_image, tmp_path):
 
 
 def score(path, table):
-    task = load_task(path).task
+    task = load_task(path)
     return task, task.score(np.array([table[e.text or e.image] for e in task.index.examples], dtype=np.float32))
 
 

@@ -60,7 +60,7 @@ def test_report(start, two_sets, tmp_path):
     assert report["versions"]["torch"] == torch.__version__
     assert report["hardware"]["device"] == "cpu" and report["dtype"] == "float32" and report["created"]
     page = (tmp_path / "output" / "results.md").read_text()
-    assert "| one/class | vqa | 2 | 0 | 2-3 | 41.7 |" in page and "| two/test | 3 |" in page
+    assert "| one/class | vqa | 2 | 0 | 2-3 | 41.7 |" in page and "| two/test | sts | 3 | 0 |" in page
     assert not list((tmp_path / "output").rglob("*.part"))
 
 

@@ -29,7 +29,7 @@ def test_rows_without_a_value_do_not_count():
 def test_effective_number():
     inf = torch.inf
     logits = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, -inf], [90.0, 0.0, 0.0], [-inf, -inf, -inf]])
-    torch.testing.assert_close(effective_number(logits), torch.tensor([3.0, 2.0, 1.0, 0.0]))
+    torch.testing.assert_close(effective_number(logits), torch.tensor([3.0, 2.0, 1.0, torch.nan]), equal_nan=True)
 
 
 @pytest.mark.parametrize("loss", [InfoNCELoss(), HardNegativeInfoNCELoss(num_hard_negatives=3)])
