@@ -32,9 +32,8 @@ class EmbeddingTrainer(Trainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
-    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass makes data sets and collator of what it
-    is given, and supplies `batch_loss` and `score_batch`; the training loop and checkpoints are those of
-    `transformers.Trainer`.
+    model inputs of this rank, their `local_order` and `global_order` (see `trainers.chunks.RankSlice`), and whatever
+    `batch_loss` wants. The training loop and checkpoints are those of `transformers.Trainer`.
 
     Args:
         model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
@@ -43,11 +42,8 @@ class EmbeddingTrainer(Trainer):
             stage's own collator makes the batches).
         processing_class: the model's processor (default: loaded from where `model` is).
         peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
-        model_init: makes the model, instead of `model`.
+        model_init: makes the model, instead of `model`, for every `train()` and every trial of a search.
         options: see `transformers.Trainer`.
-
-    Raises:
-        ValueError: options that do not go together, or have no effect; names them.
     """
 
     config_class: type[EmbeddingTrainingConfig]
@@ -128,7 +124,7 @@ class EmbeddingTrainer(Trainer):
         return data if data is None or self._takes_rows_as_they_are else self.finish_dataset(data, args)
 
     def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
-        """The data set that the trainer works on, of what the caller gave as `name`, after a look at every row."""
+        """The data set made of what the caller gave as `name`, after a look at every row."""
         raise NotImplementedError
 
     def finish_dataset(self, dataset: Any, args: EmbeddingTrainingConfig):
@@ -148,31 +144,22 @@ class EmbeddingTrainer(Trainer):
         return GlobalBatchSampler(len(dataset), args.global_batch_size, args.order_seed)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of the global batch and its statistics.
+        """Loss of the global batch, the same number on every rank, and scalars for the log.
 
         Args:
             embeddings: (U, D) of the distinct inputs of all ranks, in the collator's order. Gradient flows to this
                 rank's own.
             batch: the batch without `chunks`.
-
-        Returns:
-            Scalar loss over all ranks' rows (the same number on every rank) and scalars for the log.
         """
         raise NotImplementedError
 
     def score_batch(
         self, embeddings: torch.Tensor, batch: dict, loss: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[str], tuple[torch.Tensor, torch.Tensor]]:
-        """What evaluation looks at.
+        """What evaluation looks at, after `batch_loss` has returned `loss`.
 
-        Args:
-            embeddings: as for `batch_loss`.
-            batch: as for `batch_loss`.
-            loss: what `batch_loss` has just returned.
-
-        Returns:
-            For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
-            `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
+        For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
+        `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
         """
         raise NotImplementedError
 
@@ -237,7 +224,7 @@ class EmbeddingTrainer(Trainer):
                 "per_device_train_batch_size"
             )
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
-        chunks, is_filler = self._align(chunks)
+        chunks, is_filler = self._add_fillers(chunks)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
             loss, statistics = self.batch_loss(self._gather(embeddings, batch), batch)
@@ -257,13 +244,15 @@ class EmbeddingTrainer(Trainer):
         )
         return loss / self.current_gradient_accumulation_steps
 
-    def _align(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
-        """Chunks with fillers that keep ranks in step, and which of them are fillers."""
+    def _add_fillers(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
+        """Chunks with those that keep ranks in step, and which of them do so."""
         if world_size() == 1:
             return chunks, [False] * len(chunks)
-        return add_fillers(
-            chunks, lambda image: self._prepare_inputs(self.data_collator.make_filler(image)), self.args.device
-        )
+
+        def make_filler(with_image: bool) -> dict:
+            return self._prepare_inputs(self.data_collator.make_filler(with_image))
+
+        return add_fillers(chunks, make_filler, self.args.device)
 
     def _gather(self, embeddings: torch.Tensor, batch: dict) -> torch.Tensor:
         """Embeddings (U, D) of the distinct inputs of all ranks out of those of this rank's chunks, (n, D)."""
@@ -309,7 +298,7 @@ class EmbeddingTrainer(Trainer):
         for inputs in dataloader:
             batch = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
-                chunks, is_filler = self._align(batch.pop("chunks"))
+                chunks, is_filler = self._add_fillers(batch.pop("chunks"))
                 embedded = [self.embed(model, chunk) for chunk in chunks]
                 own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
                 # A rank without a row of its own, in the last batch, has fillers only.
@@ -412,7 +401,6 @@ class EmbeddingTrainer(Trainer):
         )
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the library does, and with FSDP2 on a CPU too."""
         if self.args.fsdp:
             allow_fsdp_on_cpu()
         super().create_accelerator_and_postprocess()
