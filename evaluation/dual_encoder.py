@@ -18,9 +18,9 @@ from transformers import AutoProcessor, BatchFeature, CLIPConfig, CLIPModel, CLI
 from transformers.utils import logging
 
 from evaluation.plain_text import plain_text
-from modeling_unime.file_modes import give_weights_the_usual_mode
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
 from modeling_unime.pictures import read_picture
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 
 logger = logging.get_logger(__name__)
 

@@ -29,7 +29,7 @@ from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
 from release.remote_code import bare_environment, code_digest, foreign_code
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
@@ -284,6 +284,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check
     )
     if arguments.output:
         check_writable(Path(arguments.output).parent, "folder of output,")
+    if not Path(arguments.model).is_dir():
+        raise FileNotFoundError(f"{arguments.model}: no such folder")
     findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")

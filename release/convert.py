@@ -25,10 +25,10 @@ from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
-from modeling_unime.weights_digest import digest_weight
+from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
 from unime.files import write_atomically
-from unime.options import parse_dataclasses, run_command
+from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable
 from unime.public_names import public_name
 
@@ -66,6 +66,7 @@ class ConvertArguments:
     )
 
     def __post_init__(self) -> None:
+        check_at_least(self, image_resolution=1)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         self.parsed_image_options()
@@ -152,6 +153,8 @@ def convert(arguments: ConvertArguments) -> Path:
             "adapter_* files if the adapter is merged already, or convert a folder with the adapter alone"
         )
     adapter = source if is_adapter(source) else None
+    if arguments.base and adapter is None:
+        raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
     if adapter is not None:
         base = arguments.base or read_adapter_config(adapter).get("base_model_name_or_path")
         if not base:

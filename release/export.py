@@ -20,7 +20,7 @@ from evaluation.report import make_table
 from evaluation.stored_weights import read_weights
 from evaluation.table import read_runs
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import digest_weight, read_digest
+from modeling_unime.saved_folder import digest_weight, read_digest
 from release.check import check, check_adapters
 from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.options import parse_dataclasses, run_command

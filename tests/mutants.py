@@ -68,7 +68,7 @@ judged = _of("unime/data/judged_rows.py", "unime/data/test_judged_rows.py")
 example = _of("unime/data/example.py", "trainers/test_pair_collator.py")
 collator = _of("trainers/collators.py", "trainers/test_pair_collator.py")
 resumption = _of("trainers/resumption.py", "trainers/test_training.py")
-prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_processing.py")
+prompts = _of("modeling_unime/prompts.py", "modeling_unime/test_processing.py")
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
@@ -198,16 +198,16 @@ MUTANTS = (
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
     mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
     # Mining
-    selection("the judge's margin left out", "positive_score - self.judge_margin", "positive_score", mined),
-    selection("the first rank left out", ": arguments.rank_from - 1]", ": arguments.rank_from]", mined),
+    selection("the judge's margin left out", " - options.judge_margin", "", mined),
+    selection("the first rank left out", ": options.range_min]", ": options.range_min + 1]", mined),
     selection("one round only", "for offset in range(min(step, count))", "for offset in range(1)"),
     search("what is at the limit is left out", "fits = values <= limits", "fits = values < limits"),
     search("exclusions of other blocks", "columns - first] = -torch.inf", "columns - columns] = -torch.inf"),
     Mutant(
         "the margin is subtracted in mining",
         "trainers/mining/neighbours.py",
-        "limits = positives + np.float32",
-        "limits = positives - np.float32",
+        "positives - np.float32(options.absolute",
+        "positives + np.float32(options.absolute",
         (mined,),
     ),
     Mutant(
@@ -243,7 +243,7 @@ MUTANTS = (
     model("missing weights are fine", 'sorted(info["missing_keys"])', "[]"),
     model("no attention to what follows", "module.config.is_causal = False", "module.config.is_causal = True"),
     prompts("a text cut inside the image", "not in protected", "not in ()"),
-    processor("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
+    prompts("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
     processor("right padding", 'padding_side="left"', 'padding_side="right"'),
     store("a path out of the root", 'or clean.split("/")[0] == ".."', ""),
     store("huge pictures are opened", "if width * height > self.max_pixels", "if width * height < 0"),

@@ -75,7 +75,9 @@ class StopAtSigterm(TrainerCallback):
         if received:
             self.stopped = control.should_save = control.should_training_stop = True
             if args.save_total_limit == 1:
-                args.save_total_limit = 2  # where another checkpoint is the best one, the library would delete this one
+                args.save_total_limit = (
+                    2  # where another checkpoint is the best one, the library would delete this one
+                )
         return control
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from trainers.chunks import ChunkLimits, RankSlice
 from trainers.inherited_options import check_inherited_options
+from unime.options import check_at_least, read_yaml
 from unime.shipped_files import find_recipe
 
 PADDED_TOGETHER = 64  # inputs of a chunk without the gradient cache: a matter of speed only
@@ -166,6 +167,7 @@ class EmbeddingTrainingConfig(TrainingArguments):
         if isinstance(self.deepspeed, str) and self.deepspeed and not self.deepspeed.startswith("{"):
             if not Path(self.deepspeed).exists():
                 self.deepspeed = str(find_recipe(self.deepspeed))  # the shipped file, outside a checkout
+            read_yaml(Path(self.deepspeed))  # JSON is YAML; the library reads whatever is there
         if self.deepspeed and find_spec("deepspeed") is None:
             raise ImportError(
                 'deepspeed: this recipe needs the package deepspeed: pip install -c constraints.txt -e ".[deepspeed]"'
@@ -178,8 +180,5 @@ class EmbeddingTrainingConfig(TrainingArguments):
                     "--expected_world_size 1"
                 )
         super().__post_init__()
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
-        for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_at_least(self, lora_rank=0, gradient_cache_chunk_size=0, gradient_cache_chunk_tokens=0)
+        check_at_least(self, image_resolution=1, max_length=1)

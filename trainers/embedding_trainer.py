@@ -15,7 +15,7 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from modeling_unime import UniMEModel
-from modeling_unime.file_modes import give_weights_the_usual_mode
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.callbacks import LogOnSaveCallback, SetEpochCallback, use_public_tensorboard
 from trainers.embedding_config import EmbeddingTrainingConfig

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field, fields
 
 from trainers.embedding_config import EmbeddingTrainingConfig
+from unime.options import check_at_least
 
 # Options of the other losses, by loss_type.
 IGNORED = {
@@ -75,8 +76,7 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         super().__post_init__()
         if self.loss_type == "soft_label" and not self.use_row_negatives:
             raise ValueError("loss_type soft_label trains on the rows' own negatives: leave use_row_negatives true")
-        if self.num_hard_negatives < 1:
-            raise ValueError(f"num_hard_negatives must be 1 or more, got {self.num_hard_negatives}")
+        check_at_least(self, num_hard_negatives=1, source_block_size=0)
         for entry in fields(self):
             value = getattr(self, entry.name)
             if entry.name in IGNORED.get(self.loss_type, ()) and value != entry.default:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from unime.options import CommandParser, read_yaml, run_command
+from unime.options import CommandParser, check_at_least, read_yaml, run_command
 from unime.shipped_files import find_recipe
 
 COMMANDS = ("train-stage1", "train-stage2", "encode-teacher", "mine-negatives")
@@ -42,9 +42,7 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.l
     parser.add_argument("--master_addr", default="127.0.0.1", help="address of machine 0 (default 127.0.0.1)")
     parser.set_defaults(nnodes=1, node_rank=0, master_port=29500)
     options, rest = parser.parse_known_args(argv)
-    for name in ("nproc_per_node", "nnodes"):
-        if (getattr(options, name) or 1) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
+    check_at_least(options, nproc_per_node=1, nnodes=1, expected_world_size=0)
     expected = options.expected_world_size or 0
     if options.expected_world_size is None and rest and not rest[0].startswith("-"):
         expected = int(read_yaml(find_recipe(rest[0])).get("expected_world_size") or 0)

@@ -24,7 +24,7 @@ from tiny_models import write_pairs
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel
-from modeling_unime.weights_digest import digest_weights, read_digest
+from modeling_unime.saved_folder import digest_weights, read_digest
 from trainers.engines import ENGINES, engine_of, find_conflict
 
 sys.path.insert(0, str(Path(__file__).parent))

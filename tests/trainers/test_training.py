@@ -21,7 +21,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 import trainers.train_stage1
 import trainers.train_stage2
-from modeling_unime.prompt_tokenizer import PromptTokenizer
+from modeling_unime.prompts import PromptBuilder
 from trainers.chunks import RankSlice
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_trainer import HardNegativeTrainer
@@ -114,7 +114,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer = build(replace(run, options={"dataloader_num_workers": 2}))
-    monkeypatch.setattr(PromptTokenizer, "tokenize", None)  # any use of the tokenizer is an error from here on
+    monkeypatch.setattr(PromptBuilder, "tokenize", None)  # any use of the tokenizer is an error from here on
     trainer.train()
     monkeypatch.undo()
     assert_same_history(train(run), history_of(trainer))
