@@ -15,7 +15,17 @@ IGNORED = {
 
 @dataclass
 class HardNegativeConfig(EmbeddingTrainingConfig):
-    """Options of [`HardNegativeTrainer`] (UniME, arXiv 2504.17432, section 3.3 and Eq. 4)."""
+    """Options of [`HardNegativeTrainer`] (UniME, arXiv 2504.17432, section 3.3 and Eq. 4).
+
+    Example::
+
+        from trainers import HardNegativeConfig
+
+        args = HardNegativeConfig(output_dir="my-model", num_hard_negatives=8, learning_rate=2e-5, use_cpu=True)
+        vlm2vec = HardNegativeConfig(output_dir="baseline", loss_type="info_nce", use_cpu=True)
+
+    An option that the `loss_type` does not use is refused.
+    """
 
     loss_type: str = field(
         default="hard_negative",

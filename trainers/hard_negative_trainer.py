@@ -38,11 +38,7 @@ FILTERED_ADVICE = (
 
 
 def check_scores(dataset: PairDataset) -> None:
-    """Make sure that every row has a judge's scores, and that there is something to tell apart.
-
-    Raises:
-        ValueError: names the first source whose rows have no scores; or no row has a negative.
-    """
+    """Make sure that every row has a judge's scores, and that there is something to tell apart."""
     unscored = dataset.table.filter(pc.is_null(dataset.table["scores"]))
     if len(unscored):
         source = dataset.sources[unscored["source"][0].as_py()]
@@ -57,14 +53,14 @@ def check_scores(dataset: PairDataset) -> None:
 class HardNegativeTrainer(EmbeddingTrainer):
     """Contrastive training on query-candidate pairs of texts and pictures.
 
-    Example:
-        >>> from trainers import HardNegativeConfig, HardNegativeTrainer
-        >>> trainer = HardNegativeTrainer(                          # doctest: +SKIP
-        ...     model="my-stage1",                                  # a UniME folder, a multimodal LLM or a UniMEModel
-        ...     args=HardNegativeConfig(output_dir="my-model"),
-        ...     train_dataset=dataset,                              # columns query, positive[, negatives, instruction]
-        ... )
-        >>> trainer.train(); trainer.save_model()                   # doctest: +SKIP
+    Example::
+
+        from trainers import HardNegativeConfig, HardNegativeTrainer
+
+        args = HardNegativeConfig(output_dir="my-stage2", max_steps=2, use_cpu=True, report_to="none")
+        trainer = HardNegativeTrainer(model="my-stage1", args=args, train_dataset=dataset)
+        trainer.train()
+        trainer.save_model()
 
     Candidates of a query are the positives and row negatives of the whole batch of all ranks. Those that are identical in
     content to its positive, or a positive of the same query in another row, are never its negatives.

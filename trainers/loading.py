@@ -45,13 +45,7 @@ def load_processor(model: str | Path | PreTrainedModel | None, args: EmbeddingTr
 def prepare_model(
     model: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig, peft_config: PeftConfig | None
 ) -> torch.nn.Module:
-    """The model, loaded if need be, with all frozen but what is trained: LoRA on the LLM, the LLM, or CLIP's towers.
-
-    Args:
-        model: folder, Hub name, or a model, which is changed in place.
-        args: the stage's options.
-        peft_config: LoRA; None trains the LLM whole.
-    """
+    """The model, loaded if need be, with all frozen but what is trained: LoRA, or else the LLM, or CLIP's towers."""
     with without_sharding(args):
         if isinstance(model, str | Path):
             model = load_model(model, args)
@@ -90,15 +84,10 @@ def check_dual_encoder_options(
 
 
 class FinishedModel:
-    """The finished model: what training started from, with the trained weights put in.
+    """The finished model: what training started from (`source`, read again), with the trained weights put in.
 
     However an engine holds the weights while training, this is put together on the CPU of the main process. All that was
     not trained is bit-equal to the source.
-
-    Args:
-        source: folder or Hub name that is read again, or the model itself.
-        args: the stage's options.
-        peft_config: LoRA that was trained; None: the LLM was.
     """
 
     def __init__(

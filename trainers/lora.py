@@ -43,12 +43,7 @@ def lora_config(args: EmbeddingTrainingConfig) -> LoraConfig | None:
 
 
 def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> UniMEModel | PeftModel:
-    """The model, changed in place, with all frozen but the LLM, or LoRA around it.
-
-    Args:
-        model: whole.
-        config: a `LoraConfig`, by default on the linear layers of the LLM; None trains the LLM whole.
-    """
+    """The model, changed in place, with all frozen but the LLM, or with LoRA, by default on all linear layers of the LLM."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if config is None:
@@ -86,10 +81,7 @@ def merge_trained(
 ) -> UniMEModel:
     """A whole model, changed in place, with trained weights in place of its own, or with LoRA added to its weights.
 
-    Args:
-        model: the model that training started from.
-        trained: the trained weights, by their names in what `freeze_for_training` returned.
-        config: as for `freeze_for_training`.
+    `trained` has them by their names in what `freeze_for_training` returned for the same `config`.
     """
     prepared = freeze_for_training(model, config)
     copy_trained(prepared, trained)

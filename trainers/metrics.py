@@ -16,16 +16,13 @@ def positive_ranks(
     group_ids: torch.Tensor,
     never_negative: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The place of each positive, 1 for the best; a tie with a candidate of other content counts against it.
+    """The place (N,) of each positive, 1 for the best; a tie with a candidate of other content counts against it.
 
     Args:
         queries: (N, D), unit length.
         candidates: (M, D), unit length, M >= N; candidate i is the positive of query i.
         group_ids: (M,), equal for candidates of equal content.
         never_negative: (N, M), what else is no wrong answer (default: nothing).
-
-    Returns:
-        (N,) int64.
     """
     ranks = []
     for first in range(0, len(queries), BLOCK):
@@ -41,14 +38,9 @@ def positive_ranks(
 
 @torch.no_grad()
 def neighbour_ranks(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """The place that the student gives to each text's nearest neighbour by the teacher, 1 for the best.
+    """The place (N,) that the student gives to each text's nearest neighbour by the teacher, 1 for the best.
 
-    Args:
-        student: (N, D), unit length.
-        teacher: (N, D_teacher), of any length above 0.
-
-    Returns:
-        (N,) int64; 1 for the only text of a batch.
+    `student` (N, D) is of unit length, `teacher` (N, D_teacher) of any length above 0. The only text of a batch has 1.
     """
     if len(student) == 1:
         return torch.ones(1, dtype=torch.long, device=student.device)
@@ -72,12 +64,7 @@ class SourceMeans:
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
 
     def add(self, sources: Sequence[str], rows: Mapping[str, torch.Tensor]) -> None:
-        """Take in a batch.
-
-        Args:
-            sources: name of the source of each of N rows.
-            rows: statistics by name, each (N,); a value that is not finite means that the row has none.
-        """
+        """Take in statistics (N,) of N rows by name, and each row's source; what is not finite, a row does not have."""
         numbers = {name: number for number, name in enumerate(dict.fromkeys(sources))}
         index = torch.tensor([numbers[name] for name in sources])  # (N,)
         for statistic, values in rows.items():

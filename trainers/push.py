@@ -53,14 +53,9 @@ def push_folder(
     private: bool | None = None,
     commit_message: str = "Finished model",
 ) -> CommitInfo:
-    """Push the finished model in a run's folder with its card. Files that are on the Hub as they are, are not sent again.
+    """Push the finished model in a run's folder with its card; the Hub is not sent again what it has.
 
-    Args:
-        config: of the run; `token`, `revision` and `private` go before its own.
-        token: of the Hub.
-        revision: branch.
-        private: whether a new repository is.
-        commit_message: of the one commit.
+    What is given goes before the run's own token, branch and privacy.
     """
     from release.export import ExportArguments, export  # at the call: release stands on this package
 

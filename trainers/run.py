@@ -70,15 +70,8 @@ def record_options(
 ) -> None:
     """Write the run's options, or refuse those that differ from the run's that is to be continued.
 
-    Args:
-        output_dir: the run's folder.
-        arguments: the dataclasses with its options.
-        is_main: whether this process writes.
-        started: whether the folder holds anything that the run could continue. A run that ended before it had any may be
-            started again with other options.
-        name: of the file.
-        free: options that are neither written nor compared.
-        uncompared: what is written beside the options and not compared.
+    A run that ended before it had anything to continue (`started`) may be started again with other options. `free` options
+    are neither written nor compared; what is `uncompared` is only written.
     """
     options = {}
     for group in arguments:
@@ -132,16 +125,9 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrainingConfig, *more) -> bool:
-    """The checks and the record that every training command starts with.
+    """The checks and the record that every training command starts with; `more` are options the result depends on.
 
-    Args:
-        model_arguments: the model.
-        arguments: the stage's data.
-        config: the stage's training options.
-        more: further groups of options that the result depends on.
-
-    Returns:
-        Whether there is anything to do: False, and why is printed, when the folder holds the run's complete result.
+    Returns whether there is anything to do: False, and why is printed, when the folder holds the run's complete result.
     """
     check_run(model_arguments, config)
     output, is_main = Path(config.output_dir), config.process_index == 0
@@ -182,12 +168,8 @@ def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrain
 def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
     """Train, from the checkpoint to continue if there is one, and write the finished model folder and its record.
 
-    After SIGTERM the process ends with exit code 143, a checkpoint and no finished model.
-
-    Args:
-        trainer: ready to train.
-        stage: "stage1" or "stage2", for the record.
-        extra: what else the record should say (numbers of rows, skipped rows, ...).
+    After SIGTERM the process ends with exit code 143, a checkpoint and no finished model. `extra` is what else the record
+    says (numbers of rows, skipped rows, ...).
     """
     args = trainer.args
     checkpoint = checkpoint_to_continue(args)
