@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
+from tiny_models import make_llava_next, make_qwen2_vl
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 import trainers.train_stage1
@@ -30,13 +30,6 @@ from trainers.run import train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def train(run: Run) -> list[dict]:

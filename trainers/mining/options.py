@@ -31,7 +31,7 @@ class MiningOptions:
     relative_margin: float | None = field(
         default=None,
         metadata={
-            "help": "The same with a share of the positive's cosine: 0.05 leaves out what exceeds 95 % of it. Default: none."
+            "help": "The same with a share of the positive's cosine: 0.05 leaves out what exceeds 95 %% of it. Default: none."
         },
     )
     max_score: float | None = field(
