@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import loss_memory, mining_search, stage1_step, stage2_step
+from benchmarks import loss_memory, mining_search, stage1_step, stage2_step, step_model
 from benchmarks.embedding_forward import main
 from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio
@@ -34,10 +34,14 @@ def memory_in_this_process(monkeypatch):
     """Starting a process for each way takes most of the time, and proves nothing here."""
 
     def use(benchmark):
+        if benchmark in (stage1_step, stage2_step):
+            place, ways = step_model, (benchmark.MAKERS, benchmark.prepare)
+        else:
+            place, ways = benchmark, ()
         monkeypatch.setattr(
-            benchmark,
+            place,
             "peak_extra_bytes_in_own_process",
-            lambda module, arguments, way: benchmark.measure_memory(arguments, way),
+            lambda module, arguments, way: place.measure_memory(arguments, way, *ways),
         )
 
     return use
