@@ -18,8 +18,8 @@ from typing import Literal
 from evaluation import report
 from evaluation.arguments import EncoderArguments, check_at_least
 from evaluation.encoder import pick_device
+from evaluation.encoders import encoder_identity, image_sizes, make_encoder
 from evaluation.fingerprint import model_identity
-from evaluation.run import encoder_identity, image_sizes, make_encoder
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
 from trainers.mining.judge import NO_LIMIT, Judge, JudgeOptions

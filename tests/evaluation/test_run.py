@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from evaluation import run
+from evaluation import encoders, run
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import EncodingError
 from evaluation.fingerprint import model_identity
@@ -118,12 +118,12 @@ def test_useless_embeddings_stop_the_run(start, two_sets):
 
 
 def test_model_folder(tmp_path, model_folder):
-    assert run.find_model(str(model_folder)) == model_folder
+    assert encoders.find_model(str(model_folder)) == model_folder
     with pytest.raises(DataError, match="has no modules.json"):
-        run.find_model(f"sentence-transformers:{model_folder}")
+        encoders.find_model(f"sentence-transformers:{model_folder}")
     (model_folder / "config.json").unlink()
     with pytest.raises(DataError, match="has no config.json"):
-        run.find_model(str(model_folder))
+        encoders.find_model(str(model_folder))
 
 
 def test_model_identity_ignores_what_is_not_loaded(model_folder):
