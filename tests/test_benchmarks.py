@@ -34,14 +34,12 @@ def memory_in_this_process(monkeypatch):
     """Starting a process for each way takes most of the time, and proves nothing here."""
 
     def use(benchmark):
-        if benchmark in (stage1_step, stage2_step):
-            place, ways = step_model, (benchmark.MAKERS, benchmark.prepare)
-        else:
-            place, ways = benchmark, ()
         monkeypatch.setattr(
-            place,
+            step_model,
             "peak_extra_bytes_in_own_process",
-            lambda module, arguments, way: place.measure_memory(arguments, way, *ways),
+            lambda module, arguments, way: step_model.measure_memory(
+                arguments, way, benchmark.MAKERS, benchmark.prepare
+            ),
         )
 
     return use
