@@ -167,8 +167,8 @@ MUTANTS = (
     ),
     resumption(
         "a checkpoint of any number of ranks",
-        "if ranks == world_size():",
-        "if ranks:",
+        "if ranks != world_size():",
+        "if not ranks:",
         "trainers/test_training.py::test_a_checkpoint_of_two_processes_is_not_continued_by_one",
     ),
     callbacks(
