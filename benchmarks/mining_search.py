@@ -19,11 +19,10 @@ from torch import Tensor
 
 from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio, settings_of, show_and_write
-from evaluation.arguments import check_at_least
 from evaluation.encoder import pick_device
 from evaluation.report import environment
 from trainers.mining.search import Neighbours, search
-from unime.options import parse_dataclasses
+from unime.options import check_at_least, parse_dataclasses
 
 WAYS = {"product": None, "ours": None, "faiss": "faiss", "sentence_transformers": "sentence_transformers"}
 MARGIN = 0.1

@@ -67,7 +67,7 @@ def code_identity(*more: Path) -> str:
         Path(__file__).parent,
         *more,
     ):
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
 from unime.shipped_files import find_recipe
@@ -25,7 +27,9 @@ class CommandError(RuntimeError):
     """What the user of a command can put right, where no more telling class of error fits."""
 
 
-KNOWN_ERRORS = (CommandError, ValueError, OSError, ImportError)
+KNOWN_ERRORS = (CommandError, ValueError, OSError, ImportError, RecursionError, SafetensorError, StrictDataclassError)
+# Where a library reads the files of a model: what goes wrong below is the files' fault, whatever its class.
+READERS = ("from_pretrained", "get_config_dict")
 
 
 def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> None:
@@ -36,8 +40,8 @@ def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> N
     process = int(os.environ.get("RANK", 0))  # torchrun's
     try:
         main(*arguments, **options)
-    except KNOWN_ERRORS as error:
-        if sys.flags.dev_mode:
+    except Exception as error:
+        if sys.flags.dev_mode or not (isinstance(error, KNOWN_ERRORS) or _of_model_files(error)):
             raise
         where = "error" if process == 0 else f"error in process {process}"
         print(f"{where}: {_describe(error)}", file=sys.stderr)
@@ -48,9 +52,20 @@ def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> N
         raise SystemExit(INTERRUPTED) from None
 
 
+def one_line(words: str) -> str:
+    """Words without the line ends that libraries' messages have."""
+    return " ".join(words.split())
+
+
+def _of_model_files(error: BaseException) -> bool:
+    return any(frame.name in READERS for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _describe(error: BaseException) -> str:
     """An error's words; of one that a library raised, also where, since its words may name neither file nor option."""
-    words = str(error) or type(error).__name__
+    words = one_line(str(error)) or type(error).__name__
+    if not isinstance(error, KNOWN_ERRORS):
+        words = f"the files of a model are damaged or of another kind: {words}"
     frames = traceback.extract_tb(error.__traceback__)
     origin = Path(frames[-1].filename).resolve()
     if isinstance(error, OSError) or any(origin.is_relative_to(folder) for folder in OWN_FILES):
@@ -75,7 +90,15 @@ class CommandParser(HfArgumentParser):
         super().__init__(list(classes), allow_abbrev=False, formatter_class=_HelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {one_line(message)}\n")
+
+
+def check_at_least(arguments: object, **limits: float) -> None:
+    """Refuse values of options that are too small; None is let through."""
+    for name, least in limits.items():
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,6 +151,7 @@ def parse_dataclasses(
     positional: Sequence[str] = (),
     ignored: Sequence[type] = (),
     required: Sequence[str] = (),
+    stage: str = "",
     **parser_options: Any,
 ) -> tuple:
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
@@ -138,6 +162,7 @@ def parse_dataclasses(
         positional: Options that may be given first, without their names, instead of a YAML file.
         ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
         required: Options that must be given although their dataclass, the library's, has a default for them.
+        stage: Which of a model's recipes is meant where only the model is named.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -156,7 +181,8 @@ def parse_dataclasses(
             named = zip(positional, argv[:count], strict=False)
             argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
         elif argv and not argv[0].startswith("-"):
-            argv = _yaml_to_options(find_recipe(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
+            path = find_recipe(argv[0], stage)
+            argv = _yaml_to_options(path, _option_names(classes), _option_names(ignored)) + argv[1:]
         given = vars(parser.parse_args(argv))
         if missing := [f"--{name}" for name in required if given[name] is None]:
             raise ValueError(f"the following arguments are required: {', '.join(missing)}")
