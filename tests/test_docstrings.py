@@ -55,14 +55,10 @@ MISSING = {
     "modeling_unime: UniMEConfig",
     "trainers: DistillationConfig",
     "trainers: DistillationTrainer",
-    "trainers: HardNegativeInfoNCELoss",
-    "trainers: InfoNCELoss",
     "trainers: NVEmbedModel",
     "trainers: NVEmbedOutput",
     "trainers: NVEmbedTeacher",
     "trainers: SentenceTransformersTeacher",
-    "trainers: SimilarityDistillationLoss",
-    "trainers: SoftLabelLoss",
     "trainers: Teacher",
     "trainers: TeacherVectors",
     "trainers: TeacherVectorsError",
@@ -71,7 +67,6 @@ MISSING = {
     "trainers: export_parquet",
     "trainers: import_parquet",
     "trainers: load_teacher",
-    "trainers: mine_hard_negatives",
 }
 
 
