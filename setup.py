@@ -19,6 +19,7 @@ CORE = [
     "datasets>=5.2",
     "evaluate>=0.4.6",
     "huggingface_hub>=2.4,<3",
+    "jinja2>=3.1",  # ModelCard.from_template asks for it
     "safetensors>=0.8",
     "pillow>=12",
     "numpy>=2",

@@ -57,7 +57,9 @@ def test_python_runs(code, backbones, pictures, tmp_path, monkeypatch):
     save_unime(backbones["llava_next"], "model")
     for name in ("path/or/repo", "{{ repository }}"):
         code = code.replace(name, str(tmp_path / "model"))
-    code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"])).replace("{{ dimension }}", "D")
+    code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"])).replace(
+        "{{ dimension }}", "D"
+    )
     names = {"image": pictures[0], "pil_image": pictures[0]}
     exec(code, names)
     if "trainers.losses" in code:
