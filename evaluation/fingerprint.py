@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import modeling_unime
-from unime.data.data_files import file_digest
 from unime.data.images import ImageStore
-from unime.remembered_digest import remembered_digest
+from unime.files import file_digest, remembered_digest
 
 MODEL_FILES = (
     "*.safetensors",
@@ -62,7 +61,7 @@ def code_identity(*more: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent, *more):
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

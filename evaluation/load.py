@@ -1,17 +1,12 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """From a data file to a checked task: form detected by its fields, rows and images checked, bad rows dealt with."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from evaluation.captions import CaptionTask
-from evaluation.mmeb import MMEBTask
-from evaluation.sts import STSTask
-from evaluation.sugarcrepe import SugarCrepeTask
-from evaluation.task import ParsedRow, RowError, Task
+from evaluation.task import Row, RowError, Task
+from evaluation.tasks import CaptionTask, MMEBTask, STSTask, SugarCrepeTask
 from unime.data.data_files import DataError, RawRow, data_set_name, read_rows
 from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageError, ImageStore
@@ -19,19 +14,6 @@ from unime.data.raw_rows import half_character
 
 FORMS: tuple[type[Task], ...] = (SugarCrepeTask, STSTask, CaptionTask, MMEBTask)  # the first that recognises a row
 ROWS_AT_A_TIME = 64  # their images are checked together
-
-
-@dataclass
-class LoadedTask:
-    """A task that is ready to be encoded.
-
-    Args:
-        task: The task.
-        skipped: Place and reason of each row that was left out.
-    """
-
-    task: Task
-    skipped: list[dict[str, str]]
 
 
 def load_task(
@@ -42,7 +24,7 @@ def load_task(
     threads: int = 4,
     max_image_pixels: int = DEFAULT_MAX_PIXELS,
     sizes: ImageSizes | None = None,
-) -> LoadedTask:
+) -> Task:
     """Read a data file and check all its rows and images.
 
     Args:
@@ -54,9 +36,6 @@ def load_task(
         max_image_pixels: Larger images are bad.
         sizes: Knows which sizes of images the model's processor can take. Default: all are taken.
 
-    Returns:
-        The task and what was skipped.
-
     Raises:
         DataError: If the file or its form cannot be read, a row is bad (with "error"), or no row is left.
         ImageError: If the image root cannot be used.
@@ -64,49 +43,30 @@ def load_task(
     rows = read_rows(path, limit)
     task: Task | None = None
     skipped: list[dict[str, str]] = []
-
-    def bad(row: RawRow, reason: object) -> None:
-        if on_bad_row == "error":
-            raise DataError(f"{path}, {row.place}: {reason} (--on_bad_row skip leaves such rows out)")
-        skipped.append({"row": row.place, "reason": str(reason)})
-
-    for chunk in _chunks(rows, ROWS_AT_A_TIME):
-        checked: list[tuple[RawRow, ParsedRow | str]] = []  # each row with what came of it
+    while chunk := list(islice(rows, ROWS_AT_A_TIME)):
+        outcomes: list[Row | str] = []  # each row, or what is wrong with it
         for row in chunk:
             if row.fault is None and task is None:
                 store = ImageStore.find(path, image_root, max_image_pixels)
                 task = detect_form(path, row)(data_set_name(path), path, store, threads, sizes)
-            checked.append((row, row.fault or _parse(task, row)))
-        parsed = [outcome for _, outcome in checked if isinstance(outcome, ParsedRow)]
+            outcomes.append(row.fault or _parse(task, row))
         if task is not None:
-            task.look_at_images(parsed)
-        for row, outcome in checked:
-            try:
-                if isinstance(outcome, str):
-                    bad(row, outcome)
-                else:
-                    task.add_row(outcome)
-            except ImageError as error:
-                bad(row, error)
-    if task is None or task.row_count == 0:
+            task.look_at_images([outcome for outcome in outcomes if not isinstance(outcome, str)])
+        for row, outcome in zip(chunk, outcomes, strict=True):
+            fault = outcome if isinstance(outcome, str) else _add(task, outcome)
+            if fault is not None and on_bad_row == "error":
+                raise DataError(f"{path}, {row.place}: {fault} (--on_bad_row skip leaves such rows out)")
+            if fault is not None:
+                skipped.append({"row": row.place, "reason": fault})
+    if task is None or not task.queries:
         reason = f"; the first: {skipped[0]['row']}: {skipped[0]['reason']}"
         raise DataError(f"{path}: all {len(skipped)} rows are bad{reason}")
-    return LoadedTask(task, skipped)
+    task.skipped = skipped
+    return task
 
 
 def detect_form(path: Path, row: RawRow) -> type[Task]:
-    """Find the form of a data file by the fields of a row.
-
-    Args:
-        path: The data file, for the message.
-        row: Its first readable row.
-
-    Returns:
-        The task class.
-
-    Raises:
-        DataError: If no form has these fields; lists what is accepted.
-    """
+    """The form of a data file by the fields of its first readable row."""
     for form in FORMS:
         if form.recognises(row.values):
             return form
@@ -116,19 +76,22 @@ def detect_form(path: Path, row: RawRow) -> type[Task]:
     )
 
 
-def _parse(task: Task, row: RawRow) -> ParsedRow | str:
+def _parse(task: Task, row: RawRow) -> Row | str:
     try:
         parsed = task.parse_row(row.values)
     except RowError as error:
         return str(error)
-    for example in parsed.examples:
-        for name, value in vars(example).items():
-            fault = half_character(value or "")
-            if fault:
+    for example in (parsed.query, *parsed.candidates):
+        for name in ("text", "image", "instruction"):
+            value = getattr(example, name) or ""
+            if fault := half_character(value):
                 return f"the {name} {value[:60]!r} {fault}"
     return parsed
 
 
-def _chunks(rows: Iterator[RawRow], size: int) -> Iterator[list[RawRow]]:
-    while chunk := list(islice(rows, size)):
-        yield chunk
+def _add(task: Task, row: Row) -> str | None:
+    try:
+        task.add_row(row)
+    except ImageError as error:
+        return str(error)
+    return None

@@ -13,21 +13,16 @@ if TYPE_CHECKING:
     # As remote code, transformers finds the model of a config by the config's class, and tells folders of one name apart
     # by the files that this one names. With all of them named, folders with different code never share a class. (Older
     # versions copy what is named here and no further; they shall come as far as the words on needed versions.)
-    from .batch_inputs import align_inputs  # noqa: F401
     from .chat_template import read_conversation  # noqa: F401
     from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401
-    from .file_modes import give_weights_the_usual_mode  # noqa: F401
     from .image_processing_phi3v import Phi3VImageProcessor  # noqa: F401
-    from .image_tokens import ImageTokens  # noqa: F401
     from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
     from .pickling import PicklableModel  # noqa: F401
     from .pictures import read_picture  # noqa: F401
     from .processing_unime import UniMEProcessor  # noqa: F401
-    from .prompt_tokenizer import PromptTokenizer  # noqa: F401
-    from .rgb import to_rgb  # noqa: F401
-    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
-    from .weights_digest import write_digests  # noqa: F401
+    from .prompts import PromptBuilder  # noqa: F401
+    from .saved_folder import write_digests  # noqa: F401
 
 ATTENTION = ("causal", "bidirectional")
 # Where this file is remote code, nothing else tells the library of the family that it lacks.

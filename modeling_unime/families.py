@@ -263,8 +263,8 @@ class Family:
 # mapping the LLM would stay random with no more than a printed report. It must take `model.` away from the tower's names:
 # the library's own renaming would put them into the LLM.
 _QWEN_KEY_MAPPING = {
-    r"^model\.visual\.": "visual.",
-    r"^model\.(?:language_model\.)?": "language_model.",
+    r"^(?:model\.)?visual\.": "model.visual.",
+    r"^model\.(?:language_model\.|(?!visual\.))": "model.language_model.",
 }
 
 _PHI3_V_KEY_MAPPING = {

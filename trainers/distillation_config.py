@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.losses.blocks import check_temperature
+from trainers.losses.checks import check_temperature
 from trainers.losses.similarity_distillation import DIRECTIONS
 
 

@@ -11,11 +11,11 @@ from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
 from trainers.collators import TextCollator
-from trainers.data.text_dataset import TextDataset, held_texts
+from trainers.data.text_dataset import TextDataset, add_teacher, held_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.retrieval_metrics import neighbour_ranks
+from trainers.metrics import neighbour_ranks
 
 logger = logging.get_logger(__name__)
 
@@ -69,22 +69,27 @@ class DistillationTrainer(EmbeddingTrainer):
         self.teacher, self.text_columns = teacher, text_columns
         super().__init__(model, args, **options)
         self._warned_precision = False
-        self.loss = SimilarityDistillationLoss(
-            temperature=self.args.temperature,
-            include_self=self.args.include_self,
-            direction=self.args.direction,
-            teacher_temperature=self.args.teacher_temperature,
-            states=self._states_dtype(),
-            block_size=self.args.loss_block_size,
-        )
 
     def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset:
         if isinstance(data, TextDataset):
             return data
         return held_texts(data, name, self.teacher, self.text_columns, processor, args)
 
+    def finish_dataset(self, dataset: TextDataset, args: DistillationConfig) -> TextDataset:
+        """The model is loaded before the teacher encodes, for hours: a bad one shows at once."""
+        return dataset if dataset.vectors is not None else add_teacher(dataset, self.teacher, args)
+
+    def make_loss(self, args: DistillationConfig) -> SimilarityDistillationLoss:
+        return SimilarityDistillationLoss(
+            temperature=args.temperature,
+            include_self=args.include_self,
+            direction=args.direction,
+            teacher_temperature=args.teacher_temperature,
+            states=self._states_dtype(),
+        )
+
     def make_collator(self, args: DistillationConfig, processor) -> TextCollator:
-        return TextCollator(processor, args.chunk_limits, args.share)
+        return TextCollator(processor, args.chunk_limits, args.rank_slice)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = self.loss(embeddings, batch["teacher"])

@@ -36,14 +36,7 @@ def digest(*parts: object) -> str:
 
 
 class Shards:
-    """Pieces of work on disk.
-
-    Args:
-        folder: where they are kept; made if need be.
-
-    Attributes:
-        counts: how many pieces of each kind this run found and computed, over all processes.
-    """
+    """Pieces of work in a folder; `counts` says by kind how many this run found and computed, over all processes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -56,16 +49,7 @@ class Shards:
         return self.folder / f"{kind}-{key}.npz"
 
     def ensure(self, kind: str, keys: Sequence[str], compute: Callable[[int], Arrays]) -> None:
-        """Compute the pieces that are missing, shared among the processes, and wait until all are there.
-
-        Args:
-            kind: what they hold, for the file names and the progress bar.
-            keys: digests of what each piece depends on.
-            compute: gives the arrays of a piece by its place in `keys`.
-
-        Raises:
-            MiningError: another process has finished, but its files cannot be seen.
-        """
+        """Compute the pieces that are missing, by their place in `keys`, and wait until all processes have done theirs."""
         with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same list however long they took to get here.
             missing = ranks.broadcast_from_main(
@@ -85,11 +69,7 @@ class Shards:
             raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
 
     def read(self, kind: str, keys: Iterable[str]) -> Iterable[Arrays]:
-        """The arrays of pieces, one after the other.
-
-        Raises:
-            MiningError: a file is damaged.
-        """
+        """The arrays of pieces, one after the other."""
         for key in keys:
             path = self.path(kind, key)
             try:

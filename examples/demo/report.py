@@ -75,7 +75,7 @@ class Embedder:
         if not queries:
             return texts, []
         examples = [example for query in queries for example in query.examples]
-        vectors = encoder.encode(examples, queries[0].store, f"report, {key}")  # (sum of 1 + C, D)
+        vectors = encoder.encode(examples, f"report, {key}")  # (sum of 1 + C, D)
         ends = np.cumsum([len(query.examples) for query in queries])
         return texts, np.split(vectors, ends[:-1])
 

@@ -113,7 +113,7 @@ def _found_elsewhere(demo: Demo) -> str:
     cards = []
     for entry in json.loads(path.read_text(encoding="utf-8")):
         hits = "".join(
-            f"<li>{picture(hit['picture'], store, 'found picture')}<small>{cosine(hit['score'])}</small></li>"
+            f"<li>{picture(store.open(hit['picture']), 'found picture')}<small>{cosine(hit['score'])}</small></li>"
             for hit in entry["found"]
         )
         cards.append(

@@ -36,11 +36,11 @@ def test_bad_rows_are_an_error_that_names_file_line_and_field(mixed, write_rows)
 
 def test_bad_rows_can_be_skipped_and_are_listed(mixed):
     loaded = load_task(mixed, on_bad_row="skip")
-    assert loaded.task.row_count == 2
+    assert len(loaded.queries) == 2
     assert [entry["row"] for entry in loaded.skipped] == ["line 2", "line 3", "line 4", "line 5"]
-    texts = {example.text for example in loaded.task.index.examples}
+    texts = {example.text for example in loaded.index.examples}
     assert texts == {"q", "a", "b", "c"}
-    assert len(loaded.task.index.examples) == 5  # "q" with and without image
+    assert len(loaded.index.examples) == 5  # "q" with and without image
 
 
 def test_nothing_left_is_an_error_even_when_skipping(write_rows):
@@ -65,7 +65,7 @@ def test_limit_and_image_root(write_rows, write_image, tmp_path):
     with pytest.raises(DataError, match="'good.png' is missing"):
         load_task(path)
     loaded = load_task(path, image_root=str(tmp_path / "elsewhere"), limit=2)
-    assert loaded.task.row_count == 2
+    assert len(loaded.queries) == 2
     with pytest.raises(ImageError, match="nowhere"):
         load_task(path, image_root=str(tmp_path / "nowhere"))
 
@@ -89,4 +89,4 @@ def test_the_published_layout(write_image, tmp_path, root):
             archive.write(image, stored if root == "images.zip" else f"images/{stored}")
             image.unlink()
     loaded = load_task(path, image_root=str(tmp_path / "MMEB-eval" / root))
-    assert loaded.task.store.open(loaded.task.index.examples[0].image).size == (8, 6)
+    assert loaded.index.examples[0].open().size == (8, 6)

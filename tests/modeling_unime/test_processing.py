@@ -165,10 +165,10 @@ def test_truncation_shortens_the_users_text_only(llava, pictures):
 
 
 def test_truncation_is_said_once(llava, monkeypatch):
-    from modeling_unime import prompt_tokenizer
+    from modeling_unime import prompts
 
     said = []
-    monkeypatch.setattr(prompt_tokenizer.logger, "warning_once", said.append)
+    monkeypatch.setattr(prompts.logger, "warning_once", said.append)
     llava(text=["y" * 200], max_length=80)
     assert len(said) == 1 and "max_length = 80" in said[0]
     llava(text=["y"], max_length=80)
@@ -390,9 +390,9 @@ def test_long_texts_are_cut_before_they_are_tokenised(llava, monkeypatch):
     assert ids == whole[: 200 - tail] + whole[-tail:]
 
     seen = []
-    tokenize = llava._prompt_tokenizer.tokenize
+    tokenize = llava._builder.tokenize
     monkeypatch.setattr(
-        llava._prompt_tokenizer, "tokenize", lambda rows, **options: (seen.extend(rows), tokenize(rows, **options))[1]
+        llava._builder, "tokenize", lambda rows, **options: (seen.extend(rows), tokenize(rows, **options))[1]
     )
     start = time.perf_counter()
     row = llava(text=["x" * 4_000_000], max_length=200)["input_ids"][0].tolist()

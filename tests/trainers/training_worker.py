@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 from modeling_unime import UniMEProcessor
 from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
+from trainers.chunks import ChunkLimits
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.text_dataset import TextDataset
 from trainers.data.tokens import TokenizedTexts
@@ -39,6 +40,7 @@ class Run:
         folder: where the pairs are.
         batch: rows of all processes together.
         chunk: size of the gradient cache's chunks; 0 for none.
+        padded_together: inputs of a chunk without the gradient cache; 0 for as many as always.
         steps: optimizer steps.
         lora_rank: 0 trains the LLM.
         pairs: file of the pairs in `folder`.
@@ -52,6 +54,7 @@ class Run:
     folder: str
     batch: int = 8
     chunk: int = 0
+    padded_together: int = 0
     steps: int = 2
     lora_rank: int = 0
     pairs: str = "train_pairs.jsonl"
@@ -142,6 +145,8 @@ def do(run: Run, processes: int) -> dict:
     check_world_size(processes)
     with pytest.raises(RuntimeError, match=f"expected_world_size is 3, but {processes} process"):
         check_world_size(3)
+    if run.padded_together:
+        trainer.data_collator.limits = ChunkLimits(run.padded_together)
     fillers = []
     if run.stage == "stage2":
         make_filler = trainer.data_collator.make_filler

@@ -49,7 +49,6 @@ class Pair(NamedTuple):
         group: equal for rows whose positives are identical in content: those are no negatives of each other.
         negative_groups: the same for each of the negatives, out of the same numbers.
         place: file and line.
-        store: which of `PairDataset.stores` has the images.
         scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
         known_positives: groups of the positives that the data give its query, in whatever row; none where it has one.
     """
@@ -61,7 +60,6 @@ class Pair(NamedTuple):
     group: int
     negative_groups: tuple[int, ...]
     place: Place
-    store: int
     scores: tuple[float, ...] | None = None
     known_positives: tuple[int, ...] = ()
 
@@ -196,8 +194,8 @@ class PairDataset(Dataset):
         source = self.sources[values["source"]]
         images = self.stores[source.store] if source.store >= 0 else None
 
-        def example(entry: dict) -> Example:  # without an image it is the same whatever store is beside it
-            return Example(**entry, store=None if entry["image"] is None else images)
+        def example(entry: dict) -> Example:
+            return Example(**entry).placed(images)
 
         return Pair(
             query=example(values["query"]),
@@ -207,7 +205,6 @@ class PairDataset(Dataset):
             group=values["group"],
             negative_groups=tuple(values["negative_groups"]),
             place=Place(source.file, values["line"]),
-            store=source.store,
             scores=None if values["scores"] is None else tuple(values["scores"]),
             known_positives=tuple(self.known_positives(row).tolist()),
         )

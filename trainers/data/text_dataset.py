@@ -26,14 +26,18 @@ class TextDataset(Dataset):
 
     Args:
         tokens: the ids.
-        vectors: anything whose `take(rows)` gives (n, D_teacher) float32.
+        vectors: anything whose `take(rows)` gives (n, D_teacher) float32; None where `add_teacher` follows.
         rows: (N,) row of each text's vector (default: 0 .. N-1).
+        texts: what the teacher is given.
     """
 
-    def __init__(self, tokens: TokenizedTexts, vectors, rows: Sequence[int] | None = None):
+    def __init__(
+        self, tokens: TokenizedTexts, vectors, rows: Sequence[int] | None = None, texts: Sequence[str] | None = None
+    ):
         self.tokens = tokens
         self.vectors = vectors
         self.rows = np.arange(len(tokens)) if rows is None else rows
+        self.texts = texts
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -56,7 +60,7 @@ class ArrayVectors:
 
 
 def held_texts(data: Any, name: str, teacher: Any, columns: Sequence[str] | None, processor, args) -> TextDataset:
-    """The data set of texts that the caller already holds; see [`DistillationTrainer`].
+    """The data set of texts that the caller already holds, without a teacher's vectors unless the rows have them.
 
     Raises:
         ValueError, TypeError: data, columns or teacher cannot be used; names them.
@@ -81,19 +85,28 @@ def held_texts(data: Any, name: str, teacher: Any, columns: Sequence[str] | None
     if column:
         vectors = ArrayVectors(np.stack([np.asarray(vector, np.float32) for vector in texts.values()]))
         return TextDataset(tokens, vectors)
+    return TextDataset(tokens, None, texts=distinct)
+
+
+def add_teacher(dataset: TextDataset, teacher: Any, args) -> TextDataset:
+    """Have the texts of a data set encoded; every rank must call it.
+
+    Raises:
+        ValueError, TypeError: the teacher cannot be used; names it.
+    """
     if isinstance(teacher, str | Path):
         teacher = TeacherArguments(teacher=str(teacher))
     if isinstance(teacher, TeacherArguments):
         cache = teacher.teacher_cache or Path(args.output_dir, "teacher_vectors")
-        found = teacher_vectors(distinct, teacher, cache, str(args.device))
-        return TextDataset(tokens, found, found.rows(distinct))
+        found = teacher_vectors(dataset.texts, teacher, cache, str(args.device))
+        return TextDataset(dataset.tokens, found, found.rows(dataset.texts))
     if not hasattr(teacher, "encode"):
         raise TypeError(
             f"teacher is a {type(teacher).__name__}; give a model, its name, a file or a column of vectors"
         )
     with LongWaitGroup() as ranks:  # one process encodes for all
-        encoded = ranks.broadcast_from_main(lambda: np.asarray(teacher.encode(distinct), np.float32))
-    return TextDataset(tokens, ArrayVectors(encoded))
+        encoded = ranks.broadcast_from_main(lambda: np.asarray(teacher.encode(dataset.texts), np.float32))
+    return TextDataset(dataset.tokens, ArrayVectors(encoded))
 
 
 def text_columns(rows: HeldRows, columns: Sequence[str] | None) -> list[str]:

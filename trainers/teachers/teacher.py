@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from unime.remembered_digest import remembered_digest
+from unime.files import remembered_digest
 
 MODEL_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".py", ".safetensors", ".bin")
 

@@ -2,7 +2,6 @@
 """Find and read data files: JSON Lines, JSON, CSV and Parquet, each row with the place it came from."""
 
 import csv
-import hashlib
 import re
 import zlib
 from collections.abc import Iterator
@@ -132,15 +131,6 @@ def _is_evaluation_file(path: Path) -> bool:
     if name.endswith(".json") and name.removesuffix(".json") in SUGARCREPE_STEMS:
         return True
     return bool(re.fullmatch(r"eval_.*(\.jsonl|\.jsonl\.gz|\.json|\.csv|\.parquet)|test-.*\.parquet", name))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_rows(path: Path, limit: int | None = None) -> Iterator[RawRow]:

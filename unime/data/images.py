@@ -23,8 +23,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from transformers.utils import logging
 
-from modeling_unime.pictures import FORMATS
-from modeling_unime.rgb import to_rgb
+from modeling_unime.pictures import FORMATS, to_rgb
 
 logger = logging.get_logger(__name__)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unime.data.data_files import DataError, data_set_name, file_digest, find_data_files, read_rows
+from unime.data.data_files import DataError, data_set_name, find_data_files, read_rows
 
 ROWS = [{"a": "é", "b": 1.5}, {"a": "line\u2028separator", "b": 2.0}]
 
@@ -99,8 +99,3 @@ def test_find_data_files(tmp_path):
     (tmp_path / "b/x.json").write_text("x")
     with pytest.raises(DataError, match="both be called 'b/x'"):
         find_data_files([str(tmp_path), str(tmp_path / "b/x.json")])
-
-
-def test_file_digest(tmp_path):
-    (tmp_path / "x").write_bytes(b"abc")
-    assert file_digest(tmp_path / "x").startswith("ba7816bf")

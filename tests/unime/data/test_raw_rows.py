@@ -58,7 +58,7 @@ def test_evaluation(tmp_path, fault):
     good = with_line(EVALUATION)
     path = write_lines(tmp_path, "eval_x.jsonl", good, with_line(EVALUATION, **changes), good)
     loaded = load_task(path, on_bad_row="skip")
-    assert loaded.task.row_count == 2
+    assert len(loaded.queries) == 2
     assert [row["row"] for row in loaded.skipped] == ["line 2"] and reason in loaded.skipped[0]["reason"]
     json.dumps(loaded.skipped, ensure_ascii=False).encode("utf-8")  # as the results are written
     with pytest.raises(DataError, match=f"eval_x.jsonl, line 2: .*{reason}"):
