@@ -77,8 +77,8 @@ ranking = _of("evaluation/metrics/ranking.py", "evaluation/test_metrics.py")
 recall = _of("evaluation/metrics/recall_at_k/recall_at_k.py", "evaluation/test_metrics.py")
 ndcg = _of("evaluation/metrics/ndcg_at_k/ndcg_at_k.py", "evaluation/test_metrics.py")
 mrr = _of("evaluation/metrics/mrr/mrr.py", "evaluation/test_metrics.py")
-mmeb_task = _of("evaluation/mmeb.py", "evaluation/test_mmeb_task.py")
-captions = _of("evaluation/captions.py", "evaluation/test_captions.py")
+mmeb_task = _of("evaluation/tasks.py", "evaluation/test_mmeb_task.py")
+captions = _of("evaluation/tasks.py", "evaluation/test_captions.py")
 kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
 content = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
@@ -162,8 +162,8 @@ MUTANTS = (
     ),
     resumption(
         "a checkpoint of any number of ranks",
-        "if ranks == world_size():",
-        "if ranks:",
+        "if ranks != world_size():",
+        "if not ranks:",
         "trainers/test_training.py::test_a_checkpoint_of_two_processes_is_not_continued_by_one",
     ),
     trainer(
@@ -198,16 +198,16 @@ MUTANTS = (
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
     mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
     # Mining
-    selection("the judge's margin left out", "positive_score - self.judge_margin", "positive_score", mined),
-    selection("the first rank left out", ": arguments.rank_from - 1]", ": arguments.rank_from]", mined),
+    selection("the judge's margin left out", " - options.judge_margin", "", mined),
+    selection("the first rank left out", ": options.range_min]", ": options.range_min + 1]", mined),
     selection("one round only", "for offset in range(min(step, count))", "for offset in range(1)"),
     search("what is at the limit is left out", "fits = values <= limits", "fits = values < limits"),
     search("exclusions of other blocks", "columns - first] = -torch.inf", "columns - columns] = -torch.inf"),
     Mutant(
         "the margin is subtracted in mining",
         "trainers/mining/neighbours.py",
-        "limits = positives + np.float32",
-        "limits = positives - np.float32",
+        "positives - np.float32(options.absolute",
+        "positives + np.float32(options.absolute",
         (mined,),
     ),
     Mutant(

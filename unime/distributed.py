@@ -89,6 +89,13 @@ class LongWaitGroup:
         if self._group is not None:
             dist.barrier(group=self._group)
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on every rank."""
+        values = [value] * self.size
+        if self._group is not None:
+            dist.all_gather_object(values, value, group=self._group)
+        return values
+
     def broadcast_from_main(self, decide: Callable[[], T]) -> T:
         """What `decide` returns on rank 0, on every rank; its error ends the others, too, and only rank 0 says which."""
         if self._group is None:

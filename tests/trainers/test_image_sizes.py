@@ -15,7 +15,6 @@ import trainers.train_stage2
 from evaluation.arguments import EvaluationArguments
 from unime.data.bad_rows import BadRowError
 from unime.data.data_files import DataError
-from unime.shards import MiningError
 
 SIZES = {"small.png": (56, 56), "thin.png": (401, 2), "twelve.png": (84, 112)}
 # Options, and what is said of the second and the third row; None: nothing.
@@ -108,7 +107,7 @@ def test_mining(backbones, folder, monkeypatch, case):
     monkeypatch.setattr("trainers.mine_negatives.make_encoder", must_not_load)
     command = ["--model", str(backbones["qwen2_vl"]), "--data", str(folder / "train_x.jsonl"), "--device", "cpu"]
     command += ["--num_negatives", "2", "--output", str(folder / "mined"), *options]
-    with pytest.raises(MiningError, match=f"train_x.jsonl line 2: {second}"):
+    with pytest.raises(BadRowError, match=f"train_x.jsonl line 2: {second}"):
         trainers.mine_negatives.main(command)
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main([*command, "--on_bad_row", "skip"])
@@ -123,7 +122,7 @@ def test_the_judge_has_to_read_the_images_too(backbones, folder, monkeypatch):
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main(command)
     command[-1] = str(folder / "judged")
-    with pytest.raises(MiningError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
+    with pytest.raises(BadRowError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
         trainers.mine_negatives.main([*command, "--judge", str(backbones["qwen2_vl"])])
 
 
@@ -165,7 +164,7 @@ def test_the_limit_of_pixels_is_an_option(backbones, folder, command, capsys):
         "evaluate": (evaluation.run.main, evaluate),
     }[command]
     with pytest.raises(
-        (BadRowError, MiningError, DataError),
+        (BadRowError, BadRowError, DataError),
         match="line 1: image 'small.png'.* 56 x 56 pixels are more than the allowed",
     ):
         main(argv)
