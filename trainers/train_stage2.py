@@ -36,11 +36,10 @@ class Stage2Arguments:
     data: list[str] = field(
         metadata={
             "help": "Files with the columns query, positive and, if wanted, negatives; with MMEB-train's (qry, "
-            "qry_image_path, pos_text, pos_image_path, neg_text, "
-            "neg_image_path), globs, folders (every train_*.jsonl below) or names of data sets (TIGER-Lab/MMEB-train: all "
-            "its sets; name:config:split: one), also of a local copy; with SimCSE's (sent0, sent1, hard_neg); with UniME-V2's "
-            "(query_text, "
-            "query_image, pos_text, pos_image, query_pos_scores, hard_negatives, hard_negatives_scores)."
+            "qry_image_path, pos_text, pos_image_path, neg_text, neg_image_path), globs, folders (every train_*.jsonl "
+            "below) or names of data sets (TIGER-Lab/MMEB-train: all its sets; name:config:split: one), also of a local "
+            "copy; with SimCSE's (sent0, sent1, hard_neg); with UniME-V2's (query_text, query_image, pos_text, pos_image, "
+            "query_pos_scores, hard_negatives, hard_negatives_scores)."
         }
     )
     split: str = field(
