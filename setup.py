@@ -91,7 +91,10 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
-    package_data={name: ["py.typed"] for name in PACKAGES},
+    package_data={
+        **{name: ["py.typed"] for name in PACKAGES},
+        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["unime=unime.cli:main"]},
