@@ -65,7 +65,8 @@ class RowImages:
     def open(self, path: str) -> Image.Image:
         """A picture, decoded to RGB; ImageError if it cannot be."""
         row, number = map(int, path.split("/"))
-        return self.form.parse(self.rows[row - 1]).examples[number].open()
+        example = self.form.parse(self.rows[row - 1]).examples[number]
+        return example.open()
 
     def stamp(self, path: str) -> tuple[int, int]:
         """What tells whether a picture has changed: its size in pixels and a digest of them."""
