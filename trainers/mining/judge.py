@@ -8,6 +8,7 @@ The score is the probability of "Yes" against "No" as the first token of the ans
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from transformers import (
 
 from evaluation.arguments import check_at_least
 from evaluation.encoder import pick_device, pick_dtype
-from evaluation.fingerprint import model_identity
+from evaluation.fingerprint import code_identity, model_identity
 from evaluation.plain_text import plain_text
 from evaluation.run import find_model
 from modeling_unime import UniMEProcessor
@@ -126,7 +127,8 @@ class Judge:
     def identity(self) -> list:
         """What the scores depend on beside the pairs, ready for JSON."""
         asked = [QUESTION, self.turn, self.options.judge_max_text_tokens, self.options.judge_image_resolution]
-        return [model_identity(self.folder), *asked, self.device.type, str(self.dtype)]
+        code = code_identity(Path(__file__).parent)
+        return [model_identity(self.folder), *asked, self.device.type, str(self.dtype), code]
 
     def text(self, example: Example) -> str:
         """A query or a candidate as the judge reads it; its image stands before its text, as in MMEB's strings."""
