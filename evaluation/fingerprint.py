@@ -61,7 +61,7 @@ def code_identity(*more: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent, *more):
-        for path in sorted(folder.glob("*.py")):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -5,11 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from evaluation.captions import CaptionTask
-from evaluation.mmeb import MMEBTask
-from evaluation.sts import STSTask
-from evaluation.sugarcrepe import SugarCrepeTask
 from evaluation.task import Row, RowError, Task
+from evaluation.tasks import CaptionTask, MMEBTask, STSTask, SugarCrepeTask
 from unime.data.data_files import DataError, RawRow, data_set_name, read_rows
 from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageError, ImageStore

@@ -8,8 +8,7 @@ import documented
 import numpy as np
 import pytest
 import torch
-
-from modeling_unime import UniMEModel, UniMEProcessor
+from tiny_models import save_unime
 
 ROOT = documented.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,8 +53,7 @@ def test_mentioned_command_has_its_options(words, capsys):
 def test_python_runs(code, backbones, pictures, tmp_path, monkeypatch):
     """As it stands, with tiny models under the names of the published ones; vectors go on to numpy as users take them."""
     monkeypatch.chdir(tmp_path)
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained("model")
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained("model")
+    save_unime(backbones["llava_next"], "model")
     for name in ("path/or/repo", "{repository}"):
         code = code.replace(name, str(tmp_path / "model"))
     code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"])).replace("{dimension}", "D")

@@ -18,8 +18,8 @@ from typing import Literal
 from evaluation import report
 from evaluation.arguments import EncoderArguments
 from evaluation.encoder import pick_device
+from evaluation.encoders import encoder_identity, image_sizes, make_encoder
 from evaluation.fingerprint import model_identity
-from evaluation.run import encoder_identity, image_sizes, make_encoder
 from trainers.data.row_arguments import RowArguments
 from trainers.mining.judge import NO_LIMIT, Judge, JudgeOptions
 from trainers.mining.mine import mine

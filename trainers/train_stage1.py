@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
         (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
         argv,
         required=("output_dir",),
+        stage="stage1",
         prog=prog,
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
         (ModelArguments, Stage2Arguments, HardNegativeConfig),
         argv,
         required=("output_dir",),
+        stage="stage2",
         prog=prog,
         description="Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3).",
     )

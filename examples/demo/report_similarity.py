@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from evaluation.metrics.spearman.spearman import spearman
+from evaluation.metrics.spearman.spearman import Spearman
 from examples.demo.report_charts import cosine, heat_map
 from examples.demo.report_data import ReportError
 from unime.data.data_files import read_rows
@@ -71,7 +71,7 @@ def similarity_section(sentences: list[str], teacher: np.ndarray, students: dict
         if name == "Teacher":
             fact = "what the student is to copy"
         else:
-            rank = spearman(pairs, reference[off_diagonal], name)
+            rank = Spearman.of_scores(pairs, reference[off_diagonal], name)["spearman"]
             correlation = float(np.corrcoef(pairs, reference[off_diagonal])[0, 1])
             fact = f"Spearman with the teacher <b>{cosine(rank)}</b>, correlation <b>{cosine(correlation)}</b>"
         maps.append(

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from evaluation.captions import CaptionTask
 from evaluation.load import load_task
+from evaluation.tasks import CaptionTask
 from unime.data.data_files import DataError
 from unime.data.example import Example
 

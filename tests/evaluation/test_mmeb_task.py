@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from evaluation.load import load_task
-from evaluation.mmeb import parse_fields
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.task import RowError
+from evaluation.tasks import parse_fields
 from unime.data.example import Example
 
 

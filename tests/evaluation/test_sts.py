@@ -4,7 +4,7 @@ import pytest
 
 from evaluation.load import load_task
 from evaluation.similarities import ConstantEmbeddingsError
-from evaluation.sts import STSTask
+from evaluation.tasks import STSTask
 from unime.data.data_files import DataError
 from unime.data.example import Example
 

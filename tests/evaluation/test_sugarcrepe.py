@@ -7,7 +7,7 @@ import pytest
 from evaluation.load import load_task
 from evaluation.report import group_means
 from evaluation.similarities import ConstantEmbeddingsError
-from evaluation.sugarcrepe import SugarCrepeTask
+from evaluation.tasks import SugarCrepeTask
 from unime.data.data_files import DataError
 from unime.data.example import Example
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from tiny_models import save_unime
 
-from modeling_unime import UniMEModel, UniMEProcessor, WeightsMismatchError
+from modeling_unime import UniMEModel, WeightsMismatchError
 from release.export import ExportArguments, export
 from release.remote_code import foreign_code
 
@@ -18,8 +19,7 @@ from release.remote_code import foreign_code
 @pytest.fixture
 def trained(backbones, tmp_path):
     folder = tmp_path / "trained"
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder)
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    save_unime(backbones["llava_next"], folder)
     record = {"stage": "stage2", "steps": 7, "seed": 3, "world_size": 1, "hardware": {"cpu": "x"}, "versions": {}}
     (folder / "training_record.json").write_text(json.dumps(record))
     (folder / "training_options.json").write_text(json.dumps({"temperature": 0.02}))

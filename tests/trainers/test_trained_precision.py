@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import BACKBONES, make_clip, write_pairs
+from tiny_models import BACKBONES, make_clip
 from transformers import CLIPModel
 
 import trainers.train_stage2
@@ -19,13 +19,6 @@ from trainers.run import train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def stored_in(dtype: torch.dtype, backbone: Path, folder: Path) -> Path:

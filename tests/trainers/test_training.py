@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
+from tiny_models import make_llava_next, make_qwen2_vl
 
 import trainers.train_stage1
 import trainers.train_stage2
@@ -25,13 +25,6 @@ from trainers.resumption import last_complete_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def train(run: Run) -> list[dict]:

@@ -21,15 +21,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from evaluation.arguments import check_at_least
 from evaluation.encoder import pick_device, pick_dtype
+from evaluation.encoders import find_model
 from evaluation.fingerprint import code_identity, model_identity
 from evaluation.plain_text import plain_text
-from evaluation.run import find_model
 from modeling_unime import UniMEProcessor
 from modeling_unime.families import SUMMARY_TURNS, get_family
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
 from unime.data.example import Example
+from unime.options import check_at_least
 
 # What precedes the query, stands between query and candidate, and follows the candidate (UniME-V2's prompt).
 QUESTION = (

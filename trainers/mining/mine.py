@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from evaluation.arguments import EncoderArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device
-from evaluation.run import encoder_identity, make_encoder
+from evaluation.encoders import encoder_identity, make_encoder
 from trainers.data.held_rows import hold_rows
 from trainers.mining.judge import Judge, JudgeOptions
 from trainers.mining.neighbours import Found, find_neighbours
