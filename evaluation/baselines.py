@@ -1,11 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Any SentenceTransformer under the same harness: `--model sentence-transformers:FOLDER`.
 
-Text goes in as it is and as nothing but text, whatever it looks like, an image as a picture, both together as the dictionary that multimodal SentenceTransformers
-take. MMEB's image token means nothing to these models and is left out; an instruction is put before the text.
+Text goes in as it is and as nothing but text, whatever it looks like, an image as a picture, both together as the
+dictionary that multimodal SentenceTransformers take. MMEB's image token means nothing to these models and is left out; an
+instruction is put before the text.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,7 @@ from unime.data.example import Example
 
 
 class SentenceTransformerEncoder(BaseEncoder):
-    """A SentenceTransformer as encoder.
-
-    Args:
-        model: A SentenceTransformer.
-        batch_size: Examples per forward pass.
-    """
+    """A SentenceTransformer as encoder."""
 
     def __init__(self, model: SentenceTransformer, batch_size: int = 32):
         super().__init__(batch_size)
@@ -32,7 +29,7 @@ class SentenceTransformerEncoder(BaseEncoder):
     @classmethod
     def from_pretrained(
         cls,
-        model: str,
+        model: str | Path,
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int = 32,
@@ -55,8 +52,7 @@ class SentenceTransformerEncoder(BaseEncoder):
         """See `BaseEncoder.check`; also refuses what the model does not read."""
         super().check(examples, description)
         for example in examples:
-            needed = _modality(example)
-            if not self.model.supports(needed):
+            if not self.model.supports(_modality(example)):
                 raise EncodingError(
                     f"{description}: this baseline reads {', '.join(map(str, self.model.modalities))}, but the data "
                     f"set has {example.describe()}; leave the data set out for it"
@@ -65,15 +61,12 @@ class SentenceTransformerEncoder(BaseEncoder):
     def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
         for batch in batches:
-            inputs = [self._to_input(example) for example in batch]
             vectors: list[np.ndarray | None] = [None] * len(batch)
             for modality in dict.fromkeys(map(_modality, batch)):  # not every model takes mixed batches
                 rows = [row for row, example in enumerate(batch) if _modality(example) == modality]
+                inputs = [self._to_input(batch[row]) for row in rows]
                 output = self.model.encode(
-                    [inputs[row] for row in rows],
-                    batch_size=len(rows),
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
+                    inputs, batch_size=len(rows), normalize_embeddings=True, show_progress_bar=False
                 )
                 for row, vector in zip(rows, output, strict=True):
                     vectors[row] = vector

@@ -5,8 +5,6 @@ That is how the paper embeds mixed inputs after stage 1, when the model has not 
 each part under its own summary prompt, added element by element.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -25,11 +23,7 @@ def split_modalities(example: Example) -> list[Example]:
 
 
 class ModalitySum(BaseEncoder):
-    """Any encoder, with the parts of mixed examples added up.
-
-    Args:
-        encoder: Encodes the parts.
-    """
+    """Any encoder, with the parts of mixed examples added up to unit length."""
 
     def __init__(self, encoder: BaseEncoder):
         super().__init__(encoder.batch_size)
@@ -40,15 +34,10 @@ class ModalitySum(BaseEncoder):
         return self.encoder.encode_batches(batches)
 
     def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
-        """See `BaseEncoder.encode`; parts that several examples share are encoded once. Sums have unit length.
-
-        Raises:
-            EncodingError: Also if the parts of an example cancel out.
-        """
+        """See `BaseEncoder.encode`; parts that several examples share are encoded once, parts that cancel out an error."""
         self.check(examples, description)
         parts = [split_modalities(example) for example in examples]
-        flat = [part for group in parts for part in group]
-        vectors = self.encoder.encode(flat, description)
+        vectors = self.encoder.encode([part for group in parts for part in group], description)
         starts = np.cumsum([0, *map(len, parts[:-1])])
         sums = np.add.reduceat(vectors, starts, axis=0)  # (N, D)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)

@@ -133,7 +133,7 @@ def test_train_export_and_evaluate_from_the_wheel(installed, backbones, tmp_path
     options = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "0"]
     options += ["--num_hard_negatives", "2", "--disable_tqdm", "true"]
     paths = ["--model", backbones["llava_next"], "--data", data, "--output_dir", "out"]
-    assert run(unime, "train-stage2", "tiny-cpu/stage2", *paths, *options, cwd=tmp_path).splitlines()[-1] == "out"
+    assert run(unime, "train-stage2", "tiny-cpu", *paths, *options, cwd=tmp_path).splitlines()[-1] == "out"
     assert list((tmp_path / "out").rglob("events.out.tfevents.*")), "the recipe reports to TensorBoard"
 
     run(unime, "export", "--model", "out", "--output", "hub", "--check", "false", cwd=tmp_path)

@@ -15,7 +15,7 @@ from trainers.data.text_dataset import TextDataset, make_text_dataset
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.retrieval_metrics import neighbour_ranks
+from trainers.metrics import neighbour_ranks
 from trainers.teachers.load import load_teacher
 from trainers.teachers.vectors import teacher_vectors
 

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.enco
         (TextArguments, TeacherArguments, EncodeArguments),
         argv,
         ignored=(ModelArguments, DistillationConfig),
+        stage="stage1",
         prog=prog,
         description="Compute the vectors of the stage 1 teacher (UniME, arXiv 2504.17432, section 3.2) ahead of training.",
     )

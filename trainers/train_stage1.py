@@ -13,7 +13,6 @@ from trainers.data.texts import TextArguments, load_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
 from trainers.run import ModelArguments, begin_run, train_and_save
-from trainers.start_checks import check_batch
 from trainers.teachers.load import TeacherArguments
 from unime.data.bad_rows import BadRows
 from unime.options import parse_dataclasses, run_command
@@ -26,6 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.trai
         (ModelArguments, TextArguments, TeacherArguments, DistillationConfig),
         argv,
         required=("output_dir",),
+        stage="stage1",
         prog=prog,
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
@@ -48,7 +48,6 @@ def train(
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     if config.process_index == 0 and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    check_batch(len(texts), config)
     trainer = DistillationTrainer(model_arguments.model, config, train_dataset=texts, teacher=teacher)
     record = {"texts": len(texts), "teacher": teacher_arguments.teacher, "skipped_rows": len(bad_rows)}
     train_and_save(trainer, "stage1", {**record, "model": model_arguments.model})

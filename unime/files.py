@@ -6,11 +6,9 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import tempfile
 import time
 import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +27,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary name beside a file, which is flushed and becomes the file when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex}"
     try:
         yield temporary
         with open(temporary, "r+b") as file:
@@ -67,16 +65,10 @@ def remove_unfinished(folder: str | os.PathLike, older_than: float = 3600.0) -> 
                 file.unlink()
 
 
-def _machine() -> str:
-    """A name of this machine that can stand in a file's."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
-
-
 def _writer_lives(name: str) -> bool:
-    """Whether the process that made a temporary file is known to run; one of another machine cannot be asked."""
-    machine, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
-    process = rest.partition("-")[0]
-    if machine != _machine() or not process.isdigit() or os.name == "nt":
+    """Whether a process runs here that may have made a temporary file; another machine's cannot be asked."""
+    process = name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    if not process.isdigit() or os.name == "nt":
         return False
     try:
         os.kill(int(process), 0)  # sends nothing

@@ -18,7 +18,8 @@ from unime.cli import COMMANDS as MODULES
 from unime.options import CommandParser, check_at_least, read_yaml, run_command
 from unime.shipped_files import find_recipe
 
-COMMANDS = ("train-stage1", "train-stage2", "encode-teacher", "mine-negatives")
+# And which of a model's recipes each takes.
+COMMANDS = {"train-stage1": "stage1", "train-stage2": "stage2", "encode-teacher": "stage1", "mine-negatives": ""}
 TORCHRUN = "torch.distributed.run"
 OPTIONS = {
     "nproc_per_node": "processes on this node (default: expected_world_size divided by the nodes, else one per GPU, else one)",
@@ -37,7 +38,9 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.l
         usage="%(prog)s COMMAND [RECIPE.yaml] [--nproc_per_node N] [--nnodes M ...] [--option value ...]",
         epilog="All other options are the command's; it is told the number of processes and refuses any other.",
     )
-    parser.add_argument("command", choices=COMMANDS, type=lambda name: name.replace("_", "-"), help="what to run")
+    parser.add_argument(
+        "command", choices=list(COMMANDS), type=lambda name: name.replace("_", "-"), help="what to run"
+    )
     for name, text in OPTIONS.items():
         parser.add_argument(f"--{name}", type=int, help=text)
     parser.add_argument("--master_addr", default="127.0.0.1", help="address of machine 0 (default 127.0.0.1)")
@@ -46,7 +49,7 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.l
     check_at_least(options, nproc_per_node=1, nnodes=1, expected_world_size=0)
     expected = options.expected_world_size or 0
     if options.expected_world_size is None and rest and not rest[0].startswith("-"):
-        expected = int(read_yaml(find_recipe(rest[0])).get("expected_world_size") or 0)
+        expected = int(read_yaml(find_recipe(rest[0], COMMANDS[options.command])).get("expected_world_size") or 0)
     if options.nproc_per_node is None and expected % options.nnodes:
         raise ValueError(f"expected_world_size {expected} does not divide by {options.nnodes} nodes")
     processes = options.nproc_per_node or expected // options.nnodes or max(gpus, 1)

@@ -151,6 +151,7 @@ def parse_dataclasses(
     positional: Sequence[str] = (),
     ignored: Sequence[type] = (),
     required: Sequence[str] = (),
+    stage: str = "",
     **parser_options: Any,
 ) -> tuple:
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
@@ -161,6 +162,7 @@ def parse_dataclasses(
         positional: Options that may be given first, without their names, instead of a YAML file.
         ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
         required: Options that must be given although their dataclass, the library's, has a default for them.
+        stage: Which of a model's recipes is meant where only the model is named.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -179,7 +181,8 @@ def parse_dataclasses(
             named = zip(positional, argv[:count], strict=False)
             argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
         elif argv and not argv[0].startswith("-"):
-            argv = _yaml_to_options(find_recipe(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
+            path = find_recipe(argv[0], stage)
+            argv = _yaml_to_options(path, _option_names(classes), _option_names(ignored)) + argv[1:]
         given = vars(parser.parse_args(argv))
         if missing := [f"--{name}" for name in required if given[name] is None]:
             raise ValueError(f"the following arguments are required: {', '.join(missing)}")

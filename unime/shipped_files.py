@@ -24,14 +24,17 @@ def recipe_names() -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/*.yaml"))
 
 
-def find_recipe(name: str) -> Path:
-    """A file of the user's, or a recipe by its name, with or without `.yaml` and `examples/recipes/`."""
+def find_recipe(name: str, stage: str = "") -> Path:
+    """A file of the user's, or a recipe by its name, with or without `.yaml` and `examples/recipes/`.
+
+    A command of one stage takes the name of a model's recipes, too: "qwen2-vl-2b".
+    """
     path = Path(name)
     if path.is_file():
         return path
     short = path.as_posix().removeprefix(f"{RECIPES}/")
     root = shipped_file(RECIPES)
-    for candidate in (root / short, root / f"{short}.yaml"):
+    for candidate in (root / short, root / f"{short}.yaml", root / short / f"{stage}.yaml"):
         if candidate.is_file() and candidate.resolve().is_relative_to(root.resolve()):
             return candidate
     near = difflib.get_close_matches(short.removesuffix(".yaml"), recipe_names(), n=1)

@@ -53,8 +53,9 @@ def right_ranks(scores: np.ndarray, right: np.ndarray | Sequence[int], ties: str
 class RankingMetric(evaluate.Metric):
     """A metric of the ranks of right candidates; a subclass says by `of_ranks` which."""
 
-    def of_ranks(self, ranks: list[np.ndarray], **options) -> dict[str, float]:
-        """The metric by its name, of each row's ranks as `right_ranks` gives them."""
+    @staticmethod
+    def of_ranks(ranks: Sequence[np.ndarray], **options) -> dict[str, float]:
+        """The metric by its name, of each row's ranks as `right_ranks` gives them; the evaluation calls this."""
         raise NotImplementedError
 
     def _info(self) -> evaluate.MetricInfo:

@@ -122,9 +122,8 @@ def run(arguments: DemoArguments) -> Path:
     export_arguments = ExportArguments(
         model=str(models / "unime"),
         output=str(exported),
-        base_model="a tiny model made by the demo",
         results=columns,
-        limits="A toy: it has seen nothing but the demo's rendered scenes. Its teacher all-MiniLM-L6-v2 is Apache-2.0.",
+        limits="A toy: a tiny model that the demo made and that has seen nothing but its rendered scenes. Its teacher all-MiniLM-L6-v2 is Apache-2.0.",
     )
     shutil.rmtree(exported, ignore_errors=True)  # of an earlier run
     clock.step("export the Hub folder", lambda: export(export_arguments))

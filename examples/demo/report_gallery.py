@@ -13,8 +13,8 @@ from PIL import Image
 
 from evaluation.load import load_task
 from evaluation.metrics.ranking import right_ranks
-from evaluation.mmeb import IMAGE_TOKEN
 from evaluation.similarities import Similarities
+from evaluation.tasks import IMAGE_TOKEN
 from examples.demo.report_charts import cosine
 from unime.data.example import Example
 

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from evaluation.captions import CaptionTask
 from evaluation.load import load_task
-from unime.data.data_files import DataError
+from evaluation.tasks import CaptionTask
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 

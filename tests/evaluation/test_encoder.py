@@ -113,14 +113,11 @@ def test_devices_and_types():
 
 @pytest.fixture(scope="module", params=["llava_next", "qwen2_vl"])
 def tiny_model(request, tmp_path_factory):
-    from tiny_models import BACKBONES
-
-    from modeling_unime import UniMEModel, UniMEProcessor
+    from tiny_models import BACKBONES, save_unime
 
     folder = tmp_path_factory.mktemp(request.param)
     backbone = BACKBONES[request.param](folder / "backbone")
-    UniMEModel.from_backbone(backbone).save_pretrained(folder / "model")
-    UniMEProcessor.from_backbone(backbone).save_pretrained(folder / "model")
+    save_unime(backbone, folder / "model")
     return folder / "model"
 
 
@@ -151,11 +148,11 @@ def test_a_saved_model_is_loaded_and_gives_what_it_gives_directly(tiny_model, tm
 
 
 def test_a_multimodal_llm_is_evaluated_without_its_head(backbones, tmp_path, write_image):
-    from modeling_unime import UniMEModel, UniMEProcessor
 
     write_image("x.png", "red")
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(backbones["llava_next"]).save_pretrained(tmp_path / "converted")
+    from tiny_models import save_unime
+
+    save_unime(backbones["llava_next"], tmp_path / "converted")
     examples = [Example("a dog"), Example(None, "x.png", None, ImageStore(tmp_path))]
     vectors = [
         Encoder.from_pretrained(folder, device="cpu").encode(examples)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import rankdata
 
 from evaluation.metrics.ranking import right_ranks
-from evaluation.metrics.spearman.spearman import spearman
+from evaluation.metrics.spearman.spearman import Spearman
 from evaluation.similarities import ConstantEmbeddingsError, MetricError
 
 
@@ -83,19 +83,19 @@ def test_spearman_by_ranks(load):
     predicted, expected = generator.integers(0, 9, 50) / 7, generator.integers(0, 6, 50) / 3  # many ties
     by_hand = np.corrcoef(rankdata(predicted), rankdata(expected))[0, 1]
     found = load("spearman").compute(predictions=predicted, references=expected)
-    assert found == {"spearman": pytest.approx(by_hand, abs=1e-15)} == {"spearman": spearman(predicted, expected)}
+    assert found == {"spearman": pytest.approx(by_hand, abs=1e-15)} == Spearman.of_scores(predicted, expected)
 
 
 def test_what_spearman_refuses():
     expected = np.array([1.0, 2.0, 3.0, 4.0])
     with pytest.raises(ConstantEmbeddingsError, match="predicted"):
-        spearman(np.ones(4), expected)
+        Spearman.of_scores(np.ones(4), expected)
     with pytest.raises(MetricError, match="expected"):
-        spearman(expected, np.ones(4))
+        Spearman.of_scores(expected, np.ones(4))
     with pytest.raises(MetricError, match="NaN"):
-        spearman(np.array([0.1, np.nan, 0.3, 0.4]), expected)
+        Spearman.of_scores(np.array([0.1, np.nan, 0.3, 0.4]), expected)
     with pytest.raises(MetricError, match="at least 3"):
-        spearman(expected[:2], expected[:2])
+        Spearman.of_scores(expected[:2], expected[:2])
 
 
 def test_ties_count_against_the_right_one_and_copies_of_it_do_not():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
+import trainers.embedding_trainer
 import trainers.encode_texts
 import trainers.train_stage1
 import trainers.train_stage2
@@ -122,11 +123,7 @@ def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):
 
 
 def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
-    for module, name in (
-        (trainers.train_stage1, "DistillationTrainer"),
-        (trainers.train_stage2, "HardNegativeTrainer"),
-    ):
-        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr(trainers.embedding_trainer, "prepare_model", lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "texts.jsonl").write_text('{"sent0": "a dog", "sent1": "a cat", "hard_neg": "a car"}\n')
     main, argv = command["stage1"]
     size = ["--per_device_train_batch_size", "500"]
@@ -139,9 +136,10 @@ def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
 
 
 def test_a_baseline_without_sentence_transformers(monkeypatch, tmp_path):
+    import evaluation.encoders
     import evaluation.run
 
-    monkeypatch.setattr(evaluation.run, "find_spec", lambda name: None)
+    monkeypatch.setattr(evaluation.encoders, "find_spec", lambda name: None)
     monkeypatch.setattr(evaluation.run, "find_data_files", lambda *a: pytest.fail("too late"))
     argv = ["--model", f"sentence-transformers:{tmp_path}", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r'needs the package sentence-transformers: pip install .*"\.\[st\]"'):

@@ -11,9 +11,8 @@ import sys
 import time
 
 import pytest
-from tiny_models import write_pairs
+from tiny_models import save_unime, write_pairs
 
-from modeling_unime import UniMEModel, UniMEProcessor
 from unime.cli import COMMANDS, main
 
 
@@ -132,8 +131,7 @@ def unusable(folder, fault):
 @pytest.mark.parametrize("fault", ["weights cut off", "a processor that is a list", "a backbone that is a number"])
 def test_damaged_files_of_a_model_end_with_one_line(fault, backbones, tmp_path, capsys):
     folder = tmp_path / "model"
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder)
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    save_unime(backbones["llava_next"], folder)
     unusable(folder, fault)
     row = {"qry_text": "a", "qry_img_path": "", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
     (tmp_path / "eval_toy.jsonl").write_text(json.dumps(row))

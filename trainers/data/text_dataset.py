@@ -104,11 +104,11 @@ def column_vectors(rows: Any, name: str, column: str, counts: Sequence[int]) -> 
             lists = pc.list_flatten(lists)
         for row in np.flatnonzero(lengths != counts[start : start + len(lengths)])[:1]:
             raise ValueError(
-                f"{Place(name, start + int(row) + 1)}: {counts[start + row]} texts, but {lengths[row]} vectors in column "
+                f"{Place(name, f'row {start + row + 1}')}: {counts[start + row]} texts, but {lengths[row]} vectors in column "
                 f"{column!r}"
             )
         numbers = np.repeat(np.arange(start, start + len(lengths)), lengths)
-        matrices.append(as_matrix(lists, [Place(name, number + 1) for number in numbers], dimension))
+        matrices.append(as_matrix(lists, [Place(name, f"row {number + 1}") for number in numbers], dimension))
         dimension = matrices[0].shape[1]
         start += len(lengths)
     return np.concatenate(matrices)

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluation.arguments import check_at_least
+from unime.options import check_at_least
 
 
 @dataclass
@@ -31,7 +31,7 @@ class MiningOptions:
     relative_margin: float | None = field(
         default=None,
         metadata={
-            "help": "The same with a share of the positive's cosine: 0.05 leaves out what exceeds 95 % of it. Default: none."
+            "help": "The same with a share of the positive's cosine: 0.05 leaves out what exceeds 95 %% of it. Default: none."
         },
     )
     max_score: float | None = field(

@@ -1,25 +1,16 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Accuracy over pairs of candidates, one right and one wrong, as SugarCrepe is scored."""
-
-from collections.abc import Sequence
-
 import numpy as np
 
 from evaluation.metrics import ranking
 from evaluation.similarities import MetricError
 
 
-def paired_accuracy(ranks: Sequence[np.ndarray]) -> float:
-    """Share of pairs whose right candidate scores higher, of ranks as `ranking.right_ranks` gives them."""
-    return float(np.mean([row[0] == 1 for row in ranks]))
-
-
 class PairedAccuracy(ranking.RankingMetric):
-    """The share of pairs whose right candidate scores higher than the wrong one."""
+    """The share of pairs whose right candidate scores higher than the wrong one, as SugarCrepe is scored."""
 
-    def of_ranks(self, ranks: list[np.ndarray]) -> dict[str, float]:
-        """See `RankingMetric`."""
-        return {"accuracy": paired_accuracy(ranks)}
+    @staticmethod
+    def of_ranks(ranks):
+        return {"accuracy": float(np.mean([row[0] == 1 for row in ranks]))}
 
     def _compute(self, predictions, references, ties: str = "against") -> dict[str, float]:
         for row, (scores, right) in enumerate(zip(predictions, references, strict=True)):
