@@ -108,7 +108,7 @@ def column_vectors(rows: Any, name: str, column: str, counts: Sequence[int]) -> 
                 f"{column!r}"
             )
         numbers = np.repeat(np.arange(start, start + len(lengths)), lengths)
-        matrices.append(as_matrix(lists, [Place(name, f"row {number + 1}") for number in numbers], dimension))
+        matrices.append(as_matrix(lists, [Place(name, number + 1) for number in numbers], dimension))
         dimension = matrices[0].shape[1]
         start += len(lengths)
     return np.concatenate(matrices)

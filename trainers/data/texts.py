@@ -137,7 +137,7 @@ def row_texts(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None 
         try:
             found.append(texts_of_row(row, columns))
         except ValueError as fault:
-            raise BadRowError(f"{Place(name, f'row {number}')}: {fault}; fill or remove the row") from None
+            raise BadRowError(f"{Place(name, number)}: {fault}; fill or remove the row") from None
     return found
 
 

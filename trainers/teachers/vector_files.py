@@ -145,7 +145,7 @@ class VectorFiles:
                 if not found:
                     continue
                 lists = batch[1].take(pa.array(list(found)))
-                places = [Place(str(file), f"row {start + row + 1}") for row in found]
+                places = [Place(str(file), start + row + 1) for row in found]
                 block = as_matrix(lists, places, dimension, self.truncate_dim)  # (n, D)
                 dimension = dimension or len(lists[0])
                 if vectors is None:
