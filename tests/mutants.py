@@ -56,6 +56,7 @@ unit_rows = _of("trainers/losses/unit_rows.py", "trainers/losses/test_unit_rows.
 gathered = _of("trainers/losses/gathered_cosines.py", "trainers/losses/test_gathered_cosines.py")
 cache = _of("trainers/gradient_cache.py", "trainers/test_gradient_cache.py")
 trainer = _of("trainers/embedding_trainer.py", "trainers/test_training.py")
+callbacks = _of("trainers/callbacks.py", "trainers/test_training.py")
 chunks = _of("trainers/chunks.py", "trainers/test_chunks.py")
 sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
@@ -99,8 +100,12 @@ MUTANTS = (
         "weights.sum(dim=1)",
         "trainers/losses/test_hard_negative_info_nce.py",
     ),
-    hard("the filter is not strict", "similarities > positive + self", "similarities >= positive + self"),
-    hard("the margin is subtracted", "positive + self.false_negative_margin", "positive - self.false_negative_margin"),
+    hard("the filter is not strict", "similarities > positive[own]", "similarities >= positive[own]"),
+    hard(
+        "the margin is subtracted",
+        "unsqueeze(1) + self.false_negative_margin",
+        "unsqueeze(1) - self.false_negative_margin",
+    ),
     hard("dropped candidates come back", "masked_fill_(~others | dropped", "masked_fill_(~others"),
     hard("one repetition too many", "(slot < k % distinct)", "(slot <= k % distinct)"),
     hard("a slot that holds nothing counts", "(slot < num_kept)", "(slot <= num_kept)"),
@@ -162,11 +167,11 @@ MUTANTS = (
     ),
     resumption(
         "a checkpoint of any number of ranks",
-        "if ranks == world_size():",
-        "if ranks:",
+        "if ranks != world_size():",
+        "if not ranks:",
         "trainers/test_training.py::test_a_checkpoint_of_two_processes_is_not_continued_by_one",
     ),
-    trainer(
+    callbacks(
         "no epoch is told",
         "listener.set_epoch(int(state.epoch))",
         "pass",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import loss_memory, mining_search, stage1_step, stage2_step
+from benchmarks import loss_memory, mining_search, stage1_step, stage2_step, step_model
 from benchmarks.embedding_forward import main
 from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio
@@ -35,9 +35,11 @@ def memory_in_this_process(monkeypatch):
 
     def use(benchmark):
         monkeypatch.setattr(
-            benchmark,
+            step_model,
             "peak_extra_bytes_in_own_process",
-            lambda module, arguments, way: benchmark.measure_memory(arguments, way),
+            lambda module, arguments, way: step_model.measure_memory(
+                arguments, way, benchmark.MAKERS, benchmark.prepare
+            ),
         )
 
     return use

@@ -55,8 +55,6 @@ MISSING = {
     "modeling_unime: UniMEConfig",
     "trainers: DistillationConfig",
     "trainers: DistillationTrainer",
-    "trainers: HardNegativeConfig",
-    "trainers: HardNegativeTrainer",
     "trainers: NVEmbedModel",
     "trainers: NVEmbedOutput",
     "trainers: NVEmbedTeacher",

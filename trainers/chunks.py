@@ -15,13 +15,7 @@ T = TypeVar("T")
 
 
 class ChunkLimits(NamedTuple):
-    """How large a chunk may be.
-
-    Args:
-        inputs: inputs it may hold (default: any number).
-        tokens: tokens it may hold, those of padding included (default: any number). An input that has more makes a chunk
-            by itself.
-    """
+    """How many inputs and tokens, those of padding included, a chunk may hold; one input may always have more tokens."""
 
     inputs: int | None = None
     tokens: int | None = None
@@ -55,12 +49,7 @@ def cut_chunks(
 
 
 class RankSlice(NamedTuple):
-    """Which of the distinct inputs of a global batch this process embeds (default: all).
-
-    Args:
-        rank: from 0.
-        world_size: number of ranks.
-    """
+    """Which of the distinct inputs of a global batch this process embeds (default: all)."""
 
     rank: int = 0
     world_size: int = 1
@@ -72,9 +61,8 @@ class RankSlice(NamedTuple):
     def orders(self, chunks: Sequence[Sequence[int]], count: int) -> dict[str, torch.Tensor]:
         """How embeddings come back into the order of the batch's `count` distinct inputs.
 
-        Returns:
-            `local_order`, (n,) where each input of this rank stands in its chunks; `global_order`, (count,) where each
-            input of the batch stands when the ranks' inputs are put one behind the other.
+        `local_order`, (n,): where each input of this rank stands in its chunks. `global_order`, (count,): where each input
+        of the batch stands when the ranks' inputs are put one behind the other.
         """
         in_chunks = torch.tensor([index for chunk in chunks for index in chunk])  # (n,)
         gathered = torch.cat(

@@ -17,15 +17,8 @@ from unime.data.example import Example
 class PairCollator:
     """Query-candidate pairs of a global batch to chunks of model inputs.
 
-    Args:
-        processor: makes the model inputs.
-        limits: how large a chunk of inputs (queries and candidates) may be (default: any size).
-        use_row_negatives: add the rows' own negatives to the candidates (default True).
-        max_length: tokens an input may have (default: the processor's).
-        rank_slice: which of the distinct inputs this rank embeds (default: all).
-        num_own_negatives: keep this many of each row's negatives, the first ones, and say which candidates are a
-            query's own and how they were judged, as `SoftLabelLoss` needs (default: all, and not said).
-        exclude_known_positives: never take a query's positives of other rows for its negatives (default True).
+    With `num_own_negatives` it keeps this many of each row's negatives, the first ones, and says which candidates are a
+    query's own and how they were judged, as `SoftLabelLoss` needs.
     """
 
     def __init__(
@@ -47,15 +40,14 @@ class PairCollator:
         self.exclude_known_positives = exclude_known_positives
 
     def __call__(self, pairs: Sequence[Pair]) -> dict:
-        """The batch.
+        """The batch of N rows, with E negatives and U distinct inputs.
 
-        Returns:
-            `chunks`, model inputs of this rank, `local_order` and `global_order` (see `RankSlice`); `query_positions`
-            (N,) and `candidate_positions` (N + E,), places among the U distinct inputs, the positives before the
-            negatives; `groups` (N + E,), equal for candidates of equal content; `sources`, the name of each row's; and,
-            where there are any, `other_positives` (N, N + E), which candidates are a query's positives in other rows.
-            With `num_own_negatives` also `own` (N, 1 + K), numbers of candidates, -1 for none, `scores` (N, 1 + K), and
-            `other_positives` is how many were left out.
+        Beside `chunks`, model inputs of this rank, `local_order` and `global_order` (see `RankSlice`): `query_positions`
+        (N,) and `candidate_positions` (N + E,), places among the distinct inputs, the positives before the negatives;
+        `groups` (N + E,), equal for candidates of equal content; `sources`, the name of each row's; and, where there are
+        any, `other_positives` (N, N + E), which candidates are a query's positives in other rows. With
+        `num_own_negatives` also `own` (N, 1 + K), numbers of candidates, -1 for none, `scores` (N, 1 + K), and
+        `other_positives` is how many were left out.
         """
         given = sum(len(pair.negatives) for pair in pairs)
         if not self.use_row_negatives:
@@ -141,13 +133,7 @@ def without_known(pair: Pair) -> Pair:
 
 
 class TextCollator:
-    """Texts of a global batch, as token ids with their teacher's vectors, to chunks of model inputs.
-
-    Args:
-        processor: pads.
-        limits: how large a chunk may be (default: any size).
-        rank_slice: which of the texts this rank embeds (default: all).
-    """
+    """Texts of a global batch, as token ids with their teacher's vectors, to chunks of model inputs."""
 
     def __init__(self, processor, limits: ChunkLimits = ANY_SIZE, rank_slice: RankSlice = WHOLE_BATCH):
         self.processor = processor
@@ -155,11 +141,7 @@ class TextCollator:
         self.rank_slice = rank_slice
 
     def __call__(self, items: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict:
-        """The batch: `chunks`, `local_order`, `global_order`, and `teacher` (N, D_teacher), sorted by length.
-
-        Args:
-            items: number, token ids (L,) and teacher's vector (D_teacher,) of each of N texts.
-        """
+        """The batch, sorted by length, of texts' numbers, token ids (L,) and teacher's vectors (D_teacher,)."""
         items = sorted(items, key=lambda item: (len(item[1]), item[0]))
         own = [ids for _, ids, _ in self.rank_slice.of(items)]
         chunks = cut_chunks([len(ids) for ids in own], self.limits)

@@ -15,7 +15,7 @@ from trainers.data.text_dataset import TextDataset, add_teacher, held_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.retrieval_metrics import neighbour_ranks
+from trainers.metrics import neighbour_ranks
 
 logger = logging.get_logger(__name__)
 

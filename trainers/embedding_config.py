@@ -22,7 +22,8 @@ class EmbeddingTrainingConfig(TrainingArguments):
 
     Other defaults than in `TrainingArguments`: `remove_unused_columns=False`, `dataloader_drop_last=True` (every rank
     needs batches of one size), `logging_steps=10`, `lr_scheduler_type="cosine"`, `warmup_steps=0.05` (a share of all
-    steps), `save_steps=50`, `save_total_limit=2`, `hub_strategy="end"`, `do_train=True`.
+    steps), `save_steps=50`, `save_total_limit=2`, `restore_callback_states_from_checkpoint=True`, `hub_strategy="end"`,
+    `do_train=True`.
 
     An inherited option that would have no effect is refused (`trainers.inherited_options`). Pickled, as beside every
     checkpoint, the options are without the token of the Hub.
@@ -108,6 +109,9 @@ class EmbeddingTrainingConfig(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "Log every so many steps."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule after the warm-up."})
     save_steps: float = field(default=50, metadata={"help": "Write a checkpoint every so many steps."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Continue early stopping, and other callbacks that can, where it stood."}
+    )
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept; older ones are deleted."})
     warmup_steps: float = field(
         default=0.05, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
@@ -141,6 +145,16 @@ class EmbeddingTrainingConfig(TrainingArguments):
     def rank_slice(self) -> RankSlice:
         """Which part of each global batch this process embeds."""
         return RankSlice(self.process_index, self.world_size)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
+        return self.per_device_train_batch_size * self.world_size
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of the rows."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def __getstate__(self) -> dict:
         """What is pickled: all but the token, which would stand in clear beside every checkpoint."""

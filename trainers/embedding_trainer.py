@@ -17,16 +17,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from modeling_unime import UniMEModel
 from modeling_unime.saved_folder import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
-from trainers.callbacks import LogOnSaveCallback, SetEpochCallback
+from trainers.callbacks import LogOnSaveCallback, SetEpochCallback, use_public_tensorboard
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import allow_fsdp_on_cpu, check_engine, engine_of, gather_trained, set_up_fsdp2
-from trainers.finished_model import FinishedModel
 from trainers.gradient_cache import add_fillers, gradient_cached_step
-from trainers.loading import load_processor, prepare_model
+from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
+from trainers.metrics import SourceMeans
 from trainers.push import push_folder
-from trainers.retrieval_metrics import RetrievalMetrics
-from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
 
 
@@ -34,9 +32,8 @@ class EmbeddingTrainer(Trainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
-    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass makes data sets and collator of what it
-    is given, and supplies `batch_loss` and `score_batch`; the training loop and checkpoints are those of
-    `transformers.Trainer`.
+    model inputs of this rank, their `local_order` and `global_order` (see `trainers.chunks.RankSlice`), and whatever
+    `batch_loss` wants. The training loop and checkpoints are those of `transformers.Trainer`.
 
     Args:
         model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
@@ -45,11 +42,8 @@ class EmbeddingTrainer(Trainer):
             stage's own collator makes the batches).
         processing_class: the model's processor (default: loaded from where `model` is).
         peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
-        model_init: makes the model, instead of `model`.
+        model_init: makes the model, instead of `model`, for every `train()` and every trial of a search.
         options: see `transformers.Trainer`.
-
-    Raises:
-        ValueError: options that do not go together, or have no effect; names them.
     """
 
     config_class: type[EmbeddingTrainingConfig]
@@ -89,6 +83,8 @@ class EmbeddingTrainer(Trainer):
         # Rows are checked before the weights are loaded, which takes minutes.
         train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
         eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        if train_dataset is not None:
+            self.make_batch_sampler(train_dataset, args)  # data that give no batch are refused
         super().__init__(
             model=None if model is None else self.make_trainable(model, args),
             args=args,
@@ -128,7 +124,7 @@ class EmbeddingTrainer(Trainer):
         return data if data is None or self._takes_rows_as_they_are else self.finish_dataset(data, args)
 
     def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
-        """The data set that the trainer works on, of what the caller gave as `name`, after a look at every row."""
+        """The data set made of what the caller gave as `name`, after a look at every row."""
         raise NotImplementedError
 
     def finish_dataset(self, dataset: Any, args: EmbeddingTrainingConfig):
@@ -143,54 +139,35 @@ class EmbeddingTrainer(Trainer):
         """The loss that the options ask for."""
         raise NotImplementedError
 
-    def make_batch_sampler(self) -> GlobalBatchSampler:
+    def make_batch_sampler(self, dataset, args: EmbeddingTrainingConfig) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
-        return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed)
+        return GlobalBatchSampler(len(dataset), args.global_batch_size, args.order_seed)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of the global batch and its statistics.
+        """Loss of the global batch, the same number on every rank, and scalars for the log.
 
         Args:
             embeddings: (U, D) of the distinct inputs of all ranks, in the collator's order. Gradient flows to this
                 rank's own.
             batch: the batch without `chunks`.
-
-        Returns:
-            Scalar loss over all ranks' rows (the same number on every rank) and scalars for the log.
         """
         raise NotImplementedError
 
     def score_batch(
         self, embeddings: torch.Tensor, batch: dict, loss: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[str], tuple[torch.Tensor, torch.Tensor]]:
-        """What evaluation looks at.
+        """What evaluation looks at, after `batch_loss` has returned `loss`.
 
-        Args:
-            embeddings: as for `batch_loss`.
-            batch: as for `batch_loss`.
-            loss: what `batch_loss` has just returned.
-
-        Returns:
-            For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
-            `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
+        For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
+        `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
         """
         raise NotImplementedError
-
-    @property
-    def global_batch_size(self) -> int:
-        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
-        return self.args.per_device_train_batch_size * world_size()
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of the order of the rows."""
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     # ------------------------------------------------------------------------------------------------------ batches
 
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
-        self.batch_sampler = self.make_batch_sampler()
+        self.batch_sampler = self.make_batch_sampler(self.train_dataset, self.args)
         self.loss = self.make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
@@ -205,7 +182,9 @@ class EmbeddingTrainer(Trainer):
         if dataset is None:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()
-        return self._make_loader(dataset, GlobalBatchSampler(len(dataset), size, self.data_seed, drop_last=False))
+        return self._make_loader(
+            dataset, GlobalBatchSampler(len(dataset), size, self.args.order_seed, drop_last=False)
+        )
 
     def get_test_dataloader(self, test_dataset) -> DataLoader:
         """As for evaluation."""
@@ -224,7 +203,7 @@ class EmbeddingTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
             # more of them than an unbroken one with persistent workers.
-            generator=torch.Generator().manual_seed(self.data_seed),
+            generator=torch.Generator().manual_seed(self.args.order_seed),
         )
 
     # --------------------------------------------------------------------------------------------------------- steps
@@ -245,7 +224,7 @@ class EmbeddingTrainer(Trainer):
                 "per_device_train_batch_size"
             )
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
-        chunks, is_filler = self._align(chunks)
+        chunks, is_filler = self._add_fillers(chunks)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
             loss, statistics = self.batch_loss(self._gather(embeddings, batch), batch)
@@ -265,13 +244,15 @@ class EmbeddingTrainer(Trainer):
         )
         return loss / self.current_gradient_accumulation_steps
 
-    def _align(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
-        """Chunks with fillers that keep ranks in step, and which of them are fillers."""
+    def _add_fillers(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
+        """Chunks with those that keep ranks in step, and which of them do so."""
         if world_size() == 1:
             return chunks, [False] * len(chunks)
-        return add_fillers(
-            chunks, lambda image: self._prepare_inputs(self.data_collator.make_filler(image)), self.args.device
-        )
+
+        def make_filler(with_image: bool) -> dict:
+            return self._prepare_inputs(self.data_collator.make_filler(with_image))
+
+        return add_fillers(chunks, make_filler, self.args.device)
 
     def _gather(self, embeddings: torch.Tensor, batch: dict) -> torch.Tensor:
         """Embeddings (U, D) of the distinct inputs of all ranks out of those of this rank's chunks, (n, D)."""
@@ -313,24 +294,26 @@ class EmbeddingTrainer(Trainer):
         """
         model = self.evaluation_model()
         model.eval()
-        metrics, predictions, count = RetrievalMetrics(), [], 0
+        means, predictions, count = SourceMeans(), [], 0
         for inputs in dataloader:
             batch = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
-                chunks, is_filler = self._align(batch.pop("chunks"))
+                chunks, is_filler = self._add_fillers(batch.pop("chunks"))
                 embedded = [self.embed(model, chunk) for chunk in chunks]
                 own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
                 # A rank without a row of its own, in the last batch, has fillers only.
                 embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
                 loss, _ = self.batch_loss(embeddings, batch)
                 losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
-            metrics.add(ranks, losses, sources)
+            means.add(sources, {"loss": losses, "accuracy@1": (ranks == 1).double(), "mrr": 1 / ranks.double()})
             count += len(losses)
             if self.compute_metrics is not None or description == "Prediction":
                 predictions.append([part.float().cpu() for part in pair])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
-        found = metrics.means()
+        found = means.of_all()
+        if len(means.by_source()) > len(found):  # there are several
+            found |= means.by_source()
         if self.compute_metrics is not None:
             found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
         found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
@@ -418,7 +401,6 @@ class EmbeddingTrainer(Trainer):
         )
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the library does, and with FSDP2 on a CPU too."""
         if self.args.fsdp:
             allow_fsdp_on_cpu()
         super().create_accelerator_and_postprocess()

@@ -47,12 +47,7 @@ def engine_of(config: TrainingArguments) -> str:
 def find_conflict(engine: str, lora: bool, precision: str, quantization: str, on_gpu: bool) -> str | None:
     """Why options do not go together, and which of them to change; None when they do.
 
-    Args:
-        engine: one of `ENGINES`.
-        lora: whether LoRA is trained, not the LLM itself.
-        precision: "float32", "bf16" or "fp16": of the computation, beside weights in their own type.
-        quantization: "none" or "4bit".
-        on_gpu: whether the machine has one.
+    `precision` ("float32", "bf16", "fp16") is that of the computation, beside weights in their own type.
     """
     if quantization == "4bit" and not lora:
         return "weights in 4 bits cannot be trained themselves: set lora_rank above 0, or quantization: none"

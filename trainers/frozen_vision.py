@@ -25,12 +25,7 @@ def modules_outside_the_llm(model: UniMEModel) -> list[nn.Module]:
 
 
 class FrozenVision:
-    """Takes the place of a backbone's `get_image_features`.
-
-    Args:
-        model: the model, or a LoRA model around it, whose vision tower and projector are frozen; of another model, such as
-            CLIP, nothing is frozen and nothing kept.
-    """
+    """Takes the place of a backbone's `get_image_features`; of a model without an LLM, CLIP, nothing is frozen or kept."""
 
     def __init__(self, model: nn.Module):
         base = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -59,7 +54,7 @@ class FrozenVision:
         return features
 
     def freeze(self) -> None:
-        """Put the modules into evaluation mode; to be called after `model.train()`."""
+        """Put the modules into evaluation mode, after `model.train()`."""
         for module in self.modules:
             module.eval()
 
@@ -73,5 +68,5 @@ class FrozenVision:
             self._key = None
 
     def forget(self) -> None:
-        """Free the features; to be called when a step ends."""
+        """Free the features, when a step ends."""
         self._kept.clear()

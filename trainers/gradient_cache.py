@@ -58,15 +58,12 @@ def gradient_cached_step(
         chunks: inputs of each chunk, at least one.
         embed: chunk -> (n, D) embeddings, with a graph when gradients are enabled.
         loss_function: (N, D) embeddings of all chunks, in order -> scalar. May gather from other ranks.
-        backward: what to call instead of `tensor.backward()` (loss scaling, DeepSpeed). Called once per chunk, or once
-            in all when graphs are kept.
-        defer_synchronisation: context under which `backward` must not exchange gradients between ranks; entered for
-            all chunks but the last.
+        backward: called instead of `tensor.backward()`, once per chunk, or once in all when graphs are kept.
+        defer_synchronisation: context of all chunks but the last, in which ranks must not exchange gradients.
         device: where the chunks are embedded; its random state is replayed besides the CPU's.
         keep_graph: hold the graphs of all chunks, for speed, instead of embedding each chunk twice, for memory. A
             single chunk is never embedded twice.
-        is_filler: of each chunk, whether it is only there to keep the ranks in step: it is embedded like the others, but
-            its rows do not reach the loss and its gradient is 0 (default: none is).
+        is_filler: of each chunk, whether its rows reach the loss not at all and its gradient is 0 (default: none's).
     """
     is_filler = [False] * len(chunks) if is_filler is None else list(is_filler)
     if all(is_filler):
@@ -106,13 +103,9 @@ def gradient_cached_step(
 def add_fillers(
     chunks: Sequence[dict], make_filler: Callable[[bool], dict], device: torch.device
 ) -> tuple[list[dict], list[bool]]:
-    """Chunks of this rank with fillers between them, and which of them are fillers.
+    """Chunks of this rank, those without images first, with fillers between them, and which of them are fillers.
 
-    Args:
-        chunks: this rank's model inputs; those without images come first.
-        make_filler: whether it is to have an image -> model inputs of a small chunk; asked only when the rank has no
-            chunk of that kind to repeat.
-        device: where numbers are exchanged between ranks.
+    `make_filler` gives a small chunk, with an image or without, where the rank has none of that kind to repeat.
     """
     has_image = ["pixel_values" in chunk for chunk in chunks]
     texts = has_image.count(False)

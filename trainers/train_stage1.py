@@ -14,7 +14,6 @@ from trainers.data.texts import DEFAULT_COLUMNS, load_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
 from trainers.run import ModelArguments, begin_run, train_and_save
-from trainers.start_checks import check_batch
 from trainers.teacher_arguments import TeacherArguments, check_teacher
 from unime.data.bad_rows import BadRows
 from unime.options import parse_dataclasses, run_command
@@ -74,7 +73,6 @@ def train(
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     if config.process_index == 0 and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    check_batch(len(texts), config)
     # The model before the teacher: a bad one, or a text that cannot be tokenised, shows at once.
     trainer = DistillationTrainer(model_arguments.model, config, train_dataset=texts, teacher=teacher_arguments)
     record = {"texts": len(texts), "teacher": teacher_arguments.teacher, "skipped_rows": len(bad_rows)}

@@ -19,7 +19,6 @@ from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.loading import load_processor
 from trainers.run import ModelArguments, begin_run, train_and_save
-from trainers.start_checks import check_batch
 from unime.data.bad_rows import BadRows
 from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
@@ -148,7 +147,6 @@ def train(model_arguments: ModelArguments, arguments: Stage2Arguments, config: H
     sizes = None if is_clip else ImageSizes(lambda: load_processor(model_arguments.model, config), config.max_length)
     with LongWaitGroup() as ranks:  # one process reads and checks what may be a million images
         dataset, skipped = ranks.broadcast_from_main(lambda: load_data(arguments, config, sizes))
-    check_batch(len(dataset), config, dataset.source_indices, config.source_block_size)
     trainer = HardNegativeTrainer(model_arguments.model, config, train_dataset=dataset)
     record = {"rows": {source.name: source.rows for source in dataset.sources}, "skipped_rows": skipped}
     train_and_save(trainer, "stage2", {**record, "model": model_arguments.model})

@@ -174,7 +174,7 @@ def test_rows_without_scores_or_negatives_are_refused(folder):
 def test_options_that_contradict_each_other_are_refused(tmp_path):
     with pytest.raises(ValueError, match="leave use_row_negatives true"):
         HardNegativeConfig(output_dir=str(tmp_path), loss_type="soft_label", use_row_negatives=False, use_cpu=True)
-    with pytest.raises(ValueError, match="num_hard_negatives must be 1 or more"):
+    with pytest.raises(ValueError, match="num_hard_negatives must be at least 1"):
         HardNegativeConfig(output_dir=str(tmp_path), loss_type="soft_label", num_hard_negatives=0, use_cpu=True)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
+import trainers.embedding_trainer
 import trainers.encode_teacher
 import trainers.train_stage1
 import trainers.train_stage2
@@ -122,11 +123,7 @@ def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):
 
 
 def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
-    for module, name in (
-        (trainers.train_stage1, "DistillationTrainer"),
-        (trainers.train_stage2, "HardNegativeTrainer"),
-    ):
-        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr(trainers.embedding_trainer, "prepare_model", lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "texts.jsonl").write_text('{"sent0": "a dog", "sent1": "a cat", "hard_neg": "a car"}\n')
     main, argv = command["stage1"]
     size = ["--per_device_train_batch_size", "500"]

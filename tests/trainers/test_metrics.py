@@ -8,25 +8,22 @@ import torch
 
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss
 from trainers.losses.blocks import effective_number
-from trainers.source_telemetry import SourceTelemetry
+from trainers.metrics import SourceMeans
 
 
 def test_means_are_over_rows_not_over_batches():
-    telemetry = SourceTelemetry()
-    telemetry.add(["a", "a", "b"], {"loss": torch.tensor([1.0, 3.0, 10.0])})
-    telemetry.add(["a"], {"loss": torch.tensor([8.0]), "positive_similarity": torch.tensor([0.5])})
-    means, values = telemetry.take()
-    assert means == {"a/loss": 4.0, "b/loss": 10.0, "a/positive_similarity": 0.5}
-    assert values["positive_similarity"].tolist() == [0.5]
-    assert telemetry.take() == ({}, {})
+    means = SourceMeans()
+    means.add(["a", "a", "b"], {"loss": torch.tensor([1.0, 3.0, 10.0])})
+    means.add(["a"], {"loss": torch.tensor([8.0]), "positive_similarity": torch.tensor([0.5])})
+    assert means.by_source() == {"a/loss": 4.0, "b/loss": 10.0, "a/positive_similarity": 0.5}
+    assert means.of_all() == {"loss": 5.5, "positive_similarity": 0.5}
 
 
 def test_rows_without_a_value_do_not_count():
-    telemetry = SourceTelemetry()
-    telemetry.add(["a", "a"], {"hardest_negative_similarity": torch.tensor([-torch.inf, 0.25])})
-    means, values = telemetry.take()
-    assert means == {"a/hardest_negative_similarity": 0.25}
-    assert values["hardest_negative_similarity"].tolist() == [0.25]
+    means = SourceMeans()
+    means.add(["a", "a", "b"], {"hardest_negative_similarity": torch.tensor([-torch.inf, 0.25, torch.nan])})
+    assert means.by_source() == {"a/hardest_negative_similarity": 0.25}
+    assert means.of_all() == {"hardest_negative_similarity": 0.25}
 
 
 def test_effective_number():
