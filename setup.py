@@ -19,6 +19,7 @@ CORE = [
     "datasets>=5.2",
     "evaluate>=0.4.6",
     "huggingface_hub>=2.4,<3",
+    "jinja2>=3.1",  # ModelCard.from_template asks for it
     "safetensors>=0.8",
     "pillow>=12",
     "numpy>=2",
@@ -90,7 +91,10 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
-    package_data={name: ["py.typed"] for name in PACKAGES},
+    package_data={
+        **{name: ["py.typed"] for name in PACKAGES},
+        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["unime=unime.cli:main"]},

@@ -7,13 +7,14 @@ model and the processor.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import CONFIG_MAPPING, AutoModel, AutoProcessor, PreTrainedConfig
 
@@ -114,33 +115,18 @@ def _check_usable(batch: list[Example], output: np.ndarray, description: str) ->
         )
 
 
-class _Batches(Dataset):
-    """Decodes images and builds tensors, one item per batch; runs in the workers of a DataLoader."""
-
-    def __init__(self, batches: list[list[Example]], processor: Any, options: dict[str, Any]):
-        self.batches = batches
-        self.processor = processor
-        self.options = options
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        batch = self.batches[number]
-        instructions = [example.instruction for example in batch]
-        same = all(instruction == instructions[0] for instruction in instructions)
-        inputs = self.processor(
-            text=[example.text for example in batch],
-            images=[example.open() for example in batch],
-            instruction=instructions[0] if same else instructions,
-            return_tensors="pt",
-            **self.options,
-        )
-        return dict(inputs)
-
-
-def _identity(inputs: dict[str, Any]) -> dict[str, Any]:
-    return inputs
+def _prepare(batch: list[Example], processor: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Decoded images and tensors of a batch; runs in the workers of a DataLoader."""
+    instructions = [example.instruction for example in batch]
+    same = all(instruction == instructions[0] for instruction in instructions)
+    inputs = processor(
+        text=[example.text for example in batch],
+        images=[example.open() for example in batch],
+        instruction=instructions[0] if same else instructions,
+        return_tensors="pt",
+        **options,
+    )
+    return dict(inputs)
 
 
 class Encoder(BaseEncoder):
@@ -220,10 +206,10 @@ class Encoder(BaseEncoder):
     def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
         loader = DataLoader(
-            _Batches(batches, self.processor, self.options),
+            batches,
             batch_size=None,
             num_workers=min(self.num_workers, len(batches)),
-            collate_fn=_identity,
+            collate_fn=partial(_prepare, processor=self.processor, options=self.options),
             pin_memory=self.device.type == "cuda",
         )
         for inputs in loader:

@@ -30,7 +30,7 @@ AutoConfig.register(Phi3VConfig.model_type, Phi3VConfig, exist_ok=True)
 
 
 def _without_origin(values: dict) -> dict:
-    """Values without those of `_name_or_path`, at any depth. The library leaves out that of the outermost config only."""
+    """Values without `_name_or_path` at any depth; the library leaves out that of the outermost config only."""
     return {
         name: _without_origin(value) if isinstance(value, dict) else value
         for name, value in values.items()
@@ -40,6 +40,14 @@ def _without_origin(values: dict) -> dict:
 
 class UniMEConfig(PreTrainedConfig):
     """Configuration of [`UniMEModel`].
+
+    Example::
+
+        from transformers import LlavaNextConfig
+        from modeling_unime import UniMEConfig
+
+        config = UniMEConfig(backbone=LlavaNextConfig())
+        assert config.hidden_size == 4096  # of the embeddings
 
     Args:
         backbone (`dict` or `PreTrainedConfig`):
@@ -51,16 +59,6 @@ class UniMEConfig(PreTrainedConfig):
     Raises:
         ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
         ImportError: when sentence-transformers is in use and too old.
-
-    Example:
-
-    ```python
-    >>> from transformers import LlavaNextConfig
-    >>> from modeling_unime import UniMEConfig
-    >>> UniMEConfig(backbone=LlavaNextConfig()).model_type
-    'unime'
-
-    ```
     """
 
     model_type = "unime"

@@ -372,7 +372,8 @@ class UniMEProcessor(ProcessorMixin):
             side = (self.image_resolution, self.image_resolution)
             pictures = [picture.resize(side, Image.Resampling.BICUBIC) for picture in pictures]
         family = get_family(self.family)
-        features = family.by_image(dict(self.image_processor(images=pictures, return_tensors="pt")))
+        features = dict(self.image_processor(images=pictures, return_tensors="pt"))
+        features = family.by_image(features) if family.by_image else features
         counts = family.count_image_tokens(features, self.geometry)
         return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
 

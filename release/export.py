@@ -68,7 +68,7 @@ class ExportArguments:
 
 def forget_origin(config: PreTrainedConfig) -> None:
     """Remove from a config, and from those inside it, where it was read from."""
-    config._name_or_path = ""
+    config.name_or_path = ""
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
             forget_origin(value)

@@ -89,7 +89,7 @@ class PublicTensorBoardCallback(TensorBoardCallback):
     """The library's callback, without the paths and the name of the machine that it writes."""
 
     def _open(self, args) -> None:
-        if self.tb_writer is None:
+        if self.tb_writer is None:  # private: where the library's callback keeps it
             from torch.utils.tensorboard import SummaryWriter
 
             folder = self.logging_dir or Path(args.output_dir, "runs", time.strftime("%Y-%m-%d_%H-%M-%S"))

@@ -1,7 +1,6 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What both stages' trainers share: the gradient-cached step, evaluation in batches, checkpoints, the finished folder."""
 
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,7 +18,15 @@ from modeling_unime.saved_folder import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.callbacks import LogOnSaveCallback, SetEpochCallback, use_public_tensorboard
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.engines import allow_fsdp_on_cpu, check_engine, engine_of, gather_trained, set_up_fsdp2
+from trainers.engines import (
+    allow_fsdp_on_cpu,
+    check_engine,
+    defer_synchronisation,
+    engine_of,
+    gather_trained,
+    give_own_class_name,
+    set_up_fsdp2,
+)
 from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
@@ -163,8 +170,6 @@ class EmbeddingTrainer(Trainer):
         """
         raise NotImplementedError
 
-    # ------------------------------------------------------------------------------------------------------ batches
-
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
         self.batch_sampler = self.make_batch_sampler(self.train_dataset, self.args)
@@ -187,7 +192,6 @@ class EmbeddingTrainer(Trainer):
         )
 
     def get_test_dataloader(self, test_dataset) -> DataLoader:
-        """As for evaluation."""
         return self.get_eval_dataloader(test_dataset)
 
     def _make_loader(self, dataset, batch_sampler: GlobalBatchSampler) -> DataLoader:
@@ -206,8 +210,6 @@ class EmbeddingTrainer(Trainer):
             generator=torch.Generator().manual_seed(self.args.order_seed),
         )
 
-    # --------------------------------------------------------------------------------------------------------- steps
-
     def embed(self, model, chunk: dict) -> torch.Tensor:
         """Embeddings (n, D) of one chunk."""
         with self.compute_loss_context_manager():
@@ -216,7 +218,9 @@ class EmbeddingTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """One gradient-cached step; the gradient is that of the plain loss on the whole batch of all ranks."""
         model.train()
-        batch = self._prepare_inputs(inputs)
+        batch = self._prepare_inputs(
+            inputs
+        )  # private: moves a batch, and under DeepSpeed casts it, as the library does
         chunks = batch.pop("chunks")
         if len(batch["global_order"]) < world_size():
             raise ValueError(
@@ -237,7 +241,7 @@ class EmbeddingTrainer(Trainer):
             lambda chunk: self.embed(model, chunk),
             loss_function,
             backward=self._backward,
-            defer_synchronisation=lambda: self._defer_synchronisation(model),
+            defer_synchronisation=lambda: defer_synchronisation(self.accelerator, model),
             device=self.args.device,
             keep_graph=not self.args.uses_gradient_cache,
             is_filler=is_filler,
@@ -259,26 +263,11 @@ class EmbeddingTrainer(Trainer):
         return gather_rows(embeddings[batch["local_order"]])[batch["global_order"]]
 
     def _backward(self, loss: torch.Tensor) -> None:
-        # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
+        # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows. Private: the number of
+        # batches of a step, which are fewer at the end of an epoch.
         loss = loss * (world_size() / self.current_gradient_accumulation_steps)
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
         self.accelerator.backward(loss, **({"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}))
-
-    @contextlib.contextmanager
-    def _defer_synchronisation(self, model):
-        """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
-        if not self.is_deepspeed_enabled:
-            with self.accelerator.no_sync(model):
-                yield
-            return
-        state = self.accelerator.gradient_state
-        before, state.sync_gradients = state.sync_gradients, False
-        try:
-            yield
-        finally:
-            state.sync_gradients = before
-
-    # ---------------------------------------------------------------------------------------------------- evaluation
 
     def evaluation_loop(
         self,
@@ -329,8 +318,6 @@ class EmbeddingTrainer(Trainer):
             )
         return self.model_wrapped
 
-    # ---------------------------------------------------------------------------------- logs, checkpoints, the finish
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""
         if "loss" in logs:
@@ -365,9 +352,7 @@ class EmbeddingTrainer(Trainer):
 
     def _save_checkpoint_model(self, folder: str) -> None:
         if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
-            # FSDP2 makes a class of its own around the model's; the library copies the files beside the class it sees.
-            wrapped, own = type(self.model), type(self.model).__bases__[1]
-            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+            give_own_class_name(self.model)
         super().save_model(folder, _internal_call=True)
         if self.args.should_save:
             give_weights_the_usual_mode(folder)  # an adapter's are peft's to write

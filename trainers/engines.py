@@ -11,14 +11,14 @@ import importlib.util
 from collections.abc import Iterator
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
-from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+from transformers.integrations import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
 from modeling_unime import UniMEModel
 
@@ -101,7 +101,7 @@ def allow_fsdp_on_cpu() -> None:
     It takes FSDP for accelerators only. Its state is told of another kind of device until it has chosen; torch itself
     splits weights over gloo as well.
     """
-    state = PartialState()
+    state = PartialState()  # private: that its attributes can be set
     if state.distributed_type == DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.MULTI_XPU
 
@@ -119,6 +119,28 @@ def set_up_fsdp2(plugin, model: UniMEModel | PeftModel, config: TrainingArgument
         plugin.transformer_cls_names_to_wrap = [type(base.language_model.layers[0]).__name__]
     if config.bf16:
         plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+
+def give_own_class_name(model: nn.Module) -> None:
+    """Give the class that FSDP2 makes of a model's own the name and module of that: files beside it are copied."""
+    wrapped = type(model)
+    own = next(kind for kind in wrapped.__mro__ if not issubclass(kind, FSDPModule))
+    wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+
+
+@contextlib.contextmanager
+def defer_synchronisation(accelerator: Accelerator, model: nn.Module) -> Iterator[None]:
+    """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        with accelerator.no_sync(model):
+            yield
+        return
+    state = accelerator.gradient_state  # private: that DeepSpeed's wrapper asks it whether to step
+    before, state.sync_gradients = state.sync_gradients, False
+    try:
+        yield
+    finally:
+        state.sync_gradients = before
 
 
 def gather_trained(model: nn.Module, engine: str, is_main: bool) -> dict[str, torch.Tensor]:

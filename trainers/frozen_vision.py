@@ -41,7 +41,7 @@ class FrozenVision:
         if trained:
             raise ValueError(f"{trained[0]} is trained, so image features cannot be kept from pass to pass")
         self._compute = base.model.get_image_features
-        base.model.get_image_features = self  # no public way to hand features to the backbone
+        base.model.get_image_features = self  # private: that forwards call it; none takes features
 
     def __call__(self, *args, **kwargs):
         """What the backbone's own method gives, computed or kept."""

@@ -16,26 +16,24 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation import report
-from evaluation.arguments import EncoderArguments, check_at_least
+from evaluation.arguments import EncoderArguments
 from evaluation.encoder import pick_device
 from evaluation.encoders import encoder_identity, image_sizes, make_encoder
 from evaluation.fingerprint import model_identity
-from trainers.data.mmeb import load_mmeb_train
-from trainers.data.pairs import PairDataset
+from trainers.data.row_arguments import RowArguments
 from trainers.mining.judge import NO_LIMIT, Judge, JudgeOptions
-from trainers.mining.mine import Pieces, mine
+from trainers.mining.mine import mine
 from trainers.mining.options import MiningOptions
 from trainers.mining.output import plan_files, write_results
 from trainers.mining.pool import Pool
 from trainers.mining.selection import summarise
 from trainers.run import record_options
-from unime.data.bad_rows import BadRows
 from unime.data.image_sizes import AllImageSizes, ImageSizes
 from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
-from unime.options import parse_dataclasses, run_command
+from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable, only_writer
-from unime.shards import digest
+from unime.shards import Shards, digest
 
 OPTIONS_FILE = "mining_options.json"  # written first; a run with other options does not write into the folder
 RECORD_FILE = "mining.json"  # written last; its presence says that the folder is complete
@@ -45,47 +43,16 @@ FREE_OPTIONS = frozenset(
 )
 
 
-@dataclass
-class MiningArguments(EncoderArguments):
-    """The rows to be mined, and where the results go."""
+@dataclass(kw_only=True)
+class MiningArguments(RowArguments, EncoderArguments):
+    """The rows to be mined, whose positives are the candidates, and where the results go."""
 
-    data: list[str] = field(
-        metadata={
-            "help": "Rows to find negatives for: files with MMEB-train columns, globs, folders (every train_*.jsonl "
-            "below) or names of data sets. All positives are candidates."
-        }
-    )
     output: str = field(metadata={"help": "Folder to write: a data file for each source, and mining.json."})
     candidates: list[str] = field(
         default_factory=list,
         metadata={
             "help": "More sources of candidates, searched with every source: of their rows only pos_text and pos_image_path "
             "count, and only these columns are needed."
-        },
-    )
-    image_root: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder (also with an images.zip in it) or zip of all images. Default: beside each data file, or "
-            "images.zip beside it. Links in a folder are followed."
-        },
-    )
-    max_rows_per_source: int | None = field(
-        default=None, metadata={"help": "First rows used of each file. Default: all."}
-    )
-    image_check: Literal["full", "exists"] = field(
-        default="full",
-        metadata={
-            "help": "Before encoding, decode every image once, so that equal pictures are known as such, and ask the "
-            "processor whether it can take it (full), or only look whether it is there (exists): then pictures are told "
-            "apart by their paths."
-        },
-    )
-    on_bad_row: Literal["error", "skip"] = field(
-        default="error",
-        metadata={
-            "help": "Rows with wrong fields, or with an image that is missing, damaged or cannot be processed: stop "
-            "before encoding (error), or leave them out and list them in bad_rows.json (skip)."
         },
     )
     format: Literal["mmeb", "unime_v2"] = field(
@@ -110,27 +77,9 @@ class MiningArguments(EncoderArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(self, max_rows_per_source=1, shard_size=1, expected_world_size=0)
-
-
-def load_rows(arguments: MiningArguments, judge: Judge | None) -> tuple[PairDataset, int]:
-    """The data set and how many bad rows were left out; those are listed in `bad_rows.json`."""
-    bad_rows = BadRows(arguments.on_bad_row)
-    judged = None if judge is None else ImageSizes(lambda: judge.processor, NO_LIMIT)  # it reads the images, too
-    dataset = load_mmeb_train(
-        arguments.data,
-        image_root=arguments.image_root,
-        max_rows_per_source=arguments.max_rows_per_source,
-        on_bad_row=bad_rows,
-        image_check=arguments.image_check,
-        candidates=arguments.candidates,
-        max_image_pixels=arguments.max_image_pixels,
-        sizes=AllImageSizes(image_sizes(arguments), judged),
-    )
-    if len(bad_rows):
-        bad_rows.write(Path(arguments.output, "bad_rows.json"))
-    return dataset, len(bad_rows)
+        EncoderArguments.__post_init__(self)
+        RowArguments.__post_init__(self)
+        check_at_least(self, shard_size=1, expected_world_size=0)
 
 
 def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options: JudgeOptions) -> None:
@@ -141,17 +90,23 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     judge = None
     if judge_options.judge is not None:
         judge = Judge(judge_options, arguments.device, arguments.dtype, arguments.num_workers)
+    identity = encoder_identity(arguments)
     groups = [arguments, options, judge_options]
     finished = (output / RECORD_FILE).exists()
-    pieces = Pieces(arguments.cache_folder or output / "shards", encoder_identity(arguments), arguments.shard_size)
     record_options(arguments.output, groups, rank() == 0, finished, OPTIONS_FILE, FREE_OPTIONS)
 
+    judged = None if judge is None else ImageSizes(lambda: judge.processor, NO_LIMIT)  # it reads the images, too
+    sizes = AllImageSizes(image_sizes(arguments), judged)
     with LongWaitGroup() as ranks:  # one process reads and checks
-        dataset, skipped = ranks.broadcast_from_main(lambda: load_rows(arguments, judge))
+        dataset, skipped = ranks.broadcast_from_main(
+            lambda: arguments.load(arguments.output, candidates=arguments.candidates, sizes=sizes)
+        )
     pool = Pool(dataset)
     link = arguments.image_root is None and rank() == 0
     files = plan_files(pool, options.pool == "source", output, arguments.format, link)
-    mined = mine(pool, partial(make_encoder, arguments), options, arguments.device, judge, pieces)
+    shards = Shards(Path(arguments.cache_folder or output / "shards"))
+    load_encoder, size = partial(make_encoder, arguments), arguments.shard_size
+    mined = mine(pool, load_encoder, options, arguments.device, judge, shards, identity, size)
     if rank() != 0:
         return
     write_results(pool, mined, files, arguments.format, arguments.max_rows_per_source)
@@ -165,7 +120,7 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": arguments.model,
-        "model_fingerprint": digest(pieces.identity),
+        "model_fingerprint": digest(identity),
         "judge_fingerprint": None if judge is None else digest(model_identity(judge.folder)),
         "training": report.read_training_record(Path(arguments.model)),
         "options": {name: value for group in groups for name, value in asdict(group).items()},
@@ -177,7 +132,7 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
             dataset.sources[number].name: summarise(mined.counts, sources == number) for number in files
         },
         "files": [str(file.relative_to(output)) for file in files.values()],
-        "shards": pieces.shards.counts,
+        "shards": shards.counts,
         "seconds": round(time.perf_counter() - start, 3),
         "world_size": world_size(),
         **report.environment(pick_device(arguments.device)),

@@ -32,4 +32,4 @@ def quantize_llm(model: UniMEModel, compute_dtype: torch.dtype) -> None:
             small.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, module=small, **NF4)
             small.bias = linear.bias
             language_model.set_submodule(name, small)
-    model.is_loaded_in_4bit = True  # where peft and the Trainer look
+    model.is_loaded_in_4bit = True  # private: where peft and the Trainer look

@@ -14,7 +14,7 @@ def find_fault(checkpoint: Path) -> str | None:
     """Why a checkpoint cannot be continued, None if it was written to its end by as many processes as run now.
 
     `trainer_state.json` is the last file the Trainer writes into a checkpoint; a process killed while saving leaves a
-    folder without it or with a part of it. Each rank saves its random state beside it.
+    folder without it or with a part of it. Each rank saves its random state beside it. Private: both files' names.
     """
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

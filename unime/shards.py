@@ -77,3 +77,36 @@ class Shards:
                     yield {name: content[name] for name in content.files}
             except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
                 raise MiningError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
+
+
+def in_pieces(
+    shards: Shards | None,
+    kind: str,
+    identity: object,
+    order: Sequence[int],
+    name: Callable[[int], str],
+    compute: Callable[[Sequence[int]], np.ndarray],
+    size: int,
+) -> np.ndarray:
+    """What `compute` gives for each of N items, (N, ...) float32, in pieces of `size`; at once where `shards` is None.
+
+    Args:
+        shards: keeps the pieces.
+        kind: what they hold, for the names of their files.
+        identity: what the values depend on beside the items, ready for JSON.
+        order: all items, as they come into pieces.
+        name: what an item holds, as a short string.
+        compute: gives the values of some items.
+        size: items of a piece.
+    """
+    if shards is None:
+        return compute(range(len(order)))
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    keys = [digest(identity, [name(i) for i in part]) for part in parts]
+    shards.ensure(kind, keys, lambda number: {"values": compute(parts[number])})
+    values = None
+    for part, arrays in zip(parts, shards.read(kind, keys), strict=True):
+        if values is None:
+            values = np.empty((len(order), *arrays["values"].shape[1:]), np.float32)
+        values[part] = arrays["values"]
+    return values

@@ -8,6 +8,7 @@ The score is the probability of "Yes" against "No" as the first token of the ans
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,15 +21,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from evaluation.arguments import check_at_least
 from evaluation.encoder import pick_device, pick_dtype
 from evaluation.encoders import find_model
-from evaluation.fingerprint import model_identity
+from evaluation.fingerprint import code_identity, model_identity
 from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
 from modeling_unime.families import SUMMARY_TURNS, get_family
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
 from unime.data.example import Example
+from unime.options import check_at_least
 
 # What precedes the query, stands between query and candidate, and follows the candidate (UniME-V2's prompt).
 QUESTION = (
@@ -126,7 +127,8 @@ class Judge:
     def identity(self) -> list:
         """What the scores depend on beside the pairs, ready for JSON."""
         asked = [QUESTION, self.turn, self.options.judge_max_text_tokens, self.options.judge_image_resolution]
-        return [model_identity(self.folder), *asked, self.device.type, str(self.dtype)]
+        code = code_identity(Path(__file__).parent)
+        return [model_identity(self.folder), *asked, self.device.type, str(self.dtype), code]
 
     def text(self, example: Example) -> str:
         """A query or a candidate as the judge reads it; its image stands before its text, as in MMEB's strings."""

@@ -14,7 +14,6 @@ import pyarrow as pa
 from evaluation.arguments import EncoderArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device
 from evaluation.encoders import encoder_identity, make_encoder
-from evaluation.fingerprint import code_identity
 from trainers.data.held_rows import hold_rows
 from trainers.mining.judge import Judge, JudgeOptions
 from trainers.mining.neighbours import Found, find_neighbours
@@ -22,7 +21,7 @@ from trainers.mining.options import MiningOptions
 from trainers.mining.pool import Pool
 from trainers.mining.selection import Mined, in_range, select
 from unime.data.example import Example
-from unime.shards import Shards, digest
+from unime.shards import Shards, in_pieces
 
 # By the column of the queries, those of the positives and of the negatives.
 COLUMNS = {
@@ -64,7 +63,8 @@ def mine_hard_negatives(
 
     The options are named as in `sentence_transformers.util.mine_hard_negatives`, which knows texts only. Left out are the
     row's own positive, what any row calls a positive of the same query, the query itself, and what the margins and scores
-    say. Equal texts with equal pictures are one candidate. Several processes (torchrun) share the work.
+    say. Equal texts with equal pictures are one candidate. With a `cache_folder`, the processes of a run
+    (torchrun) share the work.
 
     Args:
         dataset: columns `query`, `positive` (and `instruction`, `source`); `sent0`, `sent1`; or MMEB's (`qry`, ...). A value
@@ -124,10 +124,10 @@ def mine_hard_negatives(
         raise ValueError(f"dataset has no column {' or '.join(COLUMNS)}; it has {', '.join(dataset.column_names)}")
     if isinstance(model, str | Path):
         arguments = EncoderArguments(str(model), batch_size=batch_size)
-        load_encoder, identity, device = partial(make_encoder, arguments), encoder_identity(arguments), "auto"
+        load_encoder, device, identity = partial(make_encoder, arguments), "auto", encoder_identity(arguments)
     else:
         encoder = model if isinstance(model, BaseEncoder) else Encoder(model, processor, batch_size)
-        load_encoder, identity, device = lambda: encoder, None, str(getattr(encoder, "device", "auto"))
+        load_encoder, device, identity = lambda: encoder, str(getattr(encoder, "device", "auto")), None
         if cache_folder is not None:
             raise ValueError(
                 "cache_folder keeps vectors by the files of the model: give its folder or name instead of it"
@@ -135,52 +135,9 @@ def mine_hard_negatives(
     if judge is not None and not isinstance(judge, Judge):
         judge = Judge(JudgeOptions(judge=str(judge)))
     rows = Pool(hold_rows(dataset, "dataset"))
-    mined = mine(rows, load_encoder, options, device, judge, Pieces(cache_folder, identity))
+    shards = None if cache_folder is None else Shards(Path(cache_folder))
+    mined = mine(rows, load_encoder, options, device, judge, shards, identity)
     return _with_negatives(dataset, columns, rows, mined)
-
-
-class Pieces:
-    """Arrays over many items, computed in pieces that are kept, or at once where no folder is given.
-
-    Args:
-        folder: where; the processes of a run share it, and the work.
-        identity: what the vectors depend on beside the contents, ready for JSON.
-        size: items of a piece: what a killed process loses at most.
-    """
-
-    def __init__(self, folder: str | Path | None, identity: object, size: int = 4096):
-        self.shards = None if folder is None else Shards(Path(folder))
-        self.identity = [identity, code_identity(Path(__file__).parent)]
-        self.size = size
-
-    def array(
-        self,
-        kind: str,
-        identity: object,
-        order: Sequence[int],
-        name: Callable[[int], str],
-        compute: Callable[[Sequence[int]], np.ndarray],
-    ) -> np.ndarray:
-        """What `compute` gives for each item, (N, ...) float32.
-
-        Args:
-            kind: what the pieces hold, for the names of their files.
-            identity: what the values depend on beside the items.
-            order: all items, in the order in which they come into pieces.
-            name: what an item holds, as a short string.
-            compute: gives the values of some items.
-        """
-        if self.shards is None:
-            return compute(range(len(order)))
-        parts = [order[start : start + self.size] for start in range(0, len(order), self.size)]
-        keys = [digest(identity, [name(i) for i in part]) for part in parts]
-        self.shards.ensure(kind, keys, lambda number: {"values": compute(parts[number])})
-        values = np.empty(0)
-        for part, arrays in zip(parts, self.shards.read(kind, keys), strict=True):
-            if not len(values):
-                values = np.empty((len(order), *arrays["values"].shape[1:]), np.float32)
-            values[part] = arrays["values"]
-        return values
 
 
 def mine(
@@ -188,13 +145,22 @@ def mine(
     load_encoder: Callable[[], BaseEncoder],
     options: MiningOptions,
     device: str,
-    judge: Judge | None,
-    pieces: Pieces,
+    judge: Judge | None = None,
+    shards: Shards | None = None,
+    identity: object = None,
+    shard_size: int = 4096,
 ) -> Mined:
     """Mine the rows of a pool; all processes of a run call it.
 
-    Raises:
-        ValueError: too few candidates, before anything is encoded; or a model cannot do its work.
+    Args:
+        pool: the rows.
+        load_encoder: called if vectors are missing.
+        options: what becomes a negative.
+        device: where to search.
+        judge: has a say.
+        shards: where vectors and scores are kept, and the work is shared by the processes; None: each computes all.
+        identity: what vectors depend on beside the contents, ready for JSON.
+        shard_size: examples or pairs of a piece: what a killed process loses at most.
     """
     for search in pool.searches(by_source=options.pool == "source"):
         if len(search.candidates) <= options.range_min + 1:
@@ -203,12 +169,15 @@ def mine(
                 f"{source.file}: {len(search.candidates)} distinct candidates, a row's own positive among them, leave nothing "
                 f"after the first {options.range_min}. Lower range_min, add candidates, search pool all, or leave the source out."
             )
-    found = find_neighbours(pool, _encode(pool, load_encoder, pieces), options, pick_device(device))
-    scores = None if judge is None else _judge(pool, found, judge, options, pieces)
+    vectors = _encode(pool, load_encoder, shards, identity, shard_size)
+    found = find_neighbours(pool, vectors, options, pick_device(device))
+    scores = None if judge is None else _judge(pool, found, judge, options, shards, shard_size)
     return select(pool, found, scores, options)
 
 
-def _encode(pool: Pool, load_encoder: Callable[[], BaseEncoder], pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+def _encode(
+    pool: Pool, load_encoder: Callable[[], BaseEncoder], shards: Shards | None, identity: object, shard_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of queries and candidates. The model is loaded if some are missing, and let go of afterwards."""
 
     @cache
@@ -218,22 +187,24 @@ def _encode(pool: Pool, load_encoder: Callable[[], BaseEncoder], pieces: Pieces)
         loaded.check(pool.candidates, "candidates")
         return loaded
 
-    def encode(kind: str, examples: Sequence[Example], digests: Callable[[], Sequence[str]]) -> np.ndarray:
+    def encode(kind: str, examples: Sequence[Example], name: Callable[[int], str]) -> np.ndarray:
         def compute(part: Sequence[int]) -> np.ndarray:
             vectors = encoder().encode([examples[i] for i in part], kind)  # (n, D)
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
         # The costliest first: pieces of like work, which pad little, and memory runs out at once if it does.
         order = sorted(range(len(examples)), key=lambda i: examples[i].cost, reverse=True)
-        return pieces.array(kind, pieces.identity, order, lambda i: digests()[i], compute)
+        return in_pieces(shards, kind, identity, order, name, compute, shard_size)
 
     return (
-        encode("queries", pool.queries, lambda: pool.query_digests),
-        encode("candidates", pool.candidates, lambda: pool.candidate_digests),
+        encode("queries", pool.queries, lambda i: pool.query_digests[i]),
+        encode("candidates", pool.candidates, lambda i: pool.candidate_digests[i]),
     )
 
 
-def _judge(pool: Pool, found: Found, judge: Judge, options: MiningOptions, pieces: Pieces) -> np.ndarray:
+def _judge(
+    pool: Pool, found: Found, judge: Judge, options: MiningOptions, shards: Shards | None, shard_size: int
+) -> np.ndarray:
     """The judge's scores of each row's positive and neighbours, (n, 1 + k), NaN where it has no say; each distinct pair is
     judged once."""
     candidates = pool.positive_of_row[np.concatenate([found.rows[:, None], found.neighbours], axis=1)]  # (n, 1 + k)
@@ -248,9 +219,10 @@ def _judge(pool: Pool, found: Found, judge: Judge, options: MiningOptions, piece
     def compute(part: Sequence[int]) -> np.ndarray:
         return judge.scores([(pool.queries[queries[i]], pool.candidates[candidates[i]]) for i in part])
 
-    identity = [judge.identity(), pieces.identity[1]]
     scores = np.full(asked.shape, np.nan, np.float32)
-    scores[asked] = pieces.array("scores", identity, range(len(distinct)), name, compute)[place]
+    scores[asked] = in_pieces(shards, "scores", judge.identity(), range(len(distinct)), name, compute, shard_size)[
+        place
+    ]
     return scores
 
 

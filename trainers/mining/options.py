@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluation.arguments import check_at_least
+from unime.options import check_at_least
 
 
 @dataclass
