@@ -13,7 +13,7 @@ from evaluation.fingerprint import code_identity, model_identity
 from evaluation.modality_sum import ModalitySum
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.image_sizes import ImageSizes
 
 BASELINE_PREFIX = "sentence-transformers:"

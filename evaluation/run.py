@@ -19,7 +19,8 @@ from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import load_task
 from evaluation.task import Task
-from unime.data.data_files import DataError, data_set_name, find_data_files
+from unime.data.bad_rows import DataError
+from unime.data.data_files import data_set_name, find_data_files
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import only_writer

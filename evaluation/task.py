@@ -14,7 +14,8 @@ import numpy as np
 
 from evaluation.encoder import BaseEncoder
 from evaluation.similarities import Similarities, check_not_constant
-from unime.data.content import ContentIndex, ImageCheck
+from unime.data.columns import half_character
+from unime.data.content import ContentIndex
 from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
 from unime.data.images import ImageStore
@@ -47,8 +48,7 @@ class Task(ABC):
     Args:
         name: Data set name, for messages and the progress bar.
         source: The data file.
-        store: Where its images lie.
-        threads: Images checked at the same time.
+        store: Where its images lie; None: its rows must not name any.
         sizes: Knows which sizes of images can be processed. Default: all.
     """
 
@@ -58,11 +58,11 @@ class Task(ABC):
     headline: ClassVar[tuple[str, ...]]  # the metrics that go into tables
     sides: ClassVar[tuple[str, str]] = ("queries", "candidates")  # what those are called in messages
 
-    def __init__(self, name: str, source: Path, store: ImageStore, threads: int = 4, sizes: ImageSizes | None = None):
+    def __init__(self, name: str, source: str | Path, store: ImageStore | None, sizes: ImageSizes | None = None):
         self.name = name
         self.source = source
         self.store = store
-        self.index = ContentIndex(ImageCheck(store, threads, sizes))
+        self.index = ContentIndex(sizes)
         self.queries: list[int] = []  # content numbers
         self.candidates: list[np.ndarray] = []  # of each row, (C,) content numbers
         self.labels: list[Any] = []
@@ -81,14 +81,26 @@ class Task(ABC):
     def measure(self, similarities: Similarities) -> Score:
         """The metrics, of the similarities among the contents of `index`."""
 
+    def read_row(self, values: dict[str, Any]) -> Row:
+        """`parse_row`, with a look at the texts; the examples of the row know where their images are."""
+        row = self.parse_row(values)
+        examples = [example.placed(self.store) for example in (row.query, *row.candidates)]
+        for example in examples:
+            for name in ("text", "image", "instruction"):
+                value = getattr(example, name) or ""
+                if fault := half_character(value):
+                    raise RowError(f"the {name} {value[:60]!r} {fault}")
+            if example.image is not None and self.store is None:
+                raise RowError(f"it names the image {example.image!r}; say where images are with image_root")
+        return row._replace(query=examples[0], candidates=examples[1:])
+
     def look_at_images(self, rows: Sequence[Row]) -> None:
         """Check the images of several rows, which are not kept yet, at the same time."""
-        examples = (example for row in rows for example in (row.query, *row.candidates))
-        self.index.images.look_at(example.image for example in examples if example.image is not None)
+        self.index.look_at(example for row in rows for example in (row.query, *row.candidates))
 
     def add_row(self, row: Row) -> None:
         """Check the images of a row and keep it, unless ImageError says that one of them cannot be used."""
-        query, *candidates = self.index.add([example.placed(self.store) for example in (row.query, *row.candidates)])
+        query, *candidates = self.index.add([row.query, *row.candidates])
         self.queries.append(int(query))
         self.candidates.append(np.array(candidates, dtype=np.int32))
         self.labels.append(row.label)

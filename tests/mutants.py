@@ -62,10 +62,10 @@ sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
 vision = _of("trainers/frozen_vision.py", "trainers/test_frozen_vision.py")
 mmeb = _of("trainers/data/mmeb.py", "trainers/data/test_mmeb.py")
-mmeb_rows = _of("unime/data/mmeb_rows.py", "unime/data/test_mmeb_rows.py")
+mmeb_rows = _of("unime/data/forms.py", "unime/data/test_mmeb_rows.py")
 mixing = _of("trainers/data/mixing.py", "trainers/data/test_mixing.py")
 texts = _of("trainers/data/texts.py", "trainers/data/test_texts.py")
-judged = _of("unime/data/judged_rows.py", "unime/data/test_judged_rows.py")
+judged = _of("unime/data/forms.py", "unime/data/test_judged_rows.py")
 example = _of("unime/data/example.py", "trainers/test_pair_collator.py")
 collator = _of("trainers/collators.py", "trainers/test_pair_collator.py")
 resumption = _of("trainers/resumption.py", "trainers/test_training.py")
@@ -81,7 +81,8 @@ mrr = _of("evaluation/metrics/mrr/mrr.py", "evaluation/test_metrics.py")
 mmeb_task = _of("evaluation/tasks.py", "evaluation/test_mmeb_task.py")
 captions = _of("evaluation/tasks.py", "evaluation/test_captions.py")
 kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
-content = _of("unime/data/content.py", "unime/data/test_content.py")
+content = _of("unime/data/example.py", "unime/data/test_content.py")
+pixels = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
 processor = _of("modeling_unime/processing_unime.py", "modeling_unime/test_processing.py")
@@ -193,15 +194,17 @@ MUTANTS = (
     vision("the frozen tower trains", "module.eval()", "module.train()"),
     vision("features kept for ever", "self._kept.clear()", "pass"),
     # Data
-    mmeb("all rows counted to the first source", '"source": index}', '"source": 0}'),
-    mmeb("white space tells positives apart", '(example["text"] or "").strip()', '(example["text"] or "")'),
+    mmeb("all rows counted to the first source", "n=number: n,", "n=number: 0,"),
+    content("white space tells contents apart", '(self.text or "").strip()', '(self.text or "")'),
     mmeb_rows("a lone image token is a text", 'bool(text and text.replace(IMAGE_TOKEN, "").strip())', "bool(text)"),
-    mmeb_rows("an empty negative is one", "for example in examples if example is not None", "for example in examples"),
+    mmeb_rows(
+        "an empty negative is one", "for example in examples if not example.is_empty))", "for example in examples))"
+    ),
     mixing("the same part in every epoch", "(epoch * rest + np.arange(rest))", "np.arange(rest)"),
     mixing("rounded down", "math.floor(weight * rows + 0.5)", "math.floor(weight * rows)"),
     texts("equal texts stay", "list(dict.fromkeys(texts)) if distinct", "texts if distinct"),
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
-    mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
+    mmeb("the source's instruction lost", "if instruction and query", "if not instruction and query"),
     # Mining
     selection("the judge's margin left out", " - options.judge_margin", "", mined),
     selection("the first rank left out", ": options.range_min]", ": options.range_min + 1]", mined),
@@ -233,9 +236,8 @@ MUTANTS = (
     similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
     captions("only an image's first caption is right", "right_ranks(row, own)", "right_ranks(row, own[:1])"),
     kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
-    content(
-        "an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"
-    ),
+    content("an instruction does not count", "[] if self.instruction is None else", "[] if True else"),
+    pixels("pictures are known by their size", "pixels.update(picture.tobytes())", "pixels.update(b'')"),
     report("worst instead of mean", 'float(np.mean([result["metrics"]', 'float(np.min([result["metrics"]'),
     # Model and processor
     model(

@@ -22,7 +22,7 @@ from examples.demo.report_style import page
 from examples.demo.report_training import training_section
 from examples.demo.report_usage import usage_section
 from trainers.teachers import SentenceTransformersTeacher, Teacher
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 from unime.data.images import ImageError
 from unime.files import write_atomically

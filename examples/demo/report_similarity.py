@@ -11,7 +11,8 @@ from scipy.spatial.distance import pdist
 from evaluation.metrics.spearman.spearman import Spearman
 from examples.demo.report_charts import cosine, heat_map
 from examples.demo.report_data import ReportError
-from unime.data.data_files import read_rows
+from unime.data.bad_rows import BadRows
+from unime.data.rows import read_rows
 
 NUM_SENTENCES = 20
 
@@ -30,7 +31,7 @@ def evaluation_sentences(data: Path, count: int = NUM_SENTENCES) -> list[str]:
         ReportError: If there are fewer than three.
     """
     path = data / "sts_eval.jsonl"
-    rows = [row.values for row in read_rows(path, count)]
+    rows = [row.values for row in read_rows(path, BadRows(), max_rows=count)]
     sentences = list(dict.fromkeys(row[name] for row in rows for name in ("sentence1", "sentence2")))[:count]
     if len(sentences) < 3:
         raise ReportError(f"{path} has only {len(sentences)} different sentences; at least 3 are needed")

@@ -4,7 +4,7 @@ import pytest
 
 from evaluation.load import load_task
 from evaluation.tasks import CaptionTask
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 

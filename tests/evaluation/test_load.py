@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from evaluation.load import load_task
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.images import ImageError
 
 
@@ -30,7 +30,7 @@ def test_bad_rows_are_an_error_that_names_file_line_and_field(mixed, write_rows)
         (3, "'gone.png' is missing"),
         (4, "'cut.png' .* cannot be decoded .*truncated"),
     ):
-        with pytest.raises(DataError, match=rf"eval_toy.jsonl, line 2: .*{message}.*--on_bad_row skip"):
+        with pytest.raises(DataError, match=rf"eval_toy.jsonl line 2: .*{message}.*on_bad_row=skip"):
             load_task(write_rows([lines[0], lines[number]]))
 
 
@@ -46,6 +46,8 @@ def test_bad_rows_can_be_skipped_and_are_listed(mixed):
 def test_nothing_left_is_an_error_even_when_skipping(write_rows):
     with pytest.raises(DataError, match="all 2 rows are bad; the first: line 1: not JSON"):
         load_task(write_rows(["{", "{"]), on_bad_row="skip")
+    with pytest.raises(DataError, match="eval_toy.jsonl: has no rows"):
+        load_task(write_rows([]))
 
 
 def test_unknown_form_lists_what_is_accepted(write_rows, data_dir):
@@ -63,7 +65,7 @@ def test_limit_and_image_root(write_rows, write_image, tmp_path):
     row = {"qry_text": "q", "qry_img_path": "good.png", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
     path = write_rows([row, row, "{"])
     with pytest.raises(DataError, match="'good.png' is missing"):
-        load_task(path)
+        load_task(path, limit=2)
     loaded = load_task(path, image_root=str(tmp_path / "elsewhere"), limit=2)
     assert len(loaded.queries) == 2
     with pytest.raises(ImageError, match="nowhere"):

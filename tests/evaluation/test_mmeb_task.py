@@ -122,15 +122,16 @@ def test_constant_sides_are_refused(write_rows, text_row):
 
 
 def test_real_rows_against_a_plain_loop(data_dir, make_encoder):
-    from unime.data.data_files import read_rows
+    from unime.data.bad_rows import BadRows
     from unime.data.images import ImageStore
+    from unime.data.rows import read_rows
 
     path = data_dir / "coco_tiny" / "eval_grounding.jsonl"
     encoder = make_encoder()
     result = load_task(path).evaluate(encoder)
     store = ImageStore(path.parent / "images.zip")
     right = []
-    for row in read_rows(path):
+    for row in read_rows(path, BadRows()):
         query, candidates = parse_fields(row.values)
         examples = [example.placed(store) for example in (query, *candidates)]
         vectors = torch.from_numpy(make_encoder().encode(examples)).double()
@@ -138,4 +139,4 @@ def test_real_rows_against_a_plain_loop(data_dir, make_encoder):
         right.append(all(scores[0] > other for other in scores[1:]))
     assert len(right) == 45 and 0 < sum(right) < 45
     assert result.metrics["precision@1"] == pytest.approx(sum(right) / 45)
-    assert len(encoder.processor.calls) < sum(1 + len(row.values["tgt_text"]) for row in read_rows(path))
+    assert len(encoder.processor.calls) < sum(1 + len(row.values["tgt_text"]) for row in read_rows(path, BadRows()))

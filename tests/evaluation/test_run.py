@@ -9,7 +9,7 @@ from evaluation import encoders, run
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import EncodingError
 from evaluation.fingerprint import model_identity
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 
 
 @pytest.fixture

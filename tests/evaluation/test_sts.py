@@ -5,7 +5,7 @@ import pytest
 from evaluation.load import load_task
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.tasks import STSTask
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 ANGLES = {"a": 0.0, "b": 0.1, "c": 0.9, "d": 2.0}

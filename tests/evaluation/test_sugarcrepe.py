@@ -8,7 +8,7 @@ from evaluation.load import load_task
 from evaluation.report import group_means
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.tasks import SugarCrepeTask
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 
@@ -93,5 +93,5 @@ def test_real_files(data_dir, make_encoder):
     }
     result = loaded.evaluate(make_encoder())
     assert 0.3 < result.metrics["accuracy"] < 0.7  # the stand-in knows nothing
-    with pytest.raises(DataError, match="add_att.json, key '.*': .* is missing"):  # its pictures are not there
+    with pytest.raises(DataError, match="add_att.json row 1: .* is missing"):  # its pictures are not there
         load_task(data_dir / "sugarcrepe" / "add_att.json")

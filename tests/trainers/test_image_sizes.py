@@ -13,8 +13,7 @@ import evaluation.run
 import trainers.mine_negatives
 import trainers.train_stage2
 from evaluation.arguments import EvaluationArguments
-from unime.data.bad_rows import BadRowError
-from unime.data.data_files import DataError
+from unime.data.bad_rows import BadRowError, DataError
 
 SIZES = {"small.png": (56, 56), "thin.png": (401, 2), "twelve.png": (84, 112)}
 # Options, and what is said of the second and the third row; None: nothing.
@@ -132,7 +131,7 @@ def test_evaluation(backbones, folder, case):
     length = int(options[1]) if options else None
     places = (str(backbones["qwen2_vl"]), [str(folder / "eval_x.jsonl")], str(folder / "scores"))
     arguments = EvaluationArguments(*places, device="cpu", max_length=length)
-    with pytest.raises(DataError, match=f"eval_x.jsonl, line 2: {second}"):
+    with pytest.raises(DataError, match=f"eval_x.jsonl line 2: {second}"):
         evaluation.run.evaluate(arguments, must_not_load)
     arguments = EvaluationArguments(*places, device="cpu", max_length=length, on_bad_row="skip")
     result = json.loads(evaluation.run.evaluate(arguments).read_text(encoding="utf-8"))
@@ -147,7 +146,7 @@ def test_the_prompt_of_the_form_counts_in_evaluation(backbones, folder):
     arguments = EvaluationArguments(
         str(backbones["qwen2_vl"]), [str(folder / "captions.jsonl")], str(folder / "o"), device="cpu", max_length=20
     )
-    with pytest.raises(DataError, match="captions.jsonl, line [12]: image .* max_length is 20"):
+    with pytest.raises(DataError, match="captions.jsonl line [12]: image .* max_length is 20"):
         evaluation.run.evaluate(arguments, must_not_load)
 
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """The record that travels from a data file to the processor: a text, an image, or both, with an instruction."""
 
+import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,7 +38,7 @@ class Example:
 
     def __hash__(self) -> int:
         image = self.image if isinstance(self.image, str | None) else id(self.image)
-        return hash((self.text, image, self.instruction, self.store))
+        return hash((self.text, image, self.instruction))
 
     @classmethod
     def from_fields(cls, text: str | None, image: str | None, instruction: str | None = None) -> "Example":
@@ -56,6 +57,16 @@ class Example:
     def placed(self, store: Any) -> "Example":
         """The same example with its image in a store; without an image it is the same whatever store is beside it."""
         return self if self.image is None else replace(self, store=store)
+
+    def key(self, picture: bytes = b"") -> bytes:
+        """What says that two examples hold the same: text apart from surrounding white space, instruction and picture.
+
+        Args:
+            picture: What identifies the picture, such as a digest of its pixels; nothing where there is none.
+        """
+        parts = [(self.text or "").strip().encode("utf-8"), picture]
+        parts += [] if self.instruction is None else [self.instruction.encode("utf-8")]
+        return hashlib.blake2b(b"".join(b"%d:%s" % (len(part), part) for part in parts), digest_size=16).digest()
 
     @property
     def cost(self) -> tuple[bool, int]:

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from trainers.data.texts import load_texts
-from unime.data.bad_rows import BadRowError, BadRows
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, SourceError
 
 
 def write_jsonl(path, rows):

@@ -12,11 +12,8 @@ import pytest
 from evaluation.load import load_task
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.texts import load_texts
-from unime.data.bad_rows import BadRowError, BadRows
-from unime.data.columns import SourceError
-from unime.data.data_files import DataError
-from unime.data.data_files import read_rows as read_for_evaluation
-from unime.data.rows import read_rows as read_for_training
+from unime.data.bad_rows import BadRowError, BadRows, DataError, SourceError
+from unime.data.rows import read_rows
 
 # What stands in the column "x" of the bad line, as JSON, and a word of the reason.
 ANYWHERE = {
@@ -61,7 +58,7 @@ def test_evaluation(tmp_path, fault):
     assert len(loaded.queries) == 2
     assert [row["row"] for row in loaded.skipped] == ["line 2"] and reason in loaded.skipped[0]["reason"]
     json.dumps(loaded.skipped, ensure_ascii=False).encode("utf-8")  # as the results are written
-    with pytest.raises(DataError, match=f"eval_x.jsonl, line 2: .*{reason}"):
+    with pytest.raises(DataError, match=f"eval_x.jsonl line 2: .*{reason}"):
         load_task(path)
 
 
@@ -105,42 +102,27 @@ def test_texts_of_stage_1(tmp_path, load, fault):
     assert [row.place.line for row in bad_rows.rows] == [2] and reason in bad_rows.rows[0].reason
 
 
-def read_training(path, policy="error"):
+def read(path, policy="error"):
     bad_rows = BadRows(policy)
-    rows = [row.values for row in read_for_training(str(path), bad_rows)]
+    rows = [row.values for row in read_rows(path, bad_rows)]
     return rows, [(row.place.line, row.reason) for row in bad_rows.rows]
 
 
-def read_evaluation(path, policy="error"):
-    rows = list(read_for_evaluation(path))
-    bad = [(int(row.place.split()[-1]), row.fault) for row in rows if row.fault is not None]
-    if bad and policy == "error":
-        raise DataError(bad[0][1])
-    return [row.values for row in rows if row.fault is None], bad
-
-
-BOTH = pytest.mark.parametrize("read", [read_training, read_evaluation])
-ERRORS = (DataError, SourceError)
-
-
-@BOTH
 @pytest.mark.parametrize("fault", list(ANYWHERE))
-def test_a_file_that_is_one_json_value(tmp_path, read, fault):
+def test_a_file_that_is_one_json_value(tmp_path, fault):
     value, reason = ANYWHERE[fault]
     path = write_lines(tmp_path, "x.json", b"[", with_line({"a": 1}, x=value), b"]")
-    with pytest.raises(ERRORS, match=f"x.json.*{reason}"):
+    with pytest.raises(SourceError, match=f"x.json.*{reason}"):
         read(path)
 
 
-@BOTH
-def test_a_long_cell_of_a_table(tmp_path, read):
+def test_a_long_cell_of_a_table(tmp_path):
     """The csv module of Python stops at 131,072 characters."""
     path = write_lines(tmp_path, "x.csv", b"a,b", b"1," + b"x" * 200_000, b"2,y")
     assert read(path)[0] == [{"a": "1", "b": "x" * 200_000}, {"a": "2", "b": "y"}]
 
 
-@BOTH
-def test_bad_values_in_parquet(tmp_path, read):
+def test_bad_values_in_parquet(tmp_path):
     offsets, content = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc")
     broken = pa.StringArray.from_buffers(3, offsets, content)  # the second text is not UTF-8
     pyarrow.parquet.write_table(pa.table({"text": broken, "number": [1, 2, 3]}), tmp_path / "x.parquet")
@@ -149,9 +131,8 @@ def test_bad_values_in_parquet(tmp_path, read):
     assert [place for place, _ in bad] == [2] and "cannot be read" in bad[0][1]
 
 
-@BOTH
-def test_a_huge_line_of_a_compressed_file_is_passed_over_in_pieces(tmp_path, read, monkeypatch):
-    monkeypatch.setattr("unime.data.raw_rows.MAX_LINE", 2**20, raising=False)
+def test_a_huge_line_of_a_compressed_file_is_passed_over_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("unime.data.rows.MAX_LINE", 2**20, raising=False)
     with gzip.open(tmp_path / "x.jsonl.gz", "wb", compresslevel=1) as file:
         file.write(b'{"a": 1}\n{"a": "')
         for _ in range(64):
@@ -165,12 +146,11 @@ def test_a_huge_line_of_a_compressed_file_is_passed_over_in_pieces(tmp_path, rea
     assert peak < 2**23
 
 
-@BOTH
 @pytest.mark.parametrize("name", ["x.csv", "x.json"])
-def test_what_cannot_be_passed_over_is_refused(tmp_path, read, name, monkeypatch):
+def test_what_cannot_be_passed_over_is_refused(tmp_path, name, monkeypatch):
     for limit in ("MAX_LINE", "MAX_JSON"):
-        monkeypatch.setattr(f"unime.data.raw_rows.{limit}", 2**20, raising=False)
+        monkeypatch.setattr(f"unime.data.rows.{limit}", 2**20, raising=False)
     content = b"a,b\n1," if name == "x.csv" else b'[{"a": "'
     (tmp_path / name).write_bytes(content + b"x" * 2**22 + (b"" if name == "x.csv" else b'"}]'))
-    with pytest.raises(ERRORS, match=rf"{name}.* more than \d+ bytes"):
+    with pytest.raises(SourceError, match=rf"{name}.* more than \d+ bytes"):
         read(tmp_path / name)
