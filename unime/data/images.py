@@ -208,7 +208,7 @@ class ImageStore:
         return isinstance(other, ImageStore) and self.roots == other.roots
 
     def __hash__(self) -> int:
-        return hash(tuple(self.roots))
+        return hash(self._roots[0].path)  # asked for every example; a path remembers its own
 
     def __repr__(self) -> str:
         return f"ImageStore({', '.join(repr(str(root.path)) for root in self._roots)})"
