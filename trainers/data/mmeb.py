@@ -314,7 +314,7 @@ def _number_rows(
             bad_rows.add(Place(file, row["line"]), fault, "Replace the image, or remove the row.")
         else:
             # The same thing under another instruction is no negative either.
-            groups.append([index.number(replace(example, instruction=None)) for example in row_examples])
+            groups.append([index.number(Example(e.text, e.image, None, e.store)) for e in row_examples])
     columns = [
         *batch.filter(pa.array(keep, pa.bool_())).columns,
         pa.array([row_groups[1] for row_groups in groups], pa.int64()),

@@ -42,16 +42,7 @@ class Example:
 
     @classmethod
     def from_fields(cls, text: str | None, image: str | None, instruction: str | None = None) -> "Example":
-        """Build an example from the fields of a data file, in which an empty string means "absent".
-
-        Args:
-            text: Text field; `""` becomes `None`.
-            image: Image path field; `""` becomes `None`.
-            instruction: Kept as it is, since `""` has a meaning of its own.
-
-        Returns:
-            The example.
-        """
+        """An example of a data file's fields, where "" means absent but for the instruction, where it means raw text."""
         return cls(text=text or None, image=image or None, instruction=instruction)
 
     def placed(self, store: Any) -> "Example":
@@ -94,14 +85,7 @@ class Example:
         return self.text is None and self.image is None
 
     def describe(self, width: int = 60) -> str:
-        """Short form for messages.
-
-        Args:
-            width: Characters of the text that are shown.
-
-        Returns:
-            For example `text 'a dog ...', image 'images/7.jpg'`.
-        """
+        """Short form for messages: `text 'a dog ...', image 'images/7.jpg'`."""
         parts = []
         if self.text is not None:
             shown = self.text if len(self.text) <= width else self.text[:width] + " ..."
