@@ -28,6 +28,7 @@ class ModalitySum(BaseEncoder):
     def __init__(self, encoder: BaseEncoder):
         super().__init__(encoder.batch_size)
         self.encoder = encoder
+        self.modalities = encoder.modalities
 
     def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
