@@ -189,7 +189,7 @@ class Encoder(BaseEncoder):
 
         Args:
             model: Folder or Hub name with configuration, weights and processor files; a multimodal LLM of a supported
-                family is taken without its head, as the model that training starts from; CLIP with its two towers added up.
+                family is taken without its head, as the model that training starts from; CLIP and SigLIP with both towers added up.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
             trust_remote_code: Run the Python files in the folder, if its model type is not one of this package's or

@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which encoder the options name: a saved model, any SentenceTransformer, or either with mixed inputs as sums."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from evaluation.arguments import EncoderArguments
+from evaluation.dual_encoder import DualEncoderProcessor, is_dual_encoder
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.modality_sum import ModalitySum
+from evaluation.modality_sum import ModalitySum, split_modalities
+from evaluation.plain_text import plain_text
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
+from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
 
 BASELINE_PREFIX = "sentence-transformers:"
@@ -64,6 +68,18 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
     return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+
+
+def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:
+    """How many inputs lose their end to CLIP's 77 or SigLIP's 64 tokens, as a field of a result; none for other models."""
+    if arguments.model.startswith(BASELINE_PREFIX) or not is_dual_encoder(find_model(arguments.model)):
+        return {}
+    processor = DualEncoderProcessor.load(find_model(arguments.model))
+    if arguments.mixed == "sum":
+        examples = [part for example in examples for part in split_modalities(example)]
+    texts = list(filter(None, (plain_text(example.text, example.instruction) for example in examples)))
+    tokens = min(arguments.max_length or processor.max_length, processor.max_length)
+    return {"cut": {"inputs": processor.count_cut(texts, tokens) if texts else 0, "tokens": tokens}}
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
