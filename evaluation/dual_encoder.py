@@ -22,7 +22,6 @@ from transformers import (
     BatchFeature,
     CLIPConfig,
     CLIPModel,
-    PreTrainedConfig,
     ProcessorMixin,
     SiglipConfig,
     SiglipModel,
@@ -33,14 +32,14 @@ from evaluation.plain_text import plain_text
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
 from modeling_unime.pictures import read_picture
 from modeling_unime.saved_folder import give_weights_the_usual_mode
+from unime.model_files import read_model_type
 
 logger = logging.get_logger(__name__)
 
 
 def is_dual_encoder(path_or_repo: str | Path) -> bool:
     """Whether a folder or Hub id holds a CLIP or SigLIP model."""
-    config, _ = PreTrainedConfig.get_config_dict(path_or_repo)
-    return config.get("model_type") in (CLIPConfig.model_type, SiglipConfig.model_type)
+    return read_model_type(path_or_repo) in (CLIPConfig.model_type, SiglipConfig.model_type)
 
 
 class DualEncoderModel:
@@ -49,8 +48,8 @@ class DualEncoderModel:
     @classmethod
     def load(cls, path_or_repo: str | Path, **options) -> DualEncoderModel:
         """Load a CLIP or SigLIP folder or Hub id with the options of `from_pretrained`; missing weights are an error."""
-        config, _ = PreTrainedConfig.get_config_dict(path_or_repo)
-        model_class = SiglipDualEncoder if config["model_type"] == SiglipConfig.model_type else CLIPDualEncoder
+        is_siglip = read_model_type(path_or_repo) == SiglipConfig.model_type
+        model_class = SiglipDualEncoder if is_siglip else CLIPDualEncoder
         model, found = model_class.from_pretrained(path_or_repo, output_loading_info=True, **options)
         if found["missing_keys"]:
             raise WeightsMismatchError(

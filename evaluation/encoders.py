@@ -6,8 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from evaluation.arguments import EncoderArguments
 from evaluation.dual_encoder import DualEncoderProcessor, is_dual_encoder
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
@@ -19,6 +17,7 @@ from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
 from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
+from unime.model_files import find_model_folder, read_model_type
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -29,16 +28,7 @@ def find_model(name: str) -> Path:
         raise DataError(
             f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
         )
-    place = name.removeprefix(BASELINE_PREFIX)
-    folder = Path(place)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(place))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise DataError(f"model {place!r} is neither a folder nor can it be had from the Hub: {error}") from error
+    folder = find_model_folder(name.removeprefix(BASELINE_PREFIX))
     needed = "modules.json" if name.startswith(BASELINE_PREFIX) else "config.json"
     if not (folder / needed).is_file():
         raise DataError(f"model folder {str(folder)!r} has no {needed}; give the folder that save_pretrained wrote")
@@ -64,7 +54,7 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     if arguments.model.startswith(BASELINE_PREFIX):
         return None
     folder = find_model(arguments.model)
-    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
     return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
