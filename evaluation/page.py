@@ -22,7 +22,6 @@ h4 { font-size: .88rem; margin: 12px 0 4px; }
 p { margin: 4px 0 10px; max-width: 78ch; }
 a { color: var(--blue); }
 :focus-visible { outline: 3px solid var(--blue); outline-offset: 2px; }
-.skip { position: absolute; left: -999em; } .skip:focus { left: 8px; top: 8px; background: var(--page); }
 nav { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 14px 0 4px; font-size: .92rem; }
 .lead { font-size: 1.06rem; }
 .note, small { color: var(--soft); }
@@ -90,7 +89,7 @@ def page(title: str, opening: str, sections: Sequence[tuple[str, str, str]], sty
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
-        f'<body><a class="skip" href="#{escape(sections[0][0])}">To the content</a><main><h1>{escape(title)}</h1>{opening}'
+        f"<body><main><h1>{escape(title)}</h1>{opening}"
         f'<nav aria-label="Sections">{links}</nav>\n{body}</main></body></html>\n'
     )
 
