@@ -14,21 +14,21 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import AutoProcessor, BatchFeature, CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedConfig
+from transformers import AutoProcessor, BatchFeature, CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.utils import logging
 
 from evaluation.plain_text import plain_text
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
 from modeling_unime.pictures import read_picture
 from modeling_unime.saved_folder import give_weights_the_usual_mode
+from unime.model_files import read_model_type
 
 logger = logging.get_logger(__name__)
 
 
 def is_dual_encoder(path_or_repo: str | Path) -> bool:
     """Whether a folder or Hub id holds a CLIP model."""
-    config, _ = PreTrainedConfig.get_config_dict(path_or_repo)
-    return config.get("model_type") == CLIPConfig.model_type
+    return read_model_type(path_or_repo) == CLIPConfig.model_type
 
 
 class DualEncoderModel(CLIPModel):

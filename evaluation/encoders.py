@@ -5,8 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from evaluation.arguments import EncoderArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
@@ -15,6 +13,7 @@ from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
 from unime.data.image_sizes import ImageSizes
+from unime.model_files import find_model_folder, read_model_type
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -25,16 +24,7 @@ def find_model(name: str) -> Path:
         raise DataError(
             f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
         )
-    place = name.removeprefix(BASELINE_PREFIX)
-    folder = Path(place)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(place))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise DataError(f"model {place!r} is neither a folder nor can it be had from the Hub: {error}") from error
+    folder = find_model_folder(name.removeprefix(BASELINE_PREFIX))
     needed = "modules.json" if name.startswith(BASELINE_PREFIX) else "config.json"
     if not (folder / needed).is_file():
         raise DataError(f"model folder {str(folder)!r} has no {needed}; give the folder that save_pretrained wrote")
@@ -60,7 +50,7 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     if arguments.model.startswith(BASELINE_PREFIX):
         return None
     folder = find_model(arguments.model)
-    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
     return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
