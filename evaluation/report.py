@@ -226,6 +226,20 @@ def _page_cells(line: Result, metrics: list[str]) -> list[str]:
     return [f"**{cell}**" if cell and "extent" in line else cell for cell in cells]
 
 
+def describe_run(run: dict[str, Any]) -> str:
+    """How a model was trained and evaluated: steps, seed, time and machine, from the content of a results.json."""
+    machine, training = run["hardware"], run.get("training")
+    trained = "not trained here"
+    if training:
+        trained = f"{training['stage']}, {training['steps']} steps, seed {training['seed']}"
+        if training["seconds_since_start_or_resumption"] is not None:
+            trained += f", {training['seconds_since_start_or_resumption']:.0f} s of training"
+    return (
+        f"{trained}; evaluated in {run['dtype']} on {machine['device']} "
+        f"({machine['cpu']}, {machine['cores']} cores), {run['created'][:10]}"
+    )
+
+
 def check_comparable(runs: dict[str, dict[str, Any]]) -> None:
     """Refuse runs, by label, that measured a data set on different rows."""
     seen: dict[str, tuple[str, Result]] = {}
