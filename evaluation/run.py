@@ -15,10 +15,11 @@ from pathlib import Path
 from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
-from evaluation.encoders import encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import load_task
+from evaluation.score_files import write_score_files
 from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
@@ -111,7 +112,8 @@ def evaluate(
     reused = [name for name, result in results.items() if result is not None]
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
-        results[task.name] = result = evaluate_one(task, vectors, mark)
+        result = evaluate_one(task, vectors, mark) | count_cut(arguments, task.index.examples)
+        results[task.name] = result
         write_atomically(_result_path(output, task.name), report.to_json(result))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
@@ -130,6 +132,7 @@ def write_report(
     for result in results:
         # The kind is a matter of presentation, so it is no part of what is kept between runs.
         result["kind"] = kind_of(result["name"], patterns) if result["form"] == "mmeb" else result["form"]
+    write_score_files(Path(arguments.output, "vlm2vec"), results)
     device = pick_device(arguments.device)
     content = {
         "model": arguments.model,
