@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import loss_memory, mining_search, stage1_step, stage2_step, step_model
+from benchmarks import evaluation, loss_memory, mining_search, stage1_step, stage2_step, step_model
 from benchmarks.embedding_forward import main
 from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio
@@ -24,6 +24,17 @@ def test_embedding_forward(tmp_path):
     assert result["largest_difference_of_the_vectors"] < 1e-6
     assert result["causal_lm_over_embedding"]["flop"] > 1
     assert set(result["peak_extra_mib"]) == {"embedding", "causal_lm"}
+
+
+def test_evaluation(tmp_path):
+    output = tmp_path / "result.json"
+    sizes = "--hidden_size 64 --num_layers 1 --vision_hidden_size 64 --rows 4 --rounds 1 --scored 20 --dimension 8"
+    evaluation.main(["--output", str(output), *sizes.split()])
+    result = json.loads(output.read_text())
+    assert (
+        result["precision@1"]["ours"] == result["precision@1"]["published"] and len(result["precision@1"]["ours"]) == 6
+    )
+    assert set(result["published_over_ours"]) == {"suite", "unshared"} and len(result["scoring_seconds"]) == 2
 
 
 SMALL = "--vocab_size 600 --hidden_size 32 --num_layers 1 --vision_hidden_size 64 --rounds 1".split()
