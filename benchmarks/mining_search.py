@@ -17,13 +17,12 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio, settings_of, show_and_write
-from evaluation.arguments import check_at_least
-from evaluation.encoder import DTYPES, pick_device
+from evaluation.encoder import pick_device
 from evaluation.report import environment
-from trainers.mining.faiss_search import FaissIndex
 from trainers.mining.search import Neighbours, search
-from unime.options import parse_dataclasses
+from unime.options import check_at_least, parse_dataclasses
 
 WAYS = {"product": None, "ours": None, "faiss": "faiss", "sentence_transformers": "sentence_transformers"}
 MARGIN = 0.1
@@ -47,7 +46,6 @@ class SearchArguments:
         default=4096, metadata={"help": "Queries and candidates of one of the bare products; choose the fastest."}
     )
     shard_size: int = field(default=4096, metadata={"help": "Queries of one call of the search."})
-    search_dtype: str = field(default="float32", metadata={"help": "Of products and ours: float32 or bfloat16."})
     ways: list[str] = field(
         default_factory=lambda: [way for way, package in WAYS.items() if package is None or find_spec(package)],
         metadata={"help": f"What is measured: {', '.join(WAYS)}. Default: all that are installed."},
@@ -80,7 +78,6 @@ def make_ways(
     arguments: SearchArguments, queries: Tensor, candidates: Tensor
 ) -> tuple[dict[str, Callable[[], object]], Callable[[int, int], Neighbours]]:
     """What is measured, as functions without arguments; and ours for some of the queries."""
-    dtype = DTYPES[arguments.search_dtype]
     blocks = arguments.query_block, arguments.candidate_block
     limits = (queries * candidates[: len(queries)]).sum(1) + MARGIN
     starts = range(0, len(queries), arguments.shard_size)
@@ -89,22 +86,21 @@ def make_ways(
         return torch.stack([torch.arange(end - start), torch.arange(start, end)], dim=1)
 
     def product() -> None:
-        left, right = queries.to(dtype), candidates.to(dtype)
-        result = left.new_empty(arguments.product_block, arguments.product_block)
-        for block in left.split(arguments.product_block):
-            for other in right.split(arguments.product_block):
+        result = queries.new_empty(arguments.product_block, arguments.product_block)
+        for block in queries.split(arguments.product_block):
+            for other in candidates.split(arguments.product_block):
                 torch.mm(block, other.T, out=result[: len(block), : len(other)])
 
     def ours(start: int, end: int) -> Neighbours:
         excluded = positives(start, end)
-        return search(queries[start:end], candidates, arguments.k, limits[start:end], excluded, dtype, *blocks)
+        return search(queries[start:end], candidates, arguments.k, limits[start:end], excluded, *blocks)
 
     def by_shards(function: Callable[[int, int], object]) -> None:
         for start in starts:
             function(start, min(start + arguments.shard_size, len(queries)))
 
     def faiss() -> None:
-        index = FaissIndex(candidates.cpu().numpy(), "Flat")
+        index = FaissIndex(candidates.cpu().numpy())
         by_shards(
             lambda start, end: index.search(
                 queries[start:end].cpu(), arguments.k, limits[start:end].cpu(), positives(start, end)

@@ -15,36 +15,32 @@ same model. Collation is part of the step.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import (
-    comparison,
-    peak_extra_bytes,
-    peak_extra_bytes_in_own_process,
-    settings_of,
-    show_and_write,
-    step_seconds,
+from benchmarks.step_model import (
+    StepModelArguments,
+    adamw,
+    load_causal_lm,
+    load_sentence_transformer,
+    run_benchmark,
+    save_step_model,
 )
-from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
-from evaluation.report import environment
 from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
-from trainers.data.text_dataset import TextDataset
+from trainers.chunks import ChunkLimits
 from trainers.data.texts import load_texts
-from trainers.data.tokens import TokenizedTexts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
+from trainers.teachers import SentenceTransformersTeacher
+from trainers.teachers.vectors import teacher_vectors
 from unime.options import parse_dataclasses
 
-WAYS = ("ours", "straightforward", "sentence_transformers")
 TEXTS_PER_ROW = 4  # columns of the sentence-transformers way: a query and three candidates
 
 Step = Callable[[list[int]], None]
@@ -58,23 +54,16 @@ class Stage1StepArguments(StepModelArguments):
     output: str = field(default="stage1_step.json", metadata={"help": "JSON file to write."})
     teacher: str = field(default="all-MiniLM-L6-v2", metadata={"help": "A model of sentence-transformers."})
     max_texts: int = field(default=4096, metadata={"help": "First texts that are used."})
-    batch_size: int = field(default=256, metadata={"help": "Texts of a step."})
     bucket_size: int = field(default=64, metadata={"help": "Texts that ours pads together."})
-    rounds: int = field(
-        default=5, metadata={"help": "Timed rounds, each with a batch of its own, after one to warm up."}
-    )
-    memory_of: str | None = field(
-        default=None, metadata={"help": f"Only print the peak memory of one way ({', '.join(WAYS)}); used internally."}
-    )
 
 
 class Corpus:
     """The texts, the teacher and its vectors."""
 
     def __init__(self, folder: Path, arguments: Stage1StepArguments):
-        self.texts = load_texts(arguments.texts)[: arguments.max_texts]
+        self.texts = load_texts(arguments.texts)["text"][: arguments.max_texts]
         self.teacher = SentenceTransformersTeacher(arguments.teacher, device="cpu")
-        self.vectors = TeacherVectors.open(folder / "vectors", self.teacher).ensure(self.texts, progress=False)
+        self.vectors = teacher_vectors(self.texts, self.teacher, folder / "vectors")
         self.parameters = save_step_model(folder, arguments, self.texts)
 
 
@@ -83,17 +72,15 @@ def make_ours(folder: Path, corpus: Corpus, arguments: Stage1StepArguments) -> S
     config = DistillationConfig(
         output_dir=str(folder / "run"),
         per_device_train_batch_size=arguments.batch_size,
-        length_bucket_size=arguments.bucket_size,
         use_cpu=True,
         report_to="none",
         lora_rank=0,
         disable_tqdm=True,
     )
-    processor = UniMEProcessor.from_backbone(str(folder))
-    tokens = TokenizedTexts.of(processor, corpus.texts)
-    dataset = TextDataset(tokens, corpus.vectors, corpus.vectors.rows(corpus.texts))
-    trainer = DistillationTrainer(str(folder), config, train_dataset=dataset)
+    trainer = DistillationTrainer(str(folder), config, train_dataset=corpus.texts, teacher=corpus.teacher)
+    dataset = trainer.train_dataset
     trainer.current_gradient_accumulation_steps = 1
+    trainer.data_collator.limits = ChunkLimits(arguments.bucket_size)
     optimizer = adamw(trainer.model.parameters())
 
     def step(rows: list[int]) -> None:
@@ -133,7 +120,7 @@ def make_sentence_transformers(folder: Path, corpus: Corpus, arguments: Stage1St
 
     def step(rows: list[int]) -> None:
         columns = np.array(rows).reshape(TEXTS_PER_ROW, -1)  # (4, N / 4)
-        vectors = corpus.vectors.take(np.array(corpus.vectors.rows([corpus.texts[row] for row in rows])))
+        vectors = np.array(corpus.vectors[rows])
         vectors = torch.from_numpy(vectors).view(TEXTS_PER_ROW, columns.shape[1], -1)
         scores = (vectors[:1] * vectors[1:]).sum(-1).T  # (N / 4, 3)
         features = [dict(model[0].processor(text=[corpus.texts[row] for row in column])) for column in columns]
@@ -151,37 +138,16 @@ MAKERS = {
 }
 
 
-def batches_of(corpus: Corpus, arguments: Stage1StepArguments, count: int) -> list[list[int]]:
-    """Random batches of text numbers."""
+def prepare(arguments: Stage1StepArguments, folder: Path) -> tuple[Corpus, Iterator[list[int]], int]:
+    """The texts, random batches of their numbers without end, and the number of parameters of the model in `folder`."""
+    corpus = Corpus(folder, arguments)
     generator = np.random.default_rng(arguments.seed)
-    return [generator.permutation(len(corpus.texts))[: arguments.batch_size].tolist() for _ in range(count)]
 
+    def batches() -> Iterator[list[int]]:
+        while True:
+            yield generator.permutation(len(corpus.texts))[: arguments.batch_size].tolist()
 
-def measure_memory(arguments: Stage1StepArguments, way: str) -> int:
-    """Peak memory of the second step of one way; the first makes what is kept (gradients, optimizer state)."""
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = Corpus(Path(folder), arguments)
-        step = MAKERS[way](Path(folder), corpus, arguments)
-        first, second = batches_of(corpus, arguments, 2)
-        step(first[: arguments.batch_size // 4])
-        return peak_extra_bytes(lambda: step(second), torch.device("cpu"))
-
-
-def run(arguments: Stage1StepArguments) -> dict:
-    """Everything measured, ready for JSON."""
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = Corpus(Path(folder), arguments)
-        steps = {way: maker(Path(folder), corpus, arguments) for way, maker in MAKERS.items()}
-        rounds = batches_of(corpus, arguments, arguments.rounds + 1)
-        seconds = step_seconds(steps, rounds, torch.device("cpu"))
-        parameters = corpus.parameters
-    memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage1_step", arguments, way) for way in WAYS}
-    return {
-        "settings": settings_of(arguments),
-        **environment(torch.device("cpu")),
-        "parameters": parameters,
-        **comparison(seconds, memory),
-    }
+    return corpus, batches(), corpus.parameters
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -192,11 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.stage1_step",
         description=__doc__.partition("\n")[0],
     )
-    if arguments.memory_of:
-        print(measure_memory(arguments, arguments.memory_of))
-        return
-    shown = ("parameters", "median_seconds", "peak_extra_mib", "over_ours")
-    show_and_write(run(arguments), shown, arguments.output)
+    run_benchmark("benchmarks.stage1_step", arguments, MAKERS, prepare)
 
 
 if __name__ == "__main__":

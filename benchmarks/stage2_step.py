@@ -14,23 +14,20 @@ weights; the learning rate is 0, so that all rounds measure the same model. Coll
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from benchmarks.measure import (
-    comparison,
-    peak_extra_bytes,
-    peak_extra_bytes_in_own_process,
-    settings_of,
-    show_and_write,
-    step_seconds,
+from benchmarks.step_model import (
+    StepModelArguments,
+    adamw,
+    load_causal_lm,
+    load_sentence_transformer,
+    run_benchmark,
+    save_step_model,
 )
-from benchmarks.step_model import StepModelArguments, adamw, load_causal_lm, load_sentence_transformer, save_step_model
-from evaluation.report import environment
 from modeling_unime import UniMEProcessor
 from modeling_unime.modeling_unime import normalise, pool_last_token
 from trainers.batch_sampler import GlobalBatchSampler
@@ -41,7 +38,6 @@ from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.losses import InfoNCELoss
 from unime.options import parse_dataclasses
 
-WAYS = ("ours", "vlm2vec", "sentence_transformers")
 TEMPERATURE = 0.02
 
 Step = Callable[[list[Pair]], None]
@@ -55,14 +51,10 @@ class Stage2StepArguments(StepModelArguments):
         default_factory=list, metadata={"help": "MMEB-train files or folders, as train_stage2 takes them."}
     )
     output: str = field(default="stage2_step.json", metadata={"help": "JSON file to write."})
-    batch_size: int = field(default=256, metadata={"help": "Rows of a step."})
     chunk_rows: int = field(default=16, metadata={"help": "Rows that the other two embed at a time."})
     chunk_tokens: int = field(default=512, metadata={"help": "Tokens that ours embeds at a time."})
     rounds: int = field(
         default=3, metadata={"help": "Timed rounds, each with a batch of its own, after one to warm up."}
-    )
-    memory_of: str | None = field(
-        default=None, metadata={"help": f"Only print the peak memory of one way ({', '.join(WAYS)}); used internally."}
     )
 
 
@@ -180,32 +172,10 @@ def prepare(arguments: Stage2StepArguments, folder: Path) -> tuple[PairDataset, 
     return dataset, batches(), parameters
 
 
-def measure_memory(arguments: Stage2StepArguments, way: str) -> int:
-    """Peak memory of the second step of one way; the first makes what is kept (gradients, optimizer state)."""
-    with tempfile.TemporaryDirectory() as folder:
-        dataset, batches, _ = prepare(arguments, Path(folder))
-        step = MAKERS[way](Path(folder), dataset, arguments)
-        first, second = next(batches), next(batches)
-        step(first[: arguments.batch_size // 4])
-        return peak_extra_bytes(lambda: step(second), torch.device("cpu"))
-
-
-def run(arguments: Stage2StepArguments) -> dict:
-    """Everything measured, ready for JSON."""
-    with tempfile.TemporaryDirectory() as folder:
-        dataset, batches, parameters = prepare(arguments, Path(folder))
-        steps = {way: maker(Path(folder), dataset, arguments) for way, maker in MAKERS.items()}
-        rounds = [next(batches) for _ in range(arguments.rounds + 1)]
-        seconds = step_seconds(steps, rounds, torch.device("cpu"))
-        inputs = [example for pair in rounds[-1] for example in (pair.query, pair.positive)]
-    memory = {way: peak_extra_bytes_in_own_process("benchmarks.stage2_step", arguments, way) for way in WAYS}
-    return {
-        "settings": settings_of(arguments),
-        **environment(torch.device("cpu")),
-        "parameters": parameters,
-        "inputs_of_the_last_batch": {"all": len(inputs), "distinct": len(set(inputs))},
-        **comparison(seconds, memory),
-    }
+def count_inputs(pairs: list[Pair]) -> dict:
+    """How many inputs of a batch are distinct."""
+    inputs = [example for pair in pairs for example in (pair.query, pair.positive)]
+    return {"inputs_of_the_last_batch": {"all": len(inputs), "distinct": len(set(inputs))}}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -216,11 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.stage2_step",
         description=__doc__.partition("\n")[0],
     )
-    if arguments.memory_of:
-        print(measure_memory(arguments, arguments.memory_of))
-        return
-    shown = ("parameters", "median_seconds", "peak_extra_mib", "over_ours")
-    show_and_write(run(arguments), shown, arguments.output)
+    run_benchmark("benchmarks.stage2_step", arguments, MAKERS, prepare, count_inputs)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,26 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The random model that the step benchmarks train: LLaVA-NeXT's shape, a vocabulary of the usual size."""
+"""What the step benchmarks share: the random model that they train, of LLaVA-NeXT's shape, and their measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import LlavaNextForConditionalGeneration
 
+from benchmarks.measure import (
+    comparison,
+    peak_extra_bytes,
+    peak_extra_bytes_in_own_process,
+    settings_of,
+    show_and_write,
+    step_seconds,
+)
+from evaluation.report import environment
 from examples.tiny.architecture import Architecture, build_image_processor, build_model
 from examples.tiny.tokenizer import train_tokenizer
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -19,9 +29,15 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+# Of a folder with the model, the data and the options: what trains on one batch.
+Maker = Callable[[Path, Any, "StepModelArguments"], Callable[[list], None]]
+# Of the options and a folder: the data, batches without end, and the number of parameters of the model put there.
+Prepare = Callable[["StepModelArguments", Path], tuple[Any, Iterator[list], int]]
+
+
 @dataclass
 class StepModelArguments:
-    """Sizes of the model."""
+    """Sizes of the model, and how often what is measured."""
 
     vocab_size: int = field(default=32000, metadata={"help": "Tokens of the vocabulary."})
     hidden_size: int = field(default=512, metadata={"help": "Width of the LLM."})
@@ -31,6 +47,13 @@ class StepModelArguments:
     vision_hidden_size: int = field(default=256, metadata={"help": "Width of the vision tower."})
     vision_layers: int = field(default=4, metadata={"help": "Layers of the vision tower."})
     seed: int = field(default=0, metadata={"help": "Of weights and order of the data."})
+    batch_size: int = field(default=256, metadata={"help": "Rows of a step."})
+    rounds: int = field(
+        default=5, metadata={"help": "Timed rounds, each with a batch of its own, after one to warm up."}
+    )
+    memory_of: str | None = field(
+        default=None, metadata={"help": "Only print the peak memory of one way; used internally."}
+    )
 
 
 def adamw(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.AdamW:
@@ -85,10 +108,50 @@ def load_sentence_transformer(folder: Path) -> SentenceTransformer:
 
     saved = folder / "unime"
     if not saved.exists():
-        for kind in (UniMEModel, UniMEProcessor):
-            kind.from_backbone(str(folder)).save_pretrained(saved)
+        UniMEModel.from_backbone(str(folder)).save_pretrained(saved)
+        UniMEProcessor.from_backbone(str(folder)).save_pretrained(saved)
     model = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu").train()
     unime = model[0].model
     unime.requires_grad_(False)
     unime.language_model.requires_grad_(True)
     return model
+
+
+def measure_memory(arguments: StepModelArguments, way: str, makers: dict[str, Maker], prepare: Prepare) -> int:
+    """Peak memory of the second step of one way; the first makes what is kept (gradients, optimizer state)."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, batches, _ = prepare(arguments, Path(folder))
+        step = makers[way](Path(folder), data, arguments)
+        first, second = next(batches), next(batches)
+        step(first[: arguments.batch_size // 4])
+        return peak_extra_bytes(lambda: step(second), torch.device("cpu"))
+
+
+def run_benchmark(
+    module: str,
+    arguments: StepModelArguments,
+    makers: dict[str, Maker],
+    prepare: Prepare,
+    describe: Callable[[list], dict] = lambda batch: {},
+) -> None:
+    """Measure all ways, ours first, and write the result; with `memory_of`, print one way's memory only.
+
+    `describe` adds what is to be said of the last batch.
+    """
+    if arguments.memory_of:
+        print(measure_memory(arguments, arguments.memory_of, makers, prepare))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data, batches, parameters = prepare(arguments, Path(folder))
+        steps = {way: maker(Path(folder), data, arguments) for way, maker in makers.items()}
+        rounds = [next(batches) for _ in range(arguments.rounds + 1)]
+        seconds = step_seconds(steps, rounds, torch.device("cpu"))
+    memory = {way: peak_extra_bytes_in_own_process(module, arguments, way) for way in makers}
+    result = {
+        "settings": settings_of(arguments),
+        **environment(torch.device("cpu")),
+        "parameters": parameters,
+        **describe(rounds[-1]),
+        **comparison(seconds, memory),
+    }
+    show_and_write(result, ("parameters", "median_seconds", "peak_extra_mib", "over_ours"), arguments.output)

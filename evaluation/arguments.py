@@ -6,22 +6,7 @@ from typing import Literal
 
 from evaluation.kinds import parse_patterns
 from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
-
-
-def check_at_least(arguments: object, **limits: int) -> None:
-    """Refuse values that are too small; None is let through.
-
-    Args:
-        arguments: A dataclass of options.
-        **limits: Name of an option and the least value it may have.
-
-    Raises:
-        ValueError: Names the option.
-    """
-    for name, least in limits.items():
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+from unime.options import check_at_least
 
 
 @dataclass

@@ -1,11 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Any SentenceTransformer under the same harness: `--model sentence-transformers:FOLDER`.
 
-Text goes in as it is and as nothing but text, whatever it looks like, an image as a picture, both together as the dictionary that multimodal SentenceTransformers
-take. MMEB's image token means nothing to these models and is left out; an instruction is put before the text.
+Text goes in as it is and as nothing but text, whatever it looks like, an image as a picture, both together as the
+dictionary that multimodal SentenceTransformers take. MMEB's image token means nothing to these models and is left out; an
+instruction is put before the text.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,10 @@ from sentence_transformers import SentenceTransformer
 from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
 from evaluation.plain_text import as_texts, plain_text
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 
 class SentenceTransformerEncoder(BaseEncoder):
-    """A SentenceTransformer as encoder.
-
-    Args:
-        model: A SentenceTransformer.
-        batch_size: Examples per forward pass.
-    """
+    """A SentenceTransformer as encoder."""
 
     def __init__(self, model: SentenceTransformer, batch_size: int = 32):
         super().__init__(batch_size)
@@ -33,7 +29,7 @@ class SentenceTransformerEncoder(BaseEncoder):
     @classmethod
     def from_pretrained(
         cls,
-        model: str,
+        model: str | Path,
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int = 32,
@@ -52,37 +48,32 @@ class SentenceTransformerEncoder(BaseEncoder):
             loaded.max_seq_length = max_length
         return cls(loaded, batch_size)
 
-    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
+    def check(self, examples: Sequence[Example], description: str) -> None:
         """See `BaseEncoder.check`; also refuses what the model does not read."""
-        super().check(examples, store, description)
+        super().check(examples, description)
         for example in examples:
-            needed = _modality(example)
-            if not self.model.supports(needed):
+            if not self.model.supports(_modality(example)):
                 raise EncodingError(
                     f"{description}: this baseline reads {', '.join(map(str, self.model.modalities))}, but the data "
                     f"set has {example.describe()}; leave the data set out for it"
                 )
 
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
         for batch in batches:
-            images = [None if example.image is None else store.open(example.image) for example in batch]
-            inputs = [self._to_input(example, image) for example, image in zip(batch, images, strict=True)]
             vectors: list[np.ndarray | None] = [None] * len(batch)
             for modality in dict.fromkeys(map(_modality, batch)):  # not every model takes mixed batches
                 rows = [row for row, example in enumerate(batch) if _modality(example) == modality]
+                inputs = [self._to_input(batch[row]) for row in rows]
                 output = self.model.encode(
-                    [inputs[row] for row in rows],
-                    batch_size=len(rows),
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
+                    inputs, batch_size=len(rows), normalize_embeddings=True, show_progress_bar=False
                 )
                 for row, vector in zip(rows, output, strict=True):
                     vectors[row] = vector
             yield np.stack(vectors).astype(np.float32)  # (B, D)
 
-    def _to_input(self, example: Example, image: Image.Image | None) -> str | Image.Image | dict[str, Any]:
-        text = plain_text(example.text, example.instruction)
+    def _to_input(self, example: Example) -> str | Image.Image | dict[str, Any]:
+        text, image = plain_text(example.text, example.instruction), example.open()
         if image is None:
             return as_texts(self.model, [text])[0]
         return {"text": text, "image": image} if text else image

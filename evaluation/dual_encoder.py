@@ -18,9 +18,9 @@ from transformers import AutoProcessor, BatchFeature, CLIPConfig, CLIPModel, CLI
 from transformers.utils import logging
 
 from evaluation.plain_text import plain_text
-from modeling_unime.file_modes import give_weights_the_usual_mode
 from modeling_unime.modeling_unime import UniMEOutput, WeightsMismatchError
 from modeling_unime.pictures import read_picture
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 
 logger = logging.get_logger(__name__)
 
@@ -36,15 +36,7 @@ class DualEncoderModel(CLIPModel):
 
     @classmethod
     def load(cls, path_or_repo: str | Path, **options) -> DualEncoderModel:
-        """Load a CLIP folder or Hub id, strictly.
-
-        Args:
-            path_or_repo: the model.
-            options: passed to `from_pretrained` (`dtype`, `attn_implementation`, ...).
-
-        Raises:
-            WeightsMismatchError: weights are missing; names them.
-        """
+        """Load a CLIP folder or Hub id with the options of `from_pretrained`; missing weights are an error."""
         model, found = cls.from_pretrained(path_or_repo, output_loading_info=True, **options)
         if found["missing_keys"]:
             raise WeightsMismatchError(
@@ -60,17 +52,9 @@ class DualEncoderModel(CLIPModel):
         pixel_values: torch.Tensor | None = None,
         image_rows: torch.Tensor | None = None,
     ) -> UniMEOutput:
-        """Embed a batch, as [`DualEncoderProcessor`] makes it.
+        """`embeddings` (B, D), float32, unit length, of a batch as [`DualEncoderProcessor`] makes it.
 
-        Args:
-            input_ids: (T, L) texts.
-            attention_mask: (T, L).
-            text_rows: (T,) which example each text belongs to.
-            pixel_values: (I, 3, H, W) images.
-            image_rows: (I,) which example each image belongs to.
-
-        Returns:
-            `embeddings` (B, D), float32, unit length.
+        T texts (T, L) and I images (I, 3, H, W) come with the numbers (T,) and (I,) of the examples that they belong to.
         """
         vectors, rows = [], []
         if input_ids is not None:
@@ -100,12 +84,7 @@ class DualEncoderModel(CLIPModel):
 
 
 class DualEncoderProcessor:
-    """The processor of a CLIP model, called as [`UniMEProcessor`] is.
-
-    Args:
-        processor: CLIP's own.
-        config: the model's.
-    """
+    """The processor of a CLIP model, called as [`UniMEProcessor`] is."""
 
     def __init__(self, processor: CLIPProcessor, config: CLIPConfig):
         self.processor = processor
@@ -126,21 +105,10 @@ class DualEncoderProcessor:
         max_length: int | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Model inputs of a batch; one element per example, None where a modality is absent.
+        """`input_ids`, `attention_mask`, `text_rows`, `pixel_values` and `image_rows` of a batch, see the model.
 
-        Args:
-            text: B texts; a text of nothing but an image token is an empty one.
-            images: B pictures, as [`UniMEProcessor`] takes them.
-            instruction: one for all, or B of them; put before the text.
-            max_length: tokens a text may have (default, and at most: CLIP's 77); longer ones lose their end, with a word.
-            return_tensors: "pt".
-
-        Returns:
-            `input_ids`, `attention_mask` and `text_rows` of the examples with a text; `pixel_values` and `image_rows` of
-            those with an image.
-
-        Raises:
-            ValueError: an example has neither, and is named; or lengths disagree.
+        Each example has its element in `text` and `images`, None where it has none; an instruction is put before its text.
+        Texts of more than `max_length` tokens (default, and at most: CLIP's 77) lose their end, and a warning says so.
         """
         instructions = (
             [instruction] * len(text) if instruction is None or isinstance(instruction, str) else instruction

@@ -7,24 +7,21 @@ model and the processor.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoProcessor, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModel, AutoProcessor, PreTrainedConfig
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.example import Example
-from unime.data.images import ImageStore
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class EncodingError(ValueError):
@@ -32,17 +29,7 @@ class EncodingError(ValueError):
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve the `device` option.
-
-    Args:
-        device: "auto" (the first accelerator, else the CPU) or what `torch.device` takes.
-
-    Returns:
-        The device.
-
-    Raises:
-        EncodingError: If there is no such device.
-    """
+    """The device that an option names; "auto" is the first accelerator, else the CPU."""
     if device != "auto":
         try:
             chosen = torch.device(device)
@@ -57,26 +44,14 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Resolve the `dtype` option.
-
-    Args:
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
-        device: Where the model will run.
-
-    Returns:
-        The data type of the weights.
-    """
+    """The type of the weights that an option names; "auto" is bfloat16 on CUDA and float32 elsewhere."""
     if dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return DTYPES[dtype]
+    return getattr(torch, dtype)
 
 
 class BaseEncoder(ABC):
-    """Encodes each distinct example once.
-
-    Args:
-        batch_size: Examples per forward pass.
-    """
+    """Encodes each distinct example once, `batch_size` of them per forward pass."""
 
     def __init__(self, batch_size: int = 32):
         if batch_size < 1:
@@ -84,61 +59,39 @@ class BaseEncoder(ABC):
         self.batch_size = batch_size
 
     @abstractmethod
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
-        """Encode batches one after the other.
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
+        """(B, D) float32 for each of some non-empty batches."""
 
-        Args:
-            batches: Non-empty lists of examples.
-            store: Where images lie; `None` if no example has one.
-
-        Yields:
-            (B, D) float32 for each batch.
-        """
-
-    def check(self, examples: Sequence[Example], store: ImageStore | None, description: str) -> None:
-        """Refuse what cannot be encoded, before time is spent on anything.
-
-        Args:
-            examples: What is to be encoded.
-            store: Where images lie.
-            description: Data set name, for the message.
-
-        Raises:
-            EncodingError: If there are no examples, one is empty, or images are named without a store.
-        """
+    def check(self, examples: Sequence[Example], description: str) -> None:
+        """Refuse what cannot be encoded, by EncodingError, before time is spent on anything."""
         if not examples:
             raise EncodingError(f"{description}: there is nothing to encode")
         for number, example in enumerate(examples):
             if example.is_empty:
                 raise EncodingError(f"{description}: example {number} has neither a text nor an image")
-            if example.image is not None and store is None:
-                raise EncodingError(f"{description}: example {number} has an image but no image store was given")
 
-    def encode(
-        self, examples: Sequence[Example], store: ImageStore | None = None, description: str = "encoding"
-    ) -> np.ndarray:
-        """Encode examples; equal ones (text, image path, instruction) once.
+    def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
+        """Encode examples; equal ones (text, image, instruction) once.
 
         Args:
             examples: What to encode.
-            store: Where images lie. Default: none, for examples without images.
             description: Shown at the progress bar and in messages.
 
         Returns:
             (N, D) float32, in the order of the examples.
 
         Raises:
-            EncodingError: See `check`; also if an embedding is NaN, infinite or zero, naming the example.
-            ImageError: If an image cannot be read.
+            EncodingError: There are no examples, one is empty, or its embedding is NaN, infinite or zero.
+            ImageError: An image cannot be read.
         """
-        self.check(examples, store, description)
+        self.check(examples, description)
         # The costliest first, so that memory runs out at once if it does: images together, then by length of the text.
-        order = sorted(dict.fromkeys(examples), key=lambda e: (e.image is not None, len(e.text or "")), reverse=True)
+        order = sorted(dict.fromkeys(examples), key=lambda example: example.cost, reverse=True)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         vectors = None
         done = 0
         with tqdm(total=len(order), desc=description, unit="example", disable=None, leave=False) as bar:
-            for batch, output in zip(batches, self.encode_batches(batches, store), strict=True):
+            for batch, output in zip(batches, self.encode_batches(batches), strict=True):
                 if len(output) != len(batch):
                     raise EncodingError(f"{description}: {len(batch)} examples gave {len(output)} embeddings")
                 _check_usable(batch, output, description)
@@ -162,40 +115,31 @@ def _check_usable(batch: list[Example], output: np.ndarray, description: str) ->
         )
 
 
-class _Batches(Dataset):
-    """Decodes images and builds tensors, one item per batch; runs in the workers of a DataLoader."""
-
-    def __init__(
-        self, batches: list[list[Example]], store: ImageStore | None, processor: Any, options: dict[str, Any]
-    ):
-        self.batches = batches
-        self.store = store
-        self.processor = processor
-        self.options = options
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        batch = self.batches[number]
-        instructions = [example.instruction for example in batch]
-        same = all(instruction == instructions[0] for instruction in instructions)
-        inputs = self.processor(
-            text=[example.text for example in batch],
-            images=[None if example.image is None else self.store.open(example.image) for example in batch],
-            instruction=instructions[0] if same else instructions,
-            return_tensors="pt",
-            **self.options,
-        )
-        return dict(inputs)
-
-
-def _as_it_is(inputs: dict[str, Any]) -> dict[str, Any]:
-    return inputs
+def _prepare(batch: list[Example], processor: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Decoded images and tensors of a batch; runs in the workers of a DataLoader."""
+    instructions = [example.instruction for example in batch]
+    same = all(instruction == instructions[0] for instruction in instructions)
+    inputs = processor(
+        text=[example.text for example in batch],
+        images=[example.open() for example in batch],
+        instruction=instructions[0] if same else instructions,
+        return_tensors="pt",
+        **options,
+    )
+    return dict(inputs)
 
 
 class Encoder(BaseEncoder):
-    """A UniME model with its processor.
+    """A model with its processor, which turns examples into vectors.
+
+    Example::
+
+        from unime import Encoder
+        from unime.data.example import Example
+
+        encoder = Encoder.from_pretrained("my-model", batch_size=8)
+        vectors = encoder.encode([Example("a dog"), Example(image="photos/dog.jpg")])
+        assert vectors.shape[0] == 2
 
     Args:
         model: Called as `model(**inputs)`, gives `embeddings` (B, D).
@@ -205,10 +149,6 @@ class Encoder(BaseEncoder):
         max_length: Token limit passed to the processor. Default: the processor's own.
         num_workers: Processes that decode images and build tensors ahead of the model. Default: 4 on an accelerator;
             0, the main process itself, on the CPU.
-
-    Example:
-        >>> encoder = Encoder.from_pretrained("outputs/stage2")                               # doctest: +SKIP
-        >>> encoder.encode([Example("a dog"), Example(image="dog.jpg")], ImageStore("photos"))  # doctest: +SKIP
     """
 
     def __init__(
@@ -223,7 +163,7 @@ class Encoder(BaseEncoder):
         super().__init__(batch_size)
         self.model = model.eval() if device is None else model.eval().to(device)
         self.processor = processor
-        self.max_length = max_length
+        self.options = {} if max_length is None else {"max_length": max_length}
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.num_workers = (0 if self.device.type == "cpu" else 4) if num_workers is None else num_workers
@@ -234,49 +174,42 @@ class Encoder(BaseEncoder):
         model: str | Path,
         device: str = "auto",
         dtype: str = "auto",
-        batch_size: int = 32,
-        max_length: int | None = None,
-        num_workers: int | None = None,
         trust_remote_code: bool = False,
+        **options: Any,
     ) -> "Encoder":
         """Load model and processor from a saved folder.
 
         Args:
-            model: Folder with configuration, weights and processor files; a multimodal LLM of a supported family is
-                taken without its head, as the model that training starts from; CLIP with its two towers added up.
+            model: Folder or Hub name with configuration, weights and processor files; a multimodal LLM of a supported
+                family is taken without its head, as the model that training starts from; CLIP with its two towers added up.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
-            batch_size: See the class.
-            max_length: See the class.
-            num_workers: See the class.
             trust_remote_code: Run the Python files in the folder, if its model type is not one of this package's or
                 of transformers'.
-
-        Returns:
-            The encoder.
+            options: `batch_size`, `max_length`, `num_workers`, see the class.
         """
         where = pick_device(device)
-        config, _ = PreTrainedConfig.get_config_dict(model)
-        if config.get("model_type") in FAMILIES:
-            loaded = UniMEModel.from_backbone(model, dtype=pick_dtype(dtype, where))
-            return cls(loaded, UniMEProcessor.from_backbone(model), batch_size, where, max_length, num_workers)
-        if is_dual_encoder(model):
-            loaded = DualEncoderModel.load(model, dtype=pick_dtype(dtype, where))
-            return cls(loaded, DualEncoderProcessor.load(model), batch_size, where, max_length, num_workers)
-        known = config.get("model_type") in CONFIG_MAPPING
-        options = {"trust_remote_code": trust_remote_code and not known}
-        loaded = AutoModel.from_pretrained(model, dtype=pick_dtype(dtype, where), **options)
-        processor = AutoProcessor.from_pretrained(model, **options)
-        return cls(loaded, processor, batch_size, where, max_length, num_workers)
+        type_of_weights = pick_dtype(dtype, where)
+        model_type = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
+        if model_type in FAMILIES:
+            loaded = UniMEModel.from_backbone(model, dtype=type_of_weights)
+            processor = UniMEProcessor.from_backbone(model)
+        elif is_dual_encoder(model):
+            loaded = DualEncoderModel.load(model, dtype=type_of_weights)
+            processor = DualEncoderProcessor.load(model)
+        else:
+            trusted = trust_remote_code and model_type not in CONFIG_MAPPING
+            loaded = AutoModel.from_pretrained(model, dtype=type_of_weights, trust_remote_code=trusted)
+            processor = AutoProcessor.from_pretrained(model, trust_remote_code=trusted)
+        return cls(loaded, processor, device=where, **options)
 
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
-        options = {} if self.max_length is None else {"max_length": self.max_length}
         loader = DataLoader(
-            _Batches(batches, store, self.processor, options),
+            batches,
             batch_size=None,
             num_workers=min(self.num_workers, len(batches)),
-            collate_fn=_as_it_is,
+            collate_fn=partial(_prepare, processor=self.processor, options=self.options),
             pin_memory=self.device.type == "cuda",
         )
         for inputs in loader:

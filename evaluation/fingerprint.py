@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import modeling_unime
-from unime.data.data_files import file_digest
+import unime.data
+from unime.data.data_files import source_digest
 from unime.data.images import ImageStore
-from unime.remembered_digest import remembered_digest
+from unime.files import remembered_digest
 
 MODEL_FILES = (
     "*.safetensors",
@@ -55,29 +56,35 @@ def model_identity(folder: Path) -> dict[str, Any]:
 
 
 def code_identity(*more: Path) -> str:
-    """Digest of the Python files of `modeling_unime` and `evaluation`.
+    """Digest of the Python files of `modeling_unime`, `unime.data` and `evaluation`.
 
     Args:
         *more: Further folders whose Python files count.
     """
     digest = hashlib.sha256()
-    for folder in (Path(modeling_unime.__file__).parent, Path(__file__).parent, *more):
-        for path in sorted(folder.glob("*.py")):
+    for folder in (
+        *(Path(package.__file__).parent for package in (modeling_unime, unime.data)),
+        Path(__file__).parent,
+        *more,
+    ):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def fingerprint(data_file: Path, image_root: str | None, common: dict[str, Any]) -> str:
+def fingerprint(data: str | Path, image_root: str | None, common: dict[str, Any]) -> str:
     """Fingerprint of one result.
 
     Args:
-        data_file: The data file; its bytes count.
+        data: The data set; the bytes of its file count, or the rows of a `datasets` source.
         image_root: The `image_root` option; archives count by size and time.
         common: What all data sets of a run share: model, code, options.
 
     Returns:
         64 hexadecimal digits.
     """
-    archives = [_stamp(root) for root in ImageStore.find(data_file, image_root).roots if root.is_file()]
-    content = {"data": file_digest(data_file), "archives": archives, **common}
+    has_store = image_root is not None or Path(data).exists()
+    roots = ImageStore.find(data, image_root).roots if has_store else []
+    archives = [_stamp(root) for root in roots if root.is_file()]
+    content = {"data": source_digest(data), "archives": archives, **common}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The kind of a data set (classification, vqa, retrieval, grounding), by its name; means are taken per kind."""
+"""What the names of data sets say: the kind (classification, vqa, retrieval, grounding), the split, SugarCrepe's group."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -29,6 +29,12 @@ _MMEB_SETS = {
     for name in names
 }
 
+SUGARCREPE_GROUPS = {
+    "replace": ("replace_obj", "replace_att", "replace_rel"),
+    "swap": ("swap_obj", "swap_att"),
+    "add": ("add_obj", "add_att"),
+}
+
 DEFAULT_PATTERNS = (
     ("*class*", "classification"),
     ("*vqa*", "vqa"),
@@ -38,17 +44,7 @@ DEFAULT_PATTERNS = (
 
 
 def parse_patterns(patterns: Sequence[str]) -> list[tuple[str, str]]:
-    """Read the `kinds` option.
-
-    Args:
-        patterns: Strings `glob=kind`.
-
-    Returns:
-        Pairs of glob and kind.
-
-    Raises:
-        ValueError: If a string is not of that form or names no kind.
-    """
+    """Pairs of glob and kind out of the `kinds` option's strings `glob=kind`."""
     pairs = []
     for pattern in patterns:
         glob, separator, kind = pattern.rpartition("=")
@@ -59,29 +55,13 @@ def parse_patterns(patterns: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def mmeb_set(name: str) -> tuple[str, str] | None:
-    """Recognise a data set of MMEB.
-
-    Args:
-        name: Data set name such as "mmeb/GQA" or, in the layout of the Hub, "GQA/test".
-
-    Returns:
-        Kind, and "in-distribution" or "out-of-distribution"; `None` if it is not one of the 36.
-    """
+    """Kind and split of one of MMEB's 36 sets by a name such as "mmeb/GQA" or "GQA/test"; None for any other."""
     folder, _, stem = name.lower().rpartition("/")
     return _MMEB_SETS.get(folder if stem == "test" else stem)
 
 
 def kind_of(name: str, patterns: Sequence[tuple[str, str]] = ()) -> str:
-    """Kind of a data set.
-
-    Args:
-        name: Data set name.
-        patterns: Pairs of glob and kind, asked first, in order; then the names of MMEB's sets, then `*class*`,
-            `*vqa*`, `*grounding*`; what is left is retrieval. Capitals do not matter.
-
-    Returns:
-        One of `KINDS`.
-    """
+    """Kind of a data set: by the patterns, then by MMEB's names, then by DEFAULT_PATTERNS; capitals do not matter."""
     known = mmeb_set(name)
     defaults = ((name, known[0]), *DEFAULT_PATTERNS) if known else DEFAULT_PATTERNS
     return next(kind for glob, kind in (*patterns, *defaults) if fnmatchcase(name.lower(), glob.lower()))

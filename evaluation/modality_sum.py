@@ -5,15 +5,12 @@ That is how the paper embeds mixed inputs after stage 1, when the model has not 
 each part under its own summary prompt, added element by element.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from evaluation.encoder import BaseEncoder, EncodingError
 from unime.data.example import MMEB_IMAGE, Example
-from unime.data.images import ImageStore
 
 
 def split_modalities(example: Example) -> list[Example]:
@@ -21,37 +18,26 @@ def split_modalities(example: Example) -> list[Example]:
     if example.text is None or example.image is None:
         return [example]
     text = MMEB_IMAGE.sub("", example.text).strip()
-    parts = [Example(image=example.image)]
+    parts = [Example(image=example.image, store=example.store)]
     return [Example(text=text), *parts] if text else parts
 
 
 class ModalitySum(BaseEncoder):
-    """Any encoder, with the parts of mixed examples added up.
-
-    Args:
-        encoder: Encodes the parts.
-    """
+    """Any encoder, with the parts of mixed examples added up to unit length."""
 
     def __init__(self, encoder: BaseEncoder):
         super().__init__(encoder.batch_size)
         self.encoder = encoder
 
-    def encode_batches(self, batches: list[list[Example]], store: ImageStore | None) -> Iterator[np.ndarray]:
+    def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""
-        return self.encoder.encode_batches(batches, store)
+        return self.encoder.encode_batches(batches)
 
-    def encode(
-        self, examples: Sequence[Example], store: ImageStore | None = None, description: str = "encoding"
-    ) -> np.ndarray:
-        """See `BaseEncoder.encode`; parts that several examples share are encoded once. Sums have unit length.
-
-        Raises:
-            EncodingError: Also if the parts of an example cancel out.
-        """
-        self.check(examples, store, description)
+    def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
+        """See `BaseEncoder.encode`; parts that several examples share are encoded once, parts that cancel out an error."""
+        self.check(examples, description)
         parts = [split_modalities(example) for example in examples]
-        flat = [part for group in parts for part in group]
-        vectors = self.encoder.encode(flat, store, description)
+        vectors = self.encoder.encode([part for group in parts for part in group], description)
         starts = np.cumsum([0, *map(len, parts[:-1])])
         sums = np.add.reduceat(vectors, starts, axis=0)  # (N, D)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""From the results of single data sets to means and to a Markdown page.
+"""From the results of single data sets to means and to Markdown: the page of one run, and several runs side by side.
 
 Means are unweighted means over data sets, "overall" included, as in MMEB. (The UniME paper's own "Overall" column is
 mostly the mean of the four kinds' means, which gives higher numbers; the two must not be compared.)
@@ -16,11 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.kinds import KINDS, mmeb_set
-from evaluation.sugarcrepe import GROUPS, group_means
+from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
 
 Result = dict[str, Any]
 PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow", "faiss-cpu")
+FORM_TITLES = {
+    "mmeb": "Ranking of each row's candidates",
+    "captions": "Caption retrieval over the whole set",
+    "sugarcrepe": "SugarCrepe",
+    "sts": "Sentence similarity",
+}
+ABSENT = "–"
+
+
+class TableError(ValueError):
+    """Results cannot be put side by side, or a document has no place for the table."""
 
 
 def to_json(content: Any) -> str:
@@ -29,14 +39,7 @@ def to_json(content: Any) -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and hardware of this run.
-
-    Args:
-        device: Where the model runs.
-
-    Returns:
-        Ready for JSON.
-    """
+    """Versions and hardware of this run, ready for JSON."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -54,23 +57,6 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {"versions": versions, "hardware": hardware}
 
 
-def read_training_record(folder: Path) -> dict[str, Any] | None:
-    """How a model was trained, as the training commands leave it in the model's folder.
-
-    Args:
-        folder: Model folder.
-
-    Returns:
-        Stage, steps, seed, seconds and hardware; `None` for a model that was not trained here.
-    """
-    path = folder / "training_record.json"
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    names = ("stage", "steps", "seed", "world_size", "seconds_since_start_or_resumption", "hardware")
-    return {name: record.get(name) for name in names}
-
-
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -80,27 +66,38 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def read_training_record(folder: Path) -> dict[str, Any] | None:
+    """How a model was trained, as the training commands leave it in its folder; None if it was not trained here."""
+    path = folder / "training_record.json"
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    names = ("stage", "steps", "seed", "world_size", "seconds_since_start_or_resumption", "hardware")
+    return {name: record.get(name) for name in names}
+
+
 def summarise(results: Iterable[Result]) -> dict[str, Any]:
-    """Means over data sets.
-
-    Args:
-        results: Results of single data sets.
-
-    Returns:
-        Up to four parts, each only if there are such data sets: "mmeb" (per kind, per MMEB split, overall),
-        "captions", "sugarcrepe" (Replace, Swap, Add for each collection) and "sts".
-    """
-    by_form: dict[str, list[Result]] = {}
-    for result in results:
-        by_form.setdefault(result["form"], []).append(result)
+    """Means over data sets: "mmeb" per kind, per split and overall; "captions"; "sugarcrepe" by collection; "sts"."""
+    results = list(results)
+    by_form = {form: [result for result in results if result["form"] == form] for form in FORM_TITLES}
     summary: dict[str, Any] = {}
-    if "mmeb" in by_form:
-        summary["mmeb"] = _summarise_mmeb(by_form["mmeb"])
+    if ranked := by_form["mmeb"]:
+        groups = {kind: [result for result in ranked if result["kind"] == kind] for kind in KINDS}
+        for split in ("in-distribution", "out-of-distribution"):
+            groups[split] = [result for result in ranked if (mmeb_set(result["name"]) or ("", ""))[1] == split]
+        groups["overall"] = ranked
+        summary["mmeb"] = {name: _mean_of(members) for name, members in groups.items() if members}
     for form in ("captions", "sts"):
-        if form in by_form:
+        if by_form[form]:
             summary[form] = _mean_of(by_form[form])
-    if "sugarcrepe" in by_form:
-        summary["sugarcrepe"] = _summarise_sugarcrepe(by_form["sugarcrepe"])
+    for result in by_form["sugarcrepe"]:
+        # One file per subset: the folder is the collection. One file with several subsets: the file is.
+        alone = len(result["subsets"]) == 1 and result["name"].rpartition("/")[2].lower() in result["subsets"]
+        collection = result["name"].rpartition("/")[0] if alone else result["name"]
+        collections = summary.setdefault("sugarcrepe", {})
+        collections.setdefault(collection, {"subsets": {}})["subsets"].update(result["subsets"])
+    for collection in summary.get("sugarcrepe", {}).values():
+        collection["means"] = group_means(collection["subsets"])
     return summary
 
 
@@ -113,22 +110,36 @@ def _mean_of(results: list[Result]) -> dict[str, Any]:
     }
 
 
-def _summarise_mmeb(results: list[Result]) -> dict[str, Any]:
-    groups = {kind: [result for result in results if result["kind"] == kind] for kind in KINDS}
-    for split in ("in-distribution", "out-of-distribution"):
-        groups[split] = [result for result in results if (mmeb_set(result["name"]) or ("", ""))[1] == split]
-    groups["overall"] = results
-    return {name: _mean_of(members) for name, members in groups.items() if members}
+def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Unweighted means of SugarCrepe's groups whose subsets are all there, and their mean as "overall" if all are."""
+    means = {
+        group: float(np.mean([subsets[name]["accuracy"] for name in names]))
+        for group, names in SUGARCREPE_GROUPS.items()
+        if subsets.keys() >= set(names)
+    }
+    if len(means) == len(SUGARCREPE_GROUPS):
+        means["overall"] = float(np.mean(list(means.values())))
+    return means
 
 
-def _summarise_sugarcrepe(results: list[Result]) -> dict[str, Any]:
-    collections: dict[str, dict[str, Any]] = {}
-    for result in results:
-        # One file per subset: the folder is the collection. One file with several subsets: the file is.
-        alone = len(result["subsets"]) == 1 and result["name"].rpartition("/")[2].lower() in result["subsets"]
-        collection = result["name"].rpartition("/")[0] if alone else result["name"]
-        collections.setdefault(collection, {}).update(result["subsets"])
-    return {name: {"subsets": subsets, "means": group_means(subsets)} for name, subsets in collections.items()}
+def mean_lines(summary: dict[str, Any]) -> list[Result]:
+    """The means of a summary in the fields of a result, with their extent in words."""
+    lines = [
+        {"form": "mmeb", "name": f"mean: {group}", "extent": count_sets(mean["data_sets"]), **mean}
+        for group, mean in summary.get("mmeb", {}).items()
+    ]
+    for collection, content in summary.get("sugarcrepe", {}).items():
+        for group, value in content["means"].items():
+            extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
+            lines.append(_accuracy_line(f"{collection}, mean: {group}", value, extent=extent))
+    if summary.get("sts", {"data_sets": 0})["data_sets"] > 1:
+        extent = count_sets(summary["sts"]["data_sets"])
+        lines.append({"form": "sts", "name": "mean: sts", "extent": extent, **summary["sts"]})
+    return lines
+
+
+def _accuracy_line(name: str, value: float, **more: Any) -> Result:
+    return {"form": "sugarcrepe", "name": name, "metrics": {"accuracy": value}, "chance": {"accuracy": 0.5}, **more}
 
 
 def percent(value: float) -> str:
@@ -141,93 +152,118 @@ def count_sets(number: int) -> str:
     return f"{number} set{'' if number == 1 else 's'}"
 
 
+def metric_title(name: str) -> str:
+    """A metric's name as tables show it."""
+    for short, shown in (
+        ("t2i_", "text to image "),
+        ("i2t_", "image to text "),
+        ("precision@", "P@"),
+        ("recall@", "R@"),
+        ("mrr", "MRR"),
+        ("spearman", "Spearman x 100"),
+    ):
+        name = name.replace(short, shown)
+    return name
+
+
 def markdown_table(header: list[str], rows: list[list[str]], text_columns: int = 1) -> str:
-    """A Markdown table.
-
-    Args:
-        header: Column names.
-        rows: Cells.
-        text_columns: How many columns from the left are aligned left; the others are numbers.
-
-    Returns:
-        The table with a final newline.
-    """
+    """A Markdown table with a final newline; the first columns are aligned left, the others are numbers."""
     rule = ["---" if column < text_columns else "---:" for column in range(len(header))]
     lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def _order(result: Result) -> tuple[int, int, str]:
+    kind = KINDS.index(result["kind"]) if result["kind"] in KINDS else 0
+    return list(FORM_TITLES).index(result["form"]), kind, result["name"]
+
+
 def results_page(report: dict[str, Any]) -> str:
-    """The Markdown page of one run.
-
-    Args:
-        report: Content of results.json.
-
-    Returns:
-        The page.
-    """
-    hardware = report["hardware"]
+    """The Markdown page of one run, from the content of its results.json."""
+    hardware, summary = report["hardware"], report["summary"]
     place = hardware.get("accelerator", f"{hardware['cpu']}, {hardware['threads']} threads")
     parts = [
         f"# Evaluation of {report['model']}\n",
         f"{report['created']}; {report['wall_seconds']:.0f} s on {place} ({hardware['device']}, {report['dtype']}); "
         f"{len(report['reused'])} of {len(report['data_sets'])} data sets taken from an earlier run.\n",
+        "All metrics in %. Means are unweighted over data sets or subsets. A tie with the right candidate counts as "
+        "wrong.\n",
     ]
-    by_form: dict[str, list[Result]] = {}
-    for result in report["data_sets"]:
-        by_form.setdefault(result["form"], []).append(result)
-    summary = report["summary"]
-    if "mmeb" in by_form:
-        parts += ["## Ranking of each row's candidates\n", _mmeb_table(by_form["mmeb"], summary["mmeb"])]
-        parts.append("Means are unweighted over data sets. A tie with the right candidate counts as wrong.\n")
-    if "captions" in by_form:
-        parts += ["## Caption retrieval over the whole set\n", _captions_table(by_form["captions"])]
-    if "sugarcrepe" in by_form:
-        parts += ["## SugarCrepe\n", _sugarcrepe_table(summary["sugarcrepe"])]
-        parts.append("Accuracy in %; chance is 50. Replace, Swap and Add are unweighted means over their subsets.\n")
-    if "sts" in by_form:
-        rows = [
-            [r["name"], str(r["rows"]), str(r["skipped"]["count"]), percent(r["metrics"]["spearman"])]
-            for r in by_form["sts"]
-        ]
-        parts += ["## Sentence similarity\n", markdown_table(["data set", "rows", "skipped", "Spearman x 100"], rows)]
+    lines = [result for result in sorted(report["data_sets"], key=_order) if result["form"] != "sugarcrepe"]
+    for collection, content in summary.get("sugarcrepe", {}).items():
+        for subset, entry in content["subsets"].items():
+            lines.append(_accuracy_line(f"{collection}, {subset}", entry["accuracy"], rows=entry["rows"]))
+    lines += mean_lines(summary)
+    for form, title in FORM_TITLES.items():
+        members = [line for line in lines if line["form"] == form]
+        if members:
+            metrics = list(members[0]["metrics"])
+            header = ["data set", "kind", "rows", "skipped", "candidates", "chance", *map(metric_title, metrics)]
+            rows = [_page_cells(line, metrics) for line in members]
+            parts += [f"## {title}\n", markdown_table(header, rows, text_columns=2)]
     return "\n".join(parts)
 
 
-def _mmeb_table(results: list[Result], means: dict[str, Any]) -> str:
-    rows = []
-    for result in sorted(results, key=lambda result: (KINDS.index(result["kind"]), result["name"])):
-        counts = result["candidates"]
+def _page_cells(line: Result, metrics: list[str]) -> list[str]:
+    counts, skipped = line.get("candidates"), line.get("skipped")
+    if counts is None:
+        span = f"{line['images']} images, {line['captions']} captions" if "images" in line else ""
+    else:
         span = str(counts["max"]) if counts["min"] == counts["max"] else f"{counts['min']}-{counts['max']}"
-        numbers = [result["chance"]["precision@1"], *result["metrics"].values()]
-        rows.append(
-            [result["name"], result["kind"], str(result["rows"]), str(result["skipped"]["count"]), span]
-            + [percent(number) for number in numbers]
-        )
-    for name, mean in means.items():
-        numbers = [percent(mean["chance"]["precision@1"]), f"**{percent(mean['metrics']['precision@1'])}**"]
-        rows.append([f"**mean: {name}**", count_sets(mean["data_sets"]), "", "", "", *numbers, "", "", ""])
-    header = ["data set", "kind", "rows", "skipped", "candidates", "chance", "P@1", "R@5", "R@10", "MRR"]
-    return markdown_table(header, rows, text_columns=2)
-
-
-def _captions_table(results: list[Result]) -> str:
-    names = [f"{direction}_recall@{k}" for direction in ("t2i", "i2t") for k in (1, 5, 10)]
-    rows = [
-        [r["name"], str(r["images"]), str(r["captions"]), str(r["skipped"]["count"])]
-        + [percent(r["metrics"][name]) for name in names]
-        for r in results
+    cells = [
+        line["name"],
+        line.get("kind", line.get("extent", "")),
+        str(line.get("rows", "")),
+        "" if skipped is None else str(skipped["count"]),
+        span,
+        " / ".join(map(percent, line["chance"].values())),
+        *(percent(line["metrics"][name]) if name in line["metrics"] else "" for name in metrics),
     ]
-    titles = [name.replace("_recall", " R") for name in names]
-    return markdown_table(["data set", "images", "captions", "skipped", *titles], rows)
+    return [f"**{cell}**" if cell and "extent" in line else cell for cell in cells]
 
 
-def _sugarcrepe_table(collections: dict[str, Any]) -> str:
+def check_comparable(runs: dict[str, dict[str, Any]]) -> None:
+    """Refuse runs, by label, that measured a data set on different rows."""
+    seen: dict[str, tuple[str, Result]] = {}
+    for label, run in runs.items():
+        for result in run["data_sets"]:
+            first, other = seen.setdefault(result["name"], (label, result))
+            for key in ("form", "rows", "chance"):
+                if result[key] != other[key]:
+                    raise TableError(
+                        f"{result['name']}: {key} is {other[key]} in {first!r} but {result[key]} in {label!r}; "
+                        "evaluate both on the same rows"
+                    )
+
+
+def make_table(runs: dict[str, dict[str, Any]]) -> str:
+    """Data sets and means as rows, runs by label as columns, in Markdown.
+
+    Means are taken over the data sets that all runs have.
+
+    Args:
+        runs: Label to the content of a results.json.
+
+    Raises:
+        TableError: See `check_comparable`.
+    """
+    check_comparable(runs)
+    columns = [{result["name"]: result for result in run["data_sets"]} for run in runs.values()]
+    every = {name: result for column in columns for name, result in column.items()}
+    shared = [name for name in every if all(name in column for column in columns)]
     rows = []
-    for name, collection in collections.items():
-        for subset in (subset for group in GROUPS.values() for subset in group if subset in collection["subsets"]):
-            entry = collection["subsets"][subset]
-            rows.append([name, subset, str(entry["rows"]), percent(entry["accuracy"])])
-        for group, mean in collection["means"].items():
-            rows.append([name, f"**mean: {group}**", "", f"**{percent(mean)}**"])
-    return markdown_table(["collection", "subset", "rows", "accuracy"], rows, text_columns=2)
+    for result in sorted(every.values(), key=_order):
+        name, kind = result["name"], f"{result['kind']}, " if result["form"] == "mmeb" else ""
+        for metric in result["headline"]:
+            values = [percent(column[name]["metrics"][metric]) if name in column else ABSENT for column in columns]
+            chance = percent(result["chance"][metric])
+            rows.append([name, kind + metric_title(metric), str(result["rows"]), chance, *values])
+    for means in zip(*(mean_lines(summarise(column[name] for name in shared)) for column in columns), strict=True):
+        for metric, chance in means[0]["chance"].items():
+            values = [f"**{percent(mean['metrics'][metric])}**" for mean in means]
+            what = f"{metric_title(metric)}, {means[0]['extent']}"
+            rows.append([f"**{means[0]['name']}**", what, "", percent(chance), *values])
+    table = markdown_table(["data set", "metric", "rows", "chance", *runs], rows, text_columns=2)
+    if len(shared) < len(every):
+        table += f"\nMeans are over the {len(shared)} of {len(every)} data sets that every column has.\n"
+    return table

@@ -1,19 +1,21 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What the benchmarks have in common: rows of examples in, numbers of contents kept, metrics out.
+"""A task: queries, their candidates, a label of each row, and how it is scored. Its forms say how a file's rows become that.
 
 A task is filled row by row and keeps only small integers per row, since a set of MMEB names a million candidates.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from evaluation.encoder import BaseEncoder
-from evaluation.metrics import check_not_constant
-from unime.data.content import ContentIndex, ImageCheck
+from evaluation.similarities import Similarities, check_not_constant
+from unime.data.columns import half_character
+from unime.data.content import ContentIndex
 from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
 from unime.data.images import ImageStore
@@ -25,30 +27,19 @@ class RowError(ValueError):
 
 @dataclass
 class Score:
-    """What a task measured.
-
-    Args:
-        metrics: Name to value, fractions or correlations; not percentages.
-        chance: What a random model gets in each headline metric.
-        details: Further facts, ready for JSON.
-    """
+    """Metrics as fractions or correlations, chance of the headline metrics, and further facts, ready for JSON."""
 
     metrics: dict[str, float]
     chance: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ParsedRow:
-    """A row whose fields have been checked, but not its images.
+class Row(NamedTuple):
+    """A row whose fields have been checked, but not its images; the label is a human score or a subset."""
 
-    Args:
-        examples: All that is to be encoded, in the order in which `Task.keep` gets the numbers.
-        extra: What else the task needs of the row: a human score, a subset.
-    """
-
-    examples: list[Example]
-    extra: Any = None
+    query: Example
+    candidates: list[Example]
+    label: Any = None
 
 
 class Task(ABC):
@@ -57,123 +48,81 @@ class Task(ABC):
     Args:
         name: Data set name, for messages and the progress bar.
         source: The data file.
-        store: Where its images lie.
-        threads: Images checked at the same time.
+        store: Where its images lie; None: its rows must not name any.
         sizes: Knows which sizes of images can be processed. Default: all.
     """
 
-    form: ClassVar[str]
-    """Short name of the form, stored in the results."""
-    accepts: ClassVar[str]
-    """Fields of the form, for messages."""
-    headline: ClassVar[tuple[str, ...]]
-    """The metrics that go into tables."""
+    form: ClassVar[str]  # stored in the results
+    fields: ClassVar[set[str]]  # a row that has them is of this form
+    accepts: ClassVar[str]  # the fields for people
+    headline: ClassVar[tuple[str, ...]]  # the metrics that go into tables
+    sides: ClassVar[tuple[str, str]] = ("queries", "candidates")  # what those are called in messages
 
-    def __init__(self, name: str, source: Path, store: ImageStore, threads: int = 4, sizes: ImageSizes | None = None):
+    def __init__(self, name: str, source: str | Path, store: ImageStore | None, sizes: ImageSizes | None = None):
         self.name = name
         self.source = source
         self.store = store
-        self.index = ContentIndex(ImageCheck(store, threads, sizes))
-        self.row_count = 0
+        self.index = ContentIndex(sizes)
+        self.queries: list[int] = []  # content numbers
+        self.candidates: list[np.ndarray] = []  # of each row, (C,) content numbers
+        self.labels: list[Any] = []
+        self.skipped: list[dict[str, str]] = []  # place and reason of each row that was left out
 
     @classmethod
-    @abstractmethod
     def recognises(cls, values: dict[str, Any]) -> bool:
         """Whether a row's fields are those of this form."""
+        return cls.fields <= values.keys()
 
     @abstractmethod
-    def parse_row(self, values: dict[str, Any]) -> ParsedRow:
-        """Check the fields of a row.
-
-        Args:
-            values: Fields of the row.
-
-        Returns:
-            The row.
-
-        Raises:
-            RowError: If a field is missing or wrong.
-        """
+    def parse_row(self, values: dict[str, Any]) -> Row:
+        """Check the fields of a row; RowError names the one that is missing or wrong."""
 
     @abstractmethod
-    def keep(self, numbers: np.ndarray, extra: Any) -> None:
-        """Remember a row.
+    def measure(self, similarities: Similarities) -> Score:
+        """The metrics, of the similarities among the contents of `index`."""
 
-        Args:
-            numbers: (N,) content numbers of the row's examples.
-            extra: As `parse_row` gave it.
-        """
+    def read_row(self, values: dict[str, Any]) -> Row:
+        """`parse_row`, with a look at the texts; the examples of the row know where their images are."""
+        row = self.parse_row(values)
+        examples = [example.placed(self.store) for example in (row.query, *row.candidates)]
+        for example in examples:
+            for name in ("text", "image", "instruction"):
+                value = getattr(example, name) or ""
+                if fault := half_character(value):
+                    raise RowError(f"the {name} {value[:60]!r} {fault}")
+            if example.image is not None and self.store is None:
+                raise RowError(f"it names the image {example.image!r}; say where images are with image_root")
+        return row._replace(query=examples[0], candidates=examples[1:])
 
-    def look_at_images(self, rows: list[ParsedRow]) -> None:
-        """Check the images of several rows at the same time.
+    def look_at_images(self, rows: Sequence[Row]) -> None:
+        """Check the images of several rows, which are not kept yet, at the same time."""
+        self.index.look_at(example for row in rows for example in (row.query, *row.candidates))
 
-        Args:
-            rows: The rows, which are not kept yet.
-        """
-        examples = (example for row in rows for example in row.examples)
-        self.index.images.look_at(example.image for example in examples if example.image is not None)
+    def add_row(self, row: Row) -> None:
+        """Check the images of a row and keep it, unless ImageError says that one of them cannot be used."""
+        query, *candidates = self.index.add([row.query, *row.candidates])
+        self.queries.append(int(query))
+        self.candidates.append(np.array(candidates, dtype=np.int32))
+        self.labels.append(row.label)
 
-    def add_row(self, row: ParsedRow) -> None:
-        """Check the images of a row and keep it.
-
-        Args:
-            row: The row.
-
-        Raises:
-            ImageError: If an image is missing, unreadable or cannot be processed; the row is then not kept.
-        """
-        self.keep(self.index.add(row.examples), row.extra)
-        self.row_count += 1
-
-    @abstractmethod
     def score(self, embeddings: np.ndarray) -> Score:
-        """Compute the metrics.
+        """The metrics of (U, D) embeddings, one row per content of `index`.
 
-        Args:
-            embeddings: (U, D), one row per content of `index`.
-
-        Returns:
-            The score.
+        Raises:
+            MetricError: An embedding is NaN, infinite or zero, or different contents of one side all have the same.
         """
+        similarities = Similarities(embeddings, self.name)
+        for numbers, side in zip((self.queries, np.concatenate(self.candidates)), self.sides, strict=True):
+            check_not_constant(embeddings[np.unique(numbers)], f"{side} of {self.name}")
+        return self.measure(similarities)
 
     def evaluate(self, encoder: BaseEncoder) -> Score:
-        """Encode each content once and score.
-
-        Args:
-            encoder: Any encoder.
-
-        Returns:
-            The score.
-        """
-        return self.score(encoder.encode(self.index.examples, self.store, description=self.name))
-
-    def check_not_constant(self, embeddings: np.ndarray, numbers: Any, role: str) -> None:
-        """Refuse a side of the task on which different contents all have the same embedding.
-
-        Args:
-            embeddings: (U, D), one row per content.
-            numbers: Content numbers of that side.
-            role: "queries", "candidates", ...
-        """
-        distinct = np.unique(np.asarray(numbers))  # (V,)
-        check_not_constant(embeddings[distinct], f"{role} of {self.name}")
+        """Encode each content once and score."""
+        return self.score(encoder.encode(self.index.examples, description=self.name))
 
 
 def require(values: dict[str, Any], name: str, kind: type, meaning: str) -> Any:
-    """Take a field out of a row.
-
-    Args:
-        values: Fields of the row.
-        name: Field name.
-        kind: Expected type.
-        meaning: What the field is for, for the message.
-
-    Returns:
-        The value.
-
-    Raises:
-        RowError: If the field is missing or of another type.
-    """
+    """Take a field out of a row; no text at all is an empty one."""
     if name not in values:
         raise RowError(f"field {name!r} ({meaning}) is missing")
     value = values[name]
@@ -185,19 +134,11 @@ def require(values: dict[str, Any], name: str, kind: type, meaning: str) -> Any:
     return value
 
 
-def require_content(example: Example, name: str) -> Example:
-    """Refuse an example without text and image.
-
-    Args:
-        example: The example.
-        name: Where it came from, for the message.
-
-    Returns:
-        The same example.
-
-    Raises:
-        RowError: If it is empty.
-    """
+def make_example(
+    name: str, text: str | None = None, image: str | None = None, instruction: str | None = None
+) -> Example:
+    """An example out of the fields of a row, in which an empty string means "absent"; `name` says which in messages."""
+    example = Example.from_fields(text, image, instruction)
     if example.is_empty:
         raise RowError(f"{name} has neither a text nor an image")
     return example

@@ -25,7 +25,7 @@ from examples.tiny.pretraining import Schedule, evaluate, pretrain
 from examples.tiny.tokenizer import train_tokenizer
 from examples.tiny.vision import VisionSchedule, pretrain_vision, read_patches
 from modeling_unime.families import SUMMARY_TURNS
-from modeling_unime.file_modes import give_weights_the_usual_mode
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 from unime.options import parse_dataclasses
 
 METRICS_FILE = "pretrain_metrics.json"  # written with the rest; also says what the folder was made from

@@ -14,11 +14,7 @@ PICTURE_KEYS = ("image", "url", "path", "base64")
 
 
 def read_conversation(messages: list[dict]) -> tuple[str | None, list, str | None]:
-    """(text, images, instruction) of one conversation; an image part without a picture gives "".
-
-    Raises:
-        ValueError: for a part that is neither text nor image.
-    """
+    """(text, images, instruction) of one conversation; an image part without a picture gives ""."""
     texts, images, instructions = [], [], None
     for message in messages:
         content = message["content"]
@@ -27,15 +23,14 @@ def read_conversation(messages: list[dict]) -> tuple[str | None, list, str | Non
         if system:
             instructions = instructions or []
         for item in items or []:
-            if item["type"] not in ("text", "image"):
-                raise ValueError(f"UniME embeds text and images, not {item['type']!r}")
             if item["type"] == "text":
-                if item["text"] is not None:
-                    (instructions if system else texts).append(item["text"])
+                kept, value = instructions if system else texts, item["text"]
+            elif item["type"] == "image":
+                kept, value = images, _picture(item)
             else:
-                picture = _picture(item)
-                if picture is not None:
-                    images.append(picture)
+                raise ValueError(f"UniME embeds text and images, not {item['type']!r}")
+            if value is not None:
+                kept.append(value)
     text = "\n".join(filter(None, texts)) if texts else None
     return text, images, None if instructions is None else "\n".join(instructions)
 
@@ -48,11 +43,9 @@ def _picture(item: dict):
 
 
 def drop_absent_parts(messages: list[dict]) -> None:
-    """Take the parts that are None out of a conversation, in place.
-
-    sentence-transformers counts the image parts of the messages that it has built, after we have read them, to cut a
-    batch into smaller ones; a part that is None would shift the images of the rows behind it.
-    """
+    """Take the parts that are None out of a conversation, in place."""
+    # sentence-transformers counts the image parts of the messages that it has built, after we have read them, to cut a
+    # batch into smaller ones; a part that is None would shift the images of the rows behind it.
     for message in messages:
         if isinstance(message["content"], list):
             present = [part for part in message["content"] if part.get(part.get("type"), "") is not None]
@@ -60,10 +53,7 @@ def drop_absent_parts(messages: list[dict]) -> None:
 
 
 def render_chat_template(prompts: dict[str, str], image_block: str) -> str:
-    """The prompts as a Jinja chat template, for serving programs that render it instead of calling the processor.
-
-    All forms are covered; image tokens inside of texts are the processor's business.
-    """
+    """The prompts as a Jinja chat template; it knows all forms, but leaves image tokens inside of texts alone."""
 
     def literal(template: str) -> str:
         slots = {IMAGE_SLOT: "ns.images", TEXT_SLOT: "ns.text"}

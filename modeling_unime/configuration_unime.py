@@ -13,21 +13,16 @@ if TYPE_CHECKING:
     # As remote code, transformers finds the model of a config by the config's class, and tells folders of one name apart
     # by the files that this one names. With all of them named, folders with different code never share a class. (Older
     # versions copy what is named here and no further; they shall come as far as the words on needed versions.)
-    from .batch_inputs import align_inputs  # noqa: F401
     from .chat_template import read_conversation  # noqa: F401
     from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401
-    from .file_modes import give_weights_the_usual_mode  # noqa: F401
     from .image_processing_phi3v import Phi3VImageProcessor  # noqa: F401
-    from .image_tokens import ImageTokens  # noqa: F401
     from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
     from .pickling import PicklableModel  # noqa: F401
     from .pictures import read_picture  # noqa: F401
     from .processing_unime import UniMEProcessor  # noqa: F401
-    from .prompt_tokenizer import PromptTokenizer  # noqa: F401
-    from .rgb import to_rgb  # noqa: F401
-    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
-    from .weights_digest import write_digests  # noqa: F401
+    from .prompts import PromptBuilder  # noqa: F401
+    from .saved_folder import write_digests  # noqa: F401
 
 ATTENTION = ("causal", "bidirectional")
 # Where this file is remote code, nothing else tells the library of the family that it lacks.
@@ -35,7 +30,7 @@ AutoConfig.register(Phi3VConfig.model_type, Phi3VConfig, exist_ok=True)
 
 
 def _without_origin(values: dict) -> dict:
-    """Values without those of `_name_or_path`, at any depth. The library leaves out that of the outermost config only."""
+    """Values without `_name_or_path` at any depth; the library leaves out that of the outermost config only."""
     return {
         name: _without_origin(value) if isinstance(value, dict) else value
         for name, value in values.items()
@@ -45,6 +40,14 @@ def _without_origin(values: dict) -> dict:
 
 class UniMEConfig(PreTrainedConfig):
     """Configuration of [`UniMEModel`].
+
+    Example::
+
+        from transformers import LlavaNextConfig
+        from modeling_unime import UniMEConfig
+
+        config = UniMEConfig(backbone=LlavaNextConfig())
+        assert config.hidden_size == 4096  # of the embeddings
 
     Args:
         backbone (`dict` or `PreTrainedConfig`):
@@ -56,16 +59,6 @@ class UniMEConfig(PreTrainedConfig):
     Raises:
         ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
         ImportError: when sentence-transformers is in use and too old.
-
-    Example:
-
-    ```python
-    >>> from transformers import LlavaNextConfig
-    >>> from modeling_unime import UniMEConfig
-    >>> UniMEConfig(backbone=LlavaNextConfig()).model_type
-    'unime'
-
-    ```
     """
 
     model_type = "unime"

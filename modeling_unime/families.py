@@ -10,6 +10,7 @@ authors' code; paper-level spellings differ in small ways). Prompts that no pape
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,19 +24,12 @@ TEXT_SLOT = "{text}"
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How one family of LLMs wraps a user turn.
+    """How one family of LLMs wraps a user turn."""
 
-    Attributes:
-        turn: the wrapping, with `{}` where the user's turn goes.
-        marker: a token that only tokenizers of this format have, or None when nothing in the vocabulary tells.
-        text_model_types: `model_type` of the LLMs that use the format when no marker decides.
-        turns: user's turns by modality, where they are not those of `SUMMARY_TURNS`.
-    """
-
-    turn: str
-    marker: str | None = None
-    text_model_types: tuple[str, ...] = ()
-    turns: dict[str, str] = field(default_factory=dict)
+    turn: str  # with `{}` where the user's turn goes
+    marker: str | None = None  # a token that only tokenizers of this format have
+    text_model_types: tuple[str, ...] = ()  # of the LLMs that use the format when no marker decides
+    turns: dict[str, str] = field(default_factory=dict)  # by modality, where they are not those of SUMMARY_TURNS
 
 
 # Order matters: the first whose marker is in the vocabulary wins, then the first that names the LLM's model_type.
@@ -78,11 +72,7 @@ SUMMARY_TURNS: dict[str, str] = {
 
 
 def build_prompts(chat_format: str) -> dict[str, str]:
-    """The prompt templates of a chat format, by modality ("text", "image", "image_text").
-
-    Raises:
-        ValueError: for an unknown chat format.
-    """
+    """The prompt templates of a chat format, by modality ("text", "image", "image_text")."""
     if chat_format not in CHAT_FORMATS:
         raise ValueError(f"unknown chat_format {chat_format!r}; known are {', '.join(CHAT_FORMATS)}")
     chat = CHAT_FORMATS[chat_format]
@@ -91,13 +81,9 @@ def build_prompts(chat_format: str) -> dict[str, str]:
 
 def choose_chat_format(vocabulary: dict[str, int], text_model_type: str) -> str:
     """Name of the chat format that fits a tokenizer's vocabulary and an LLM's `model_type`."""
-    for name, chat in CHAT_FORMATS.items():
-        if chat.marker is not None and chat.marker in vocabulary:
-            return name
-    for name, chat in CHAT_FORMATS.items():
-        if text_model_type in chat.text_model_types:
-            return name
-    return "plain"
+    marked = [name for name, chat in CHAT_FORMATS.items() if chat.marker in vocabulary]
+    named = [name for name, chat in CHAT_FORMATS.items() if text_model_type in chat.text_model_types]
+    return [*marked, *named, "plain"][0]
 
 
 # --------------------------------------------------------------------------- number of placeholder tokens per image
@@ -162,25 +148,16 @@ def _count_phi3_v(features: dict, geometry: dict) -> list[int]:
 # ----------------------------------- outputs of image processors whose first axis is not the image, brought to that form
 
 
-def _unchanged(features: dict) -> dict:
-    return features
-
-
 def _smolvlm_by_image(features: dict) -> dict:
-    """SmolVLM's processor puts all images into one row, (1, images, 3, H, W); here each is a row of its own.
-
-    The mask of a picture that fills its square, as those do that are not split, says nothing.
-    """
+    """SmolVLM's processor puts all images into one row, (1, images, 3, H, W); here each is a row of its own."""
+    # The mask of a picture that fills its square, as those do that are not split, says nothing.
     mask = features.pop("pixel_attention_mask")
     features["pixel_values"] = features["pixel_values"].transpose(0, 1).contiguous()
     return features if mask.all() else features | {"pixel_attention_mask": mask.transpose(0, 1).contiguous()}
 
 
 def _internvl_by_image(features: dict) -> dict:
-    """InternVL's views stand one after the other; their numbers go in the form in which Qwen-VL gives its patches.
-
-    Other libraries cut batches into smaller ones by that form; the model drops it.
-    """
+    """InternVL's views stand one after the other; other libraries cut batches by numbers in the form of Qwen-VL's."""
     features["image_grid_thw"] = torch.tensor([[int(views), 1, 1] for views in features["num_patches"]])
     return features
 
@@ -188,14 +165,9 @@ def _internvl_by_image(features: dict) -> dict:
 # ------------------------------------------ what these counts read, from the size of one image instead of its pixels
 
 
-def _measure_view(image_processor, height: int, width: int) -> dict:
-    """One view, whatever the size (LLaVA-1.5, SmolVLM)."""
-    return {"pixel_values": torch.empty(1, 1)}
-
-
 def _measure_size(image_processor, height: int, width: int) -> dict:
-    """The size itself (LLaVA-NeXT and -OneVision)."""
-    return {"image_sizes": torch.tensor([[height, width]])}
+    """One view whatever the size (LLaVA-1.5, SmolVLM), or the size itself (LLaVA-NeXT and -OneVision)."""
+    return {"pixel_values": torch.empty(1, 1), "image_sizes": torch.tensor([[height, width]])}
 
 
 def _measure_grid(image_processor, height: int, width: int) -> dict:
@@ -219,52 +191,34 @@ def _measure_crops(image_processor, height: int, width: int) -> dict:
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the adapter table.
+    """One row of the adapter table; all but the first four fields say how a family differs from most."""
 
-    Attributes:
-        image_token: the placeholder token; config attribute `image_token_id` of the backbone holds its id.
-        image_block: text that stands for one image in a prompt; holds `image_token` once.
-        geometry: name -> dotted path in the backbone's config, of what `count_image_tokens` needs.
-        count_image_tokens: (image processor output, geometry) -> placeholders for each image.
-        measure_image: (image processor, height, width) -> what `count_image_tokens` reads, for one image of that size;
-            raises ValueError where the image processor would.
-        language_model: path of the LLM inside the backbone; LoRA and stage 1 touch nothing else.
-        by_image: image processor output -> the same, so that it can be sliced by image.
-        not_for_model: outputs of the image processor that are meant for the processor only.
-        not_for_backbone: outputs of the processor that the backbone does not take.
-        split_at_image: whether the texts before and behind an image are tokenised by themselves, each with a start
-            token, as the published processor does.
-        image_options: options of the image processor that differ from what its class or the checkpoint says.
-        needs_token_types: whether the backbone wants `mm_token_type_ids` (1 on image placeholders).
-        one_dtype: whether LLM and vision tower must have weights of one type, since the backbone brings an image's features
-            to the tower's type, not to that of the text's.
-        key_mapping: renaming of weights that transformers does not do by itself (regular expression -> text).
-        chat_format: the family's prompt format, where tokenizer and LLM do not tell it.
-    """
-
-    image_token: str
-    image_block: str
-    geometry: dict[str, str]
-    count_image_tokens: Callable[[dict, dict], list[int]]
-    measure_image: Callable[[object, int, int], dict]
-    language_model: str = "language_model"
-    by_image: Callable[[dict], dict] = _unchanged
-    not_for_model: tuple[str, ...] = ()
-    not_for_backbone: tuple[str, ...] = ()
+    image_token: str  # the placeholder; `image_token_id` of the backbone's config is its id
+    image_block: str  # text that stands for one image in a prompt; holds `image_token` once
+    geometry: dict[str, str]  # name -> dotted path in the backbone's config, of what `count_image_tokens` needs
+    count_image_tokens: Callable[[dict, dict], list[int]]  # (image processor output, geometry) -> for each image
+    # (image processor, height, width) -> what `count_image_tokens` reads; ValueError where the image processor has one
+    measure_image: Callable[[object, int, int], dict] = _measure_size
+    language_model: str = "language_model"  # path of the LLM in the backbone; LoRA and stage 1 touch nothing else
+    by_image: Callable[[dict], dict] | None = None  # brings image processor output to a form sliced by image
+    not_for_model: tuple[str, ...] = ()  # outputs of the image processor that are meant for the processor only
+    not_for_backbone: tuple[str, ...] = ()  # outputs of the processor that the backbone does not take
+    # Whether the texts before and behind an image are tokenised by themselves, each with a start token, as published.
     split_at_image: bool = False
-    image_options: dict[str, object] = field(default_factory=dict)
-    needs_token_types: bool = False
+    image_options: dict[str, object] = field(default_factory=dict)  # other than the image processor's or checkpoint's
+    needs_token_types: bool = False  # whether the backbone wants `mm_token_type_ids` (1 on image placeholders)
+    # Whether LLM and vision tower must have weights of one type: the backbone brings features to the tower's type.
     one_dtype: bool = False
+    # Renaming of stored weights to those of UniMEModel, where transformers does not do it by itself.
     key_mapping: dict[str, str] | None = None
-    chat_format: str | None = None
+    chat_format: str | None = None  # where tokenizer and LLM do not tell it
 
 
 # Published Qwen-VL names put the LLM at `model.` and the tower at `visual.`; later ones both below `model.`. Without this
-# mapping the LLM would stay random with no more than a printed report. It must take `model.` away from the tower's names:
-# the library's own renaming would put them into the LLM.
+# mapping the LLM would stay random with no more than a printed report.
 _QWEN_KEY_MAPPING = {
-    r"^model\.visual\.": "visual.",
-    r"^model\.(?:language_model\.)?": "language_model.",
+    r"^(?:model\.)?visual\.": "model.visual.",
+    r"^model\.(?:language_model\.|(?!visual\.))": "model.language_model.",
 }
 
 _PHI3_V_KEY_MAPPING = {
@@ -309,14 +263,12 @@ FAMILIES: dict[str, Family] = {
         image_block="<image>",
         geometry=_LLAVA_GEOMETRY,
         count_image_tokens=_count_llava,
-        measure_image=_measure_view,
     ),
     "llava_next": Family(
         image_token="<image>",
         image_block="<image>",
         geometry={**_LLAVA_GEOMETRY, "image_grid_pinpoints": "image_grid_pinpoints"},
         count_image_tokens=_count_llava_next,
-        measure_image=_measure_size,
     ),
     "llava_onevision": Family(
         image_token="<image>",
@@ -327,7 +279,6 @@ FAMILIES: dict[str, Family] = {
             "max_views": "vision_aspect_ratio",
         },
         count_image_tokens=_count_llava_next,
-        measure_image=_measure_size,
         not_for_model=("batch_num_images",),  # one number for each image, 1, which is what the model assumes
         chat_format="onevision",
     ),
@@ -354,7 +305,6 @@ FAMILIES: dict[str, Family] = {
             "scale_factor": "scale_factor",
         },
         count_image_tokens=_count_smolvlm,
-        measure_image=_measure_view,
         by_image=_smolvlm_by_image,
         language_model="text_model",
         one_dtype=True,
@@ -364,11 +314,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def get_family(model_type: str) -> Family:
-    """The adapter of a backbone's `model_type`.
-
-    Raises:
-        ValueError: for a family that is not in the table; the message lists those that are.
-    """
+    """The adapter of a backbone's `model_type`."""
     if model_type not in FAMILIES:
         raise ValueError(
             f"backbone family {model_type!r} is not supported; supported are {', '.join(sorted(FAMILIES))}. "
@@ -379,10 +325,4 @@ def get_family(model_type: str) -> Family:
 
 def read_geometry(family: Family, backbone_config) -> dict:
     """Values of `family.geometry` read from the backbone's config; plain numbers, strings and lists."""
-    values = {}
-    for name, path in family.geometry.items():
-        value = backbone_config
-        for part in path.split("."):
-            value = getattr(value, part)
-        values[name] = value
-    return values
+    return {name: operator.attrgetter(path)(backbone_config) for name, path in family.geometry.items()}

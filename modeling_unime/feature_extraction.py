@@ -12,18 +12,10 @@ from .pictures import is_picture
 
 
 class UniMEFeatureExtractionPipeline(Pipeline):
-    """Embeddings of texts, pictures, or both.
-
-    An input is a text (always taken as one, whatever it looks like), a picture in any form but a string, or a
-    dictionary with "text" and "image". The result is a list of one vector, or, with `return_tensors=True`, a (1, D)
-    tensor.
-    """
+    """Texts (always taken as such), pictures in any form but a string, or dictionaries with "text" and "image"."""
 
     _load_processor = True
-    _load_image_processor = False
-    _load_video_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_image_processor = _load_video_processor = _load_feature_extractor = _load_tokenizer = False
 
     def _sanitize_parameters(self, instruction=None, max_length=None, return_tensors=None):
         given = {"instruction": instruction, "max_length": max_length}
@@ -31,7 +23,6 @@ class UniMEFeatureExtractionPipeline(Pipeline):
         return given, {}, {} if return_tensors is None else {"return_tensors": return_tensors}
 
     def preprocess(self, inputs, instruction: str | None = None, max_length: int | None = None) -> dict:
-        """Model inputs of one example."""
         if isinstance(inputs, str) or not is_picture(inputs):
             inputs = {"text": inputs}
         elif not (isinstance(inputs, dict) and {"text", "image"} & set(inputs)):

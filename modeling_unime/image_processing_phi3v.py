@@ -13,34 +13,28 @@ from .pictures import is_picture, read_picture
 
 SIDE = 336  # pixels of a view, the tower's input
 VIEW_TOKENS_SIDE = 12  # tokens along a side of a view
-WHITE = 255
 
 
-def canvas_size(width: int, height: int, num_crops: int) -> tuple[int, int, int, int]:
-    """Size of the resized image and of the canvas it is padded to, for a landscape image (width >= height).
-
-    Args:
-        width: Pixels.
-        height: Pixels.
-        num_crops: Crops there may be at most.
-
-    Returns:
-        New width, new height, canvas width, canvas height; the canvas' sides are multiples of 336.
-
-    Raises:
-        ValueError: The image is so long and thin that a side would vanish.
-    """
-    ratio = width / height
+def resized_size(width: int, height: int, num_crops: int) -> tuple[int, int]:
+    """Width and height of an image, its long side brought to as many views as `num_crops` crops allow."""
+    short, long = sorted((width, height))
+    ratio = long / short
     scale = 1
     while (scale + 1) * np.ceil((scale + 1) / ratio) <= num_crops:
         scale += 1
-    new_width, new_height = SIDE * scale, int(SIDE * scale / ratio)
-    if new_height < 1:
+    new_long, new_short = SIDE * scale, int(SIDE * scale / ratio)
+    if new_short < 1:
         raise ValueError(
             f"an image of {width} x {height} pixels is too long and thin for {num_crops} crops: its short side would "
             "vanish. Crop or pad the image, or raise num_crops"
         )
-    return new_width, new_height, new_width, -(-new_height // SIDE) * SIDE
+    return (new_short, new_long) if width < height else (new_long, new_short)
+
+
+def padded_size(width: int, height: int, num_crops: int) -> tuple[int, int]:
+    """Height and width of the canvas that an image is padded to: multiples of 336."""
+    new_width, new_height = resized_size(width, height, num_crops)
+    return -(-new_height // SIDE) * SIDE, -(-new_width // SIDE) * SIDE
 
 
 def count_tokens(canvas_height: int, canvas_width: int) -> int:
@@ -49,27 +43,26 @@ def count_tokens(canvas_height: int, canvas_width: int) -> int:
     return (rows * columns + 1) * VIEW_TOKENS_SIDE**2 + 1 + (rows + 1) * VIEW_TOKENS_SIDE
 
 
-def padded_size(width: int, height: int, num_crops: int) -> tuple[int, int]:
-    """Height and width of the canvas of an image of any orientation (`canvas_size`, which see for what it raises)."""
-    short, long = sorted((width, height))
-    _, _, canvas_long, canvas_short = canvas_size(long, short, num_crops)
-    return (canvas_long, canvas_short) if width < height else (canvas_short, canvas_long)
-
-
 def draw_canvas(image: Image.Image, num_crops: int) -> Image.Image:
     """The image resized and padded with white on its two long sides, to sides that are multiples of 336 pixels."""
-    portrait = image.width < image.height
-    if portrait:
-        image = image.transpose(Image.Transpose.TRANSPOSE)
-    new_width, new_height, canvas_width, canvas_height = canvas_size(image.width, image.height, num_crops)
-    canvas = Image.new("RGB", (canvas_width, canvas_height), (WHITE,) * 3)
-    resized = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-    canvas.paste(resized, (0, (canvas_height - new_height) // 2))
+    portrait = image.width < image.height  # turned for a moment: resizing would round in another order
+    image = image.transpose(Image.Transpose.TRANSPOSE) if portrait else image
+    size = resized_size(*image.size, num_crops)
+    height, width = padded_size(*image.size, num_crops)
+    canvas = Image.new("RGB", (width, height), "white")
+    canvas.paste(image.resize(size, Image.Resampling.BILINEAR), (0, (height - size[1]) // 2))
     return canvas.transpose(Image.Transpose.TRANSPOSE) if portrait else canvas
 
 
 class Phi3VImageProcessor(BaseImageProcessor):
     """Images to views.
+
+    Example::
+
+        from modeling_unime import Phi3VImageProcessor
+
+        views = Phi3VImageProcessor(num_crops=4)(image)
+        assert views["pixel_values"].shape == (1, 5, 3, 336, 336)
 
     Args:
         num_crops (`int`, defaults to 4): crops an image may have at most; it decides how many tokens an image takes.
@@ -101,8 +94,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
         """Views of images.
 
         Args:
-            images: A picture or a list of them, of any size and in any form that `read_picture` takes.
-            num_crops: See the class.
+            images: a picture or a list of them, of any size and in any form of `pictures.READABLE`.
+            num_crops: see the class.
             return_tensors: "pt" or "np".
 
         Returns:
@@ -110,7 +103,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
             `image_sizes` (images, 2): height and width of the padded canvas. `num_img_tokens`: a list of numbers.
 
         Raises:
-            ValueError: An image is too long and thin; names its number.
+            ValueError: an image cannot be read, or is too long and thin; names its number.
         """
         num_crops = num_crops or self.num_crops
         images = [images] if is_picture(images) else images

@@ -21,10 +21,8 @@ from .pickling import PicklableModel
 class Phi3VRotaryEmbedding(nn.Module):
     """Longrope whose short or long factors are chosen by each row's length, or by the longest row of the batch.
 
-    The library chooses once per call. Nothing is kept as a buffer: the 2 x 48 numbers come from the config.
-
-    Args:
-        config: Configuration of the model; its LLM's `rope_parameters` are of type longrope.
+    Private: the library, which chooses once per call, has no public way; its table of rope functions and the LLM's
+    `rotary_emb` are used. Nothing is kept as a buffer: the 2 x 48 numbers come from the config.
     """
 
     def __init__(self, config: Phi3VConfig):
@@ -50,11 +48,7 @@ class Phi3VRotaryEmbedding(nn.Module):
 
 
 class Phi3VImageProjection(nn.Module):
-    """Features of views to image tokens: 2 x 2 merge, separators, MLP.
-
-    Args:
-        config: Configuration of the model.
-    """
+    """Features of views to image tokens: 2 x 2 merge, separators, MLP."""
 
     def __init__(self, config: Phi3VConfig):
         super().__init__()
@@ -80,22 +74,25 @@ class Phi3VImageProjection(nn.Module):
         return torch.cat((self._rows(crops), self.view_separator[0], self._rows(merged[0])))
 
     def forward(self, views: Sequence[torch.Tensor], grids: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        """Tokens of images. The MLP runs once however many there are, so that ranks that split it stay in step.
-
-        Args:
-            views: For each image (1 + rows * columns, S, S, C), the whole image first, then its crops row by row.
-            grids: For each image (rows, columns) of crops.
-
-        Returns:
-            For each image (tokens, D): crops, separator, whole image.
-        """
+        """Tokens (tokens, D) of each image. The MLP runs once for all, so that ranks that split it stay in step."""
         images = [self._merge(*image) for image in zip(views, grids, strict=True)]  # each (tokens, 4 C)
         tokens = self.linear_2(nn.functional.gelu(self.linear_1(torch.cat(images))))
         return list(tokens.split([len(image) for image in images]))
 
 
-class Phi3VPreTrainedModel(PicklableModel):
-    """What the library needs to know about the model."""
+class Phi3VModel(PicklableModel):
+    """Vision tower, projection and LLM of Phi-3.5-vision, without its head.
+
+    Example::
+
+        from modeling_unime import Phi3VConfig, Phi3VModel
+
+        text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+        vision = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 336, "patch_size": 14}
+        model = Phi3VModel(Phi3VConfig(text_config=text, vision_config=vision))
+
+    [`UniMEModel.from_backbone`] loads the published weights into it.
+    """
 
     config_class = Phi3VConfig
     base_model_prefix = "model"
@@ -108,17 +105,6 @@ class Phi3VPreTrainedModel(PicklableModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, Phi3VImageProjection):
-            for separator in (module.row_separator, module.view_separator):
-                nn.init.normal_(separator, std=self.config.text_config.initializer_range)
-
-
-class Phi3VModel(Phi3VPreTrainedModel):
-    """Vision tower, projection and LLM of Phi-3.5-vision."""
-
     def __init__(self, config: Phi3VConfig):
         super().__init__(config)
         self.vision_tower = CLIPVisionModel(config.vision_config)
@@ -128,6 +114,13 @@ class Phi3VModel(Phi3VPreTrainedModel):
             self.language_model.rotary_emb = Phi3VRotaryEmbedding(config)
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Phi3VImageProjection):
+            for separator in (module.row_separator, module.view_separator):
+                nn.init.normal_(separator, std=self.config.text_config.initializer_range)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
@@ -135,15 +128,7 @@ class Phi3VModel(Phi3VPreTrainedModel):
         self.language_model.set_input_embeddings(value)
 
     def get_image_features(self, pixel_values: torch.Tensor, image_sizes: torch.Tensor) -> list[torch.Tensor]:
-        """Image tokens.
-
-        Args:
-            pixel_values: (images, crops + 1, 3, H, W), the whole image first; unused crops at the end are left out.
-            image_sizes: (images, 2), height and width of the image's padded canvas.
-
-        Returns:
-            For each image (tokens, D).
-        """
+        """Image tokens (tokens, D) of each image; arguments as in `forward`, unused crops at the end are left out."""
         vision = self.config.vision_config
         grids = [(height // vision.image_size, width // vision.image_size) for height, width in image_sizes.tolist()]
         counts = [1 + rows * columns for rows, columns in grids]
@@ -192,8 +177,8 @@ class Phi3VModel(Phi3VPreTrainedModel):
         Args:
             input_ids: (B, L); image tokens are `image_token_id` or negative.
             attention_mask: (B, L), 0 on padding.
-            pixel_values: (images, crops + 1, 3, H, W), None when no row has an image.
-            image_sizes: (images, 2), as [`Phi3VImageProcessor`] gives them.
+            pixel_values: (images, crops + 1, 3, H, W), the whole image first; None when no row has an image.
+            image_sizes: (images, 2), height and width of each padded canvas, as [`Phi3VImageProcessor`] gives them.
             position_ids: (B, L); default: counted from the mask.
             inputs_embeds: (B, L, D) instead of `input_ids` and images.
             kwargs: passed to the LLM (`use_cache`, `output_hidden_states`, ...).

@@ -7,10 +7,6 @@ the LLM holds its summary of what it read. The pooled position comes from the ma
 not matter. The LM head is neither built nor run.
 """
 
-import contextlib
-import logging
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
@@ -22,11 +18,14 @@ from transformers.utils import ModelOutput
 from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
 from .families import get_family
-from .file_modes import give_weights_the_usual_mode
 from .modeling_phi3v import Phi3VModel
 from .pickling import PicklableModel
-from .sentence_transformers_files import write_sentence_transformers_files
-from .weights_digest import digest_weights, write_digests
+from .saved_folder import (
+    digest_weights,
+    give_weights_the_usual_mode,
+    write_digests,
+    write_sentence_transformers_files,
+)
 
 # Backbones of our own. As remote code they are found by model type: the library puts the files that a config needs and
 # those that a model needs into two folders, so that the config's class is not the one this file imports.
@@ -46,6 +45,11 @@ STRICT_LOADING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 class UniMEOutput(ModelOutput):
     """Output of [`UniMEModel`].
 
+    Example::
+
+        output = model(**processor(text=["a dog", "a cat"]))
+        similarities = output.embeddings @ output.embeddings.T
+
     Attributes:
         embeddings: (B, D) float32, unit length.
     """
@@ -54,19 +58,21 @@ class UniMEOutput(ModelOutput):
 
 
 class WeightsMismatchError(ValueError):
-    """A checkpoint lacks weights of the model, has unexpected ones, or ones of another shape."""
+    """A checkpoint lacks weights of the model, has unexpected ones, or ones of another shape.
+
+    Example::
+
+        from modeling_unime import UniMEModel, WeightsMismatchError
+
+        try:
+            model = UniMEModel.from_pretrained(folder)
+        except WeightsMismatchError as error:  # names the weights
+            print(error)
+    """
 
 
 def pool_last_token(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """State of the last attended token of each row.
-
-    Args:
-        hidden_states: (B, L, D).
-        attention_mask: (B, L), non-zero where a token counts, padded left or right; None when all tokens count.
-
-    Returns:
-        (B, D), same dtype as `hidden_states`.
-    """
+    """State (B, D) of the last attended token of each row of (B, L, D), padded left or right."""
     if attention_mask is None:
         return hidden_states[:, -1]
     positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
@@ -80,15 +86,7 @@ def normalise(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def check_loading(source: str, info: dict) -> None:
-    """Raise when a checkpoint did not fit the model exactly.
-
-    Args:
-        source: what was loaded, for the message.
-        info: the `output_loading_info` of `from_pretrained`.
-
-    Raises:
-        WeightsMismatchError: names the missing, unexpected and ill-shaped weights.
-    """
+    """Raise unless a checkpoint fitted the model exactly, by the `output_loading_info` of `from_pretrained`."""
     faults = []
     for title, names in (
         ("missing", sorted(info["missing_keys"])),
@@ -106,23 +104,18 @@ def check_loading(source: str, info: dict) -> None:
         )
 
 
-@contextlib.contextmanager
-def no_loading_report() -> Iterator[None]:
-    """Without the library's table of weights that were not used: `check_loading` says what does not fit."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
-
 class UniMEModel(PicklableModel):
     """Universal multimodal embedding model.
+
+    Example::
+
+        from modeling_unime import UniMEModel, UniMEProcessor
+
+        model = UniMEModel.from_backbone("Qwen/Qwen2-VL-2B-Instruct")
+        processor = UniMEProcessor.from_backbone("Qwen/Qwen2-VL-2B-Instruct")
+        vectors = model(**processor(text=["a dog", None], images=[None, image])).embeddings
+        model.save_pretrained("my-own")
+        processor.save_pretrained("my-own")
 
     Build one from any supported multimodal LLM with [`~UniMEModel.from_backbone`], or load a saved one with
     `from_pretrained` (also through `AutoModel`). Loading is strict: missing or unexpected weights other than an LM head
@@ -143,21 +136,18 @@ class UniMEModel(PicklableModel):
     def __init__(self, config: UniMEConfig):
         super().__init__(config)
         own = OWN_BACKBONES.get(config.family)
+        # Private: `_from_config` is what AutoModel.from_config calls, with the config's attention and dtype.
         self.model = own._from_config(config.backbone) if own else AutoModel.from_config(config.backbone)
         self.family = get_family(config.family)
-        self._set_attention()
+        if config.attention == "bidirectional":
+            # Private: masks go by `config.is_causal`, kernels without a mask by each attention module's `is_causal`.
+            for module in self.language_model.modules():
+                if hasattr(module, "is_causal"):
+                    module.is_causal = False
+                if isinstance(module, PreTrainedModel):
+                    module.config.is_causal = False
+                    module.config.sliding_window = None  # a window hides tokens as well
         self.post_init()
-
-    def _set_attention(self) -> None:
-        """Make the LLM's attention bidirectional if the config says so: its masks and its kernels."""
-        if self.config.attention == "causal":
-            return
-        for module in self.language_model.modules():
-            if hasattr(module, "is_causal"):
-                module.is_causal = False
-            if isinstance(module, PreTrainedModel):
-                module.config.is_causal = False
-                module.config.sliding_window = None  # a window hides tokens as well
 
     def _apply(self, fn, recurse: bool = True):
         """As torch's, which every cast and move goes through; what is computed when the model is built keeps its bits.
@@ -165,15 +155,13 @@ class UniMEModel(PicklableModel):
         `from_pretrained(dtype=...)` leaves the rotary frequencies of LLM and vision tower in float32, and so must
         `half()` and the like: rounded, they would turn far positions by whole radians.
         """
-        before = dict(self.named_buffers())
+        before = [(module, dict(module.named_buffers(recurse=False))) for module in self.modules()]
         super()._apply(fn, recurse)
-        for name, buffer in self.named_buffers():
-            was = before[name]
-            if was.is_floating_point() and buffer.dtype.itemsize < was.dtype.itemsize:
-                owner, _, own_name = name.rpartition(".")
-                module = self.get_submodule(owner)
-                if own_name in module._non_persistent_buffers_set:
-                    module._buffers[own_name] = was.to(buffer.device)
+        for module, buffers in before:
+            for name in module._non_persistent_buffers_set & buffers.keys():
+                was, buffer = buffers[name], module.get_buffer(name)
+                if was.is_floating_point() and buffer.dtype.itemsize < was.dtype.itemsize:
+                    setattr(module, name, was.to(buffer.device))
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -186,13 +174,6 @@ class UniMEModel(PicklableModel):
     def language_model(self) -> nn.Module:
         """The LLM part, the only one that training touches."""
         return self.model.get_submodule(self.family.language_model)
-
-    def set_backbone(self, backbone: PreTrainedModel) -> None:
-        """Put a loaded backbone in place of the one that was built."""
-        self.model = backbone
-        self._set_attention()
-        self.config.dtype = backbone.dtype
-        self.config._attn_implementation = backbone.config._attn_implementation
 
     def forward(
         self,
@@ -238,8 +219,8 @@ class UniMEModel(PicklableModel):
         Args:
             path_or_repo: folder or Hub id of a checkpoint of a supported family.
             attention: "causal" or "bidirectional", see [`UniMEConfig`] (default: causal, or what a UniME folder has).
-            kwargs: passed to `AutoModel.from_pretrained`: `dtype` (default: as stored), `attn_implementation`,
-                `device_map`, `revision`, ...
+            kwargs: passed to `from_pretrained`: `dtype` (default: as stored), `attn_implementation`, `device_map`,
+                `revision`, ...
 
         Raises:
             ValueError: for a family that is not supported, or a UniME folder of the other attention.
@@ -255,25 +236,12 @@ class UniMEModel(PicklableModel):
                 )
             return cls.from_pretrained(path_or_repo, **kwargs)
         family = get_family(backbone_config.model_type)
-        with no_loading_report():
-            backbone, info = AutoModel.from_pretrained(
-                path_or_repo, config=backbone_config, key_mapping=family.key_mapping, **STRICT_LOADING, **kwargs
-            )
-        dropped = re.compile("|".join(DROPPED_WEIGHTS))
-        info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not dropped.search(key)]
-        check_loading(path_or_repo, info)
-        with torch.device("meta"):  # the random twin is replaced at once, so it takes neither time nor memory
-            model = cls(UniMEConfig(backbone=backbone.config, attention=attention or "causal"))
-        model.set_backbone(backbone)
-        return model.eval()
+        config = UniMEConfig(backbone=backbone_config, attention=attention or "causal", dtype=backbone_config.dtype)
+        return cls.from_pretrained(path_or_repo, config=config, key_mapping=family.key_mapping, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a saved UniME model, strictly (see `PreTrainedModel.from_pretrained` for the options).
-
-        Raises:
-            WeightsMismatchError: when a weight is missing, unexpected or of another shape.
-        """
+        """Load a saved UniME model as `PreTrainedModel.from_pretrained` does, but strictly ([`WeightsMismatchError`])."""
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **{**kwargs, **STRICT_LOADING})
         check_loading(str(pretrained_model_name_or_path), info)

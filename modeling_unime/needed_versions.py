@@ -13,22 +13,10 @@ import transformers
 NEEDED = {"transformers": "5.23", "sentence-transformers": "6.0"}
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version, which are all that `NEEDED` speaks of."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-
-
 def check_version(package: str, present: str) -> None:
-    """Refuse a version that is too old.
-
-    Args:
-        package: a name in `NEEDED`.
-        present: its version here.
-
-    Raises:
-        ImportError: says what is needed and what is present.
-    """
-    if _numbers(present) < _numbers(NEEDED[package]):
+    """Refuse a version whose first two numbers are below those of `NEEDED`."""
+    found, needed = (re.findall(r"\d+", version)[:2] for version in (present, NEEDED[package]))
+    if [int(number) for number in found] < [int(number) for number in needed]:
         raise ImportError(
             f"this UniME model needs {package}>={NEEDED[package]}, but {present} is installed; "
             f'run: pip install -U "{package}>={NEEDED[package]}"'
@@ -36,13 +24,9 @@ def check_version(package: str, present: str) -> None:
 
 
 def check_sentence_transformers() -> None:
-    """Refuse a sentence-transformers that is too old, where this process uses it.
-
-    Raises:
-        ImportError: says what is needed and what is present.
-    """
+    """Refuse a sentence-transformers that is too old, where this process uses it."""
     loaded = sys.modules.get("sentence_transformers")
-    if loaded is not None and hasattr(loaded, "__version__"):
+    if hasattr(loaded, "__version__"):
         check_version("sentence-transformers", loaded.__version__)
 
 

@@ -1,6 +1,11 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Whatever a picture is handed over as, to RGB: the same pixels, and so the same vector, whichever way it came.
 
+- The EXIF orientation is applied, as `datasets.Image` and `transformers.image_utils.load_image` do;
+- transparent pixels are laid on white: dropping the alpha channel would show whatever colour hides beneath;
+- 16-bit grey is scaled to 8 bits (a plain conversion would clip nearly all of it to white);
+- of an animation the first frame is taken; palettes, grey and CMYK are converted by PIL.
+
 Addresses are never fetched. A text may look like one, and a server that embeds what strangers send would ask its own
 network for it; who wants the picture behind an address fetches it with limits of their own and hands over the bytes.
 """
@@ -12,9 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from PIL import Image
-
-from .rgb import to_rgb
+from PIL import ExifTags, Image, ImageOps
 
 READABLE = (
     "a PIL image, a path, bytes, a data: URL, a file open for reading, a numpy array (H, W) or (H, W, channels), a "
@@ -23,6 +26,7 @@ READABLE = (
 # No EPS, which starts Ghostscript, nor other formats that pictures on the web do not have.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
+BAND_PIXELS = 2**20  # converted at a time
 
 
 def is_picture(value) -> bool:
@@ -35,22 +39,7 @@ def is_picture(value) -> bool:
 
 
 def read_picture(value) -> Image.Image:
-    """The RGB picture behind any of the forms in `READABLE`, or a row of `datasets.Image(decode=False)`.
-
-    Three or fewer dimensions make one picture. Channels (1 to 4: grey, grey and alpha, RGB, RGBA) stand last or first;
-    where both ends could be channels, last in a numpy array and first in a tensor, as the libraries have them. 16-bit
-    integers are scaled to 8 bits, transparency is laid on white (`to_rgb`).
-
-    Args:
-        value: the picture.
-
-    Returns:
-        The picture, decoded, in mode RGB.
-
-    Raises:
-        ValueError: the picture cannot be read; one sentence that says which it is and, for a form that is not known,
-            what can be read.
-    """
+    """The RGB picture in any of the forms of `READABLE`, or a row of `datasets.Image(decode=False)`."""
     if isinstance(value, Image.Image):
         return _decode(lambda: value, "the PIL image")
     if isinstance(value, Mapping) and {"bytes", "path"} & set(value):
@@ -99,16 +88,15 @@ def _decode(open_image, name: str) -> Image.Image:
 
 
 def _from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
-    """A PIL image of the same pixels."""
+    """A PIL image of the same pixels; where both ends could be channels, they are as the array's library has them."""
     channels_first = isinstance(array, torch.Tensor)
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         array = (array.float() if array.is_floating_point() else array).numpy()
     shape, kind = array.shape, array.dtype
     axes = [axis for axis in (0, 2) if array.ndim == 3 and shape[axis] in MODES]
-    if array.ndim == 3 and axes:
-        axis = axes[0] if len(axes) == 1 or channels_first else axes[-1]
-        array = np.moveaxis(array, axis, -1)
+    if axes:
+        array = np.moveaxis(array, axes[0] if channels_first else axes[-1], -1)
         array = array[..., 0] if array.shape[-1] == 1 else array
     elif array.ndim != 2:
         raise ValueError(f"an array of shape {tuple(shape)} is not one picture; it may be {READABLE}")
@@ -130,3 +118,33 @@ def _from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
     array = np.ascontiguousarray(array.astype(np.uint8))
     mode = MODES[array.shape[-1]] if array.ndim == 3 else "L"
     return Image.frombytes(mode, (array.shape[1], array.shape[0]), array.tobytes())
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as RGB; itself where nothing is to be done."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies the others, too
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 bits per channel")
+    is_deep_grey = image.mode == "I" or image.mode.startswith("I;16")
+    if not is_deep_grey and not image.has_transparency_data:
+        return image.convert("RGB")
+    convert = _from_deep_grey if is_deep_grey else _on_white
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):  # the copies on the way would take several times what the picture takes
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(convert(band), (0, top))
+    return rgb
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image).astype(np.int32)  # (height, width)
+    return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

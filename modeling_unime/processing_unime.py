@@ -1,15 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The UniME processor: the one place where a prompt is built.
+"""The UniME processor: an image processor, a tokenizer, and the prompts between them (`prompts.py`).
 
-It joins an image processor and a tokenizer, builds the prompt of each example, and expands the image placeholder to
-as many tokens as the image has. It does so by itself, from the family's row in the adapter table, because the
-libraries' processors of some families cannot be built without torchvision.
-
-Forms of a prompt:
-
-- no instruction: the paper's "Summary above ... in one word:" (UniME, arXiv 2504.17432, section 3.1.2);
-- an instruction: the MMEB form, `image`, newline, instruction, space, text, newline;
-- a blank instruction: the text as it is. MMEB rows are such texts: they hold their instruction and `<|image_1|>`.
+It expands the image placeholder by itself, from the family's row in the adapter table, because the libraries' processors
+of some families cannot be built without torchvision.
 """
 
 import math
@@ -20,45 +13,65 @@ from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions la
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 
-from .batch_inputs import align_inputs, read_pictures
 from .chat_template import drop_absent_parts, read_conversation, render_chat_template
 from .configuration_phi3v import Phi3VConfig
-from .families import IMAGE_SLOT, TEXT_SLOT, build_prompts, choose_chat_format, get_family, read_geometry
+from .families import build_prompts, choose_chat_format, get_family, read_geometry
 from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401 - so that saved folders hold its file
 from .image_processing_phi3v import Phi3VImageProcessor
-from .image_tokens import MMEB_IMAGE_TOKEN, ImageTokens
-from .prompt_tokenizer import Prompt, PromptTokenizer
+from .pictures import is_picture, read_picture
+from .prompts import Prompt, PromptBuilder
 
 # All other files, as in configuration_unime: who saves a processor saves one version of the whole code.
 if TYPE_CHECKING:
     from .configuration_unime import UniMEConfig  # noqa: F401
-    from .file_modes import give_weights_the_usual_mode  # noqa: F401
     from .modeling_phi3v import Phi3VModel  # noqa: F401
     from .modeling_unime import UniMEModel  # noqa: F401
     from .pickling import PicklableModel  # noqa: F401
-    from .pictures import read_picture  # noqa: F401
-    from .rgb import to_rgb  # noqa: F401
-    from .sentence_transformers_files import write_sentence_transformers_files  # noqa: F401
-    from .weights_digest import write_digests  # noqa: F401
+    from .saved_folder import write_digests  # noqa: F401
 
 # Image processors of our own, by family.
 OWN_IMAGE_PROCESSORS = {Phi3VConfig.model_type: Phi3VImageProcessor}
 AutoImageProcessor.register(Phi3VConfig, image_processor_classes={"pil": Phi3VImageProcessor}, exist_ok=True)
 
-# Usual names of the usual behaviour of processors; None is ours, which is the first of each.
-PADDING = {None: True, True: True, "longest": True, "max_length": "max_length", False: False, "do_not_pad": False}
-TRUNCATION = {
-    None: True,
-    True: True,
-    "longest_first": True,
-    "only_first": True,
-    False: False,
-    "do_not_truncate": False,
-}
+# What the options may be, ours first.
+PADDING = (None, True, "longest", "max_length", False, "do_not_pad")
+TRUNCATION = (None, True, "longest_first", "only_first", False, "do_not_truncate")
+
+
+def _align_inputs(text, images, instruction) -> tuple[list, list[list], list]:
+    """One text, one list of pictures and one instruction for each row; None or an empty list where one is absent."""
+    text = [text] if isinstance(text, str) else text
+    images = [images] if images is not None and is_picture(images) else images
+    given = {"text": text, "images": images}
+    if instruction is not None and not isinstance(instruction, str):
+        given["instruction"] = instruction
+    sizes = {name: len(values) for name, values in given.items() if values is not None}
+    if not {"text", "images"} & set(sizes):
+        raise ValueError("nothing to embed: give `text`, `images` or both")
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"one element per example is needed, got {sizes}; put None where a modality is absent")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise ValueError("nothing to embed: the batch is empty")
+    instructions = list(instruction) if "instruction" in given else [instruction] * size
+    texts = [None] * size if text is None else list(text)
+    pictures = []
+    for value in [None] * size if images is None else images:
+        several = isinstance(value, Sequence) and not is_picture(value)
+        pictures.append([image for image in (value if several else [value]) if image is not None])
+    return texts, pictures, instructions
 
 
 class UniMEProcessor(ProcessorMixin):
     """Text, images and instructions to model inputs.
+
+    Example::
+
+        from modeling_unime import UniMEProcessor
+
+        processor = UniMEProcessor.from_backbone("llava-hf/llava-v1.6-mistral-7b-hf")
+        inputs = processor(text=["a dog", None, "a red one"], images=[None, image, image])
+        queries = processor(images=[image], instruction="Find a caption of the picture:")
 
     Args:
         image_processor: the backbone's image processor.
@@ -98,15 +111,12 @@ class UniMEProcessor(ProcessorMixin):
         adapter = get_family(family)
         self.image_token = adapter.image_token
         self.image_block = adapter.image_block
-        self.image_token_id = tokenizer.convert_tokens_to_ids(adapter.image_token)
+        self._builder = PromptBuilder(tokenizer, adapter, prompts)
+        self.image_token_id = self._builder.image_token_id
         if self.image_token_id is None or self.image_token_id == tokenizer.unk_token_id:
             raise ValueError(
                 f"the tokenizer has no {adapter.image_token!r} token, which marks an image in family {family!r}"
             )
-        self._image_tokens = ImageTokens(adapter.image_block, adapter.image_token)
-        self._prompt_tokenizer = PromptTokenizer(
-            tokenizer, adapter.image_block, self.image_token_id, adapter.split_at_image
-        )
         self._image_token_counts: dict[tuple[int, int], int] = {}
         self._prompt_tokens: dict[str | None, int] = {}
         chat_template = chat_template or render_chat_template(prompts, adapter.image_block)
@@ -114,10 +124,7 @@ class UniMEProcessor(ProcessorMixin):
 
     @classmethod
     def from_args_and_dict(cls, args, processor_dict, **kwargs):
-        """As the library's, with an image processor of this very code.
-
-        The library finds it by its class's name, and so may take that of another folder, with another version of it.
-        """
+        """As the library's, with an image processor of this very code, and not of another folder with the same name."""
         image_processor, *others = args
         own = OWN_IMAGE_PROCESSORS.get(processor_dict.get("family"))
         if own is not None and not isinstance(image_processor, own):
@@ -176,8 +183,7 @@ class UniMEProcessor(ProcessorMixin):
             tokenizer.pad_token = tokenizer.eos_token
         if prompts is None:
             chat_format = chat_format or family.chat_format
-            if chat_format is None:
-                chat_format = choose_chat_format(tokenizer.get_vocab(), config.get_text_config().model_type)
+            chat_format = chat_format or choose_chat_format(tokenizer.get_vocab(), config.get_text_config().model_type)
             prompts = build_prompts(chat_format)
         processor = cls(
             image_processor,
@@ -213,9 +219,9 @@ class UniMEProcessor(ProcessorMixin):
             text: B texts; an empty one is embedded with its prompt, beside an image it counts as absent. A raw MMEB
                 string, with `<|image_1|>`, is taken as it is; a stray image token in an example without an image is
                 dropped.
-            images: B pictures: PIL images, paths, bytes, arrays, tensors, ... (`pictures.read_picture` says which; all
-                forms of a picture give the same vector); a list of them where an example has several, which stand in
-                the prompt in that order. Addresses are not fetched.
+            images: B pictures: PIL images, paths, bytes, arrays, tensors, ... (`pictures.READABLE`; all forms of a
+                picture give the same vector); a list of them where an example has several, which stand in the prompt
+                in that order. Addresses are not fetched.
             instruction: one for all, or B of them. None: the paper's summary prompts. Blank: the text as it is.
             max_length: tokens a row may have (default: the processor's). What is too long loses the end of the user's
                 text, never image tokens or the prompt.
@@ -236,20 +242,21 @@ class UniMEProcessor(ProcessorMixin):
         for name, value, known in (("padding", padding, PADDING), ("truncation", truncation, TRUNCATION)):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; use one of {', '.join(repr(name) for name in known)}")
-        texts, pictures, instructions = align_inputs(text, images, instruction)
+        texts, pictures, instructions = _align_inputs(text, images, instruction)
         rows = self._build_prompts(texts, pictures, instructions)
-        image_inputs, image_counts = self._process_images(read_pictures(pictures))
+        image_inputs, image_counts = self._process_images(pictures)
         counts = iter(image_counts)
         row_counts = [[next(counts) for _ in row] for row in pictures]
 
         limit = self._limit(max_length)
-        token_ids = self._prompt_tokenizer.encode(rows, row_counts, limit if TRUNCATION[truncation] else math.inf)
-        padding = PADDING[padding]
-        if padding is False and len(set(map(len, token_ids))) > 1 and return_tensors:
+        unlimited = truncation in (False, "do_not_truncate")
+        token_ids = self._builder.encode(rows, row_counts, math.inf if unlimited else limit)
+        padded = padding not in (False, "do_not_pad")
+        if not padded and len(set(map(len, token_ids))) > 1 and return_tensors:
             raise ValueError("the rows of the batch have different numbers of tokens; leave padding=False out")
-        to_limit = {"padding": padding, "max_length": limit} if padding == "max_length" else {}
-        padded = self.pad(token_ids, padding_side, pad_to_multiple_of, return_tensors, **to_limit)
-        return BatchFeature({**padded, **image_inputs}, tensor_type=return_tensors)
+        options = {"padding": "max_length", "max_length": limit} if padding == "max_length" else {"padding": padded}
+        text_inputs = self.pad(token_ids, padding_side, pad_to_multiple_of, return_tensors, **options)
+        return BatchFeature({**text_inputs, **image_inputs}, tensor_type=return_tensors)
 
     def token_ids(
         self,
@@ -257,21 +264,9 @@ class UniMEProcessor(ProcessorMixin):
         instruction: str | Sequence[str | None] | None = None,
         max_length: int | None = None,
     ) -> list[list[int]]:
-        """Token ids of texts without padding: those of `__call__`, for callers that tokenise once and pad often.
-
-        Args:
-            text: B texts.
-            instruction: see `__call__`.
-            max_length: see `__call__`.
-
-        Returns:
-            B lists of ids, prompt included, for `pad`.
-
-        Raises:
-            ValueError: see `__call__`.
-        """
-        rows = self._build_prompts(*align_inputs(text, None, instruction))
-        return self._prompt_tokenizer.encode(rows, [[]] * len(rows), self._limit(max_length))
+        """Token ids of texts, prompt included, as `__call__` has them: for `pad`, if one tokenises once and pads often."""
+        rows = self._build_prompts(*_align_inputs(text, None, instruction))
+        return self._builder.encode(rows, [[]] * len(rows), self._limit(max_length))
 
     def pad(
         self,
@@ -281,18 +276,7 @@ class UniMEProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         **options,
     ) -> BatchFeature:
-        """Rows of token ids to model inputs.
-
-        Args:
-            token_ids: B rows of ids, from `token_ids`.
-            padding_side: see `__call__`.
-            pad_to_multiple_of: see `__call__`.
-            return_tensors: "pt".
-            options: passed to the tokenizer's `pad`.
-
-        Returns:
-            `input_ids` and `attention_mask` (B, L).
-        """
+        """Rows of token ids to `input_ids` and `attention_mask` (B, L); `options` go to the tokenizer's `pad`."""
         padded = self.tokenizer.pad(
             {"input_ids": token_ids},
             padding_side=padding_side,
@@ -304,21 +288,15 @@ class UniMEProcessor(ProcessorMixin):
         return BatchFeature(dict(padded))
 
     def apply_chat_template(self, conversation, chat_template=None, tokenize: bool = False, **kwargs):
-        """Chat messages to model inputs, through the same prompts as `__call__`.
-
-        A system message is the instruction, user messages hold the text and the image (`chat_template.py` says how
-        several parts are joined). This is how sentence-transformers calls the processor.
+        """Chat messages to model inputs, through the same prompts as `__call__`; how sentence-transformers calls it.
 
         Args:
-            conversation: one conversation or a list of them; content is a string or a list of `{"type": "text",
-                "text": ...}` and `{"type": "image", "image": ...}`; parts that are None are absent, and taken out.
+            conversation: one conversation or a list of them, as `chat_template.py` describes them; parts that are None
+                are taken out.
             chat_template: not supported; prompts are the processor's.
             tokenize: False returns the prompts as strings.
             kwargs: `max_length`, `padding`, `padding_side`, `truncation` and `return_tensors` as in `__call__`, by
                 themselves or in the `text_kwargs` or `common_kwargs` of `processor_kwargs`.
-
-        Raises:
-            ValueError: for a template of the caller's own, or a message with content that is neither text nor image.
         """
         if chat_template is not None:
             raise ValueError("UniME builds its prompts itself; change them with the processor's `prompts`")
@@ -337,55 +315,12 @@ class UniMEProcessor(ProcessorMixin):
         options = {name: given[name] for name in names if given.get(name) is not None}
         return self(text=texts, images=pictures, instruction=instructions, **options)
 
-    def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[Prompt]:
-        """`_build_prompt` of every example of a batch."""
-        examples = zip(texts, pictures, instructions, strict=True)
-        return [self._build_prompt(*example, row) for row, example in enumerate(examples)]
-
-    def _build_prompt(self, text: str | None, images: list, instruction: str | None, row: int) -> Prompt:
-        """The prompt of one example."""
-        if text is None and not images:
-            raise ValueError(f"row {row} of the batch has neither text nor image")
-        image_block = "\n".join([self.image_block] * len(images))
-        raw = text is not None and instruction is None and MMEB_IMAGE_TOKEN in text
-        if instruction is not None:
-            instruction = self._image_tokens.remove(instruction)
-        if raw or (instruction is not None and not instruction.strip()):
-            prompt = self._image_tokens.place(text or "", len(images)) or "\n"  # a row needs a token
-            return Prompt(prompt, 0, len(prompt))
-        text = self._image_tokens.remove(text) if text else ""
-        if instruction is not None:
-            head = f"{image_block}\n{instruction}" if image_block else instruction
-            if not text:
-                return Prompt(f"{head}\n", 0, 0)
-            return Prompt(f"{head} {text}\n", len(head) + 1, len(head) + 1 + len(text))
-        modality = ("image_text" if text else "image") if images else "text"
-        head, _, tail = self.prompts[modality].partition(TEXT_SLOT)
-        head, tail = head.replace(IMAGE_SLOT, image_block), tail.replace(IMAGE_SLOT, image_block)
-        return Prompt(head + text + tail, len(head), len(head) + len(text))
-
-    def _process_images(self, pictures: list) -> tuple[dict, list[int]]:
-        """Image processor output, and the number of placeholders of each image."""
-        if not pictures:
-            return {}, []
-        if self.image_resolution is not None:
-            side = (self.image_resolution, self.image_resolution)
-            pictures = [picture.resize(side, Image.Resampling.BICUBIC) for picture in pictures]
-        family = get_family(self.family)
-        features = family.by_image(dict(self.image_processor(images=pictures, return_tensors="pt")))
-        counts = family.count_image_tokens(features, self.geometry)
-        return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
-
     def clean(self, text: str) -> str:
         """A text as it goes into a prompt: without image tokens, for there is no image behind them."""
-        return self._image_tokens.remove(text)
+        return self._builder.remove_image_tokens(text)
 
     def count_image_tokens(self, width: int, height: int) -> int:
-        """Tokens that an image of so many pixels takes, by arithmetic; remembered for each size.
-
-        Raises:
-            ValueError: the image processor does not take an image of that shape.
-        """
+        """Tokens that an image of so many pixels takes, by arithmetic; remembered for each size."""
         size = (self.image_resolution, self.image_resolution) if self.image_resolution else (width, height)
         if size not in self._image_token_counts:
             family = get_family(self.family)
@@ -401,37 +336,46 @@ class UniMEProcessor(ProcessorMixin):
     def check_image_size(
         self, width: int, height: int, max_length: int | None = None, instruction: str | None = ""
     ) -> int:
-        """Whether an example with one image of so many pixels can be processed, without opening it.
-
-        Args:
-            width: pixels.
-            height: pixels.
-            max_length: tokens a row may have (default: the processor's).
-            instruction: as in `__call__`; its tokens need room, too (default: blank, the shortest form there is).
-
-        Returns:
-            Tokens that the image takes.
-
-        Raises:
-            ValueError: the image processor does not take the shape, or the row would not fit `max_length`.
-        """
+        """Tokens of an image of so many pixels; a ValueError says why an example with it alone could not be processed."""
         count = self.count_image_tokens(width, height)
         limit = self._limit(max_length)
-        needed = count + self._count_prompt_tokens(instruction)
-        if needed > limit:
+        if instruction not in self._prompt_tokens:
+            ((ids, _),) = self._builder.tokenize([self._builder.build(None, 1, instruction).string])
+            self._prompt_tokens[instruction] = len(ids) - 1
+        prompt = self._prompt_tokens[instruction]
+        if count + prompt > limit:
             raise ValueError(
-                f"an image of {width} x {height} pixels takes {count} tokens and its prompt {needed - count}, but "
+                f"an image of {width} x {height} pixels takes {count} tokens and its prompt {prompt}, but "
                 f"max_length is {limit}; raise max_length, make the image smaller (image_resolution), or leave it out"
             )
         return count
 
-    def _count_prompt_tokens(self, instruction: str | None) -> int:
-        """Tokens of the prompt of one image without text, the image's own not counted; remembered."""
-        if instruction not in self._prompt_tokens:
-            prompt = self._build_prompt(None, [None], instruction, row=0)
-            ((ids, _),) = self._prompt_tokenizer.tokenize([prompt.string])
-            self._prompt_tokens[instruction] = len(ids) - 1
-        return self._prompt_tokens[instruction]
+    def _build_prompts(self, texts: list, pictures: list, instructions: list) -> list[Prompt]:
+        prompts = []
+        for row, (text, images, instruction) in enumerate(zip(texts, pictures, instructions, strict=True)):
+            if text is None and not images:
+                raise ValueError(f"row {row} of the batch has neither text nor image")
+            prompts.append(self._builder.build(text, len(images), instruction))
+        return prompts
+
+    def _process_images(self, rows: list[list]) -> tuple[dict, list[int]]:
+        """Image processor output for the pictures of all rows, and the number of placeholders of each."""
+        pictures = []
+        for row, values in enumerate(rows):
+            try:
+                pictures += [read_picture(value) for value in values]
+            except ValueError as error:
+                raise ValueError(f"row {row} of the batch: {error}") from error
+        if not pictures:
+            return {}, []
+        if self.image_resolution is not None:
+            side = (self.image_resolution, self.image_resolution)
+            pictures = [picture.resize(side, Image.Resampling.BICUBIC) for picture in pictures]
+        family = get_family(self.family)
+        features = dict(self.image_processor(images=pictures, return_tensors="pt"))
+        features = family.by_image(features) if family.by_image else features
+        counts = family.count_image_tokens(features, self.geometry)
+        return {name: value for name, value in features.items() if name not in family.not_for_model}, counts
 
     def _limit(self, max_length: int | None) -> int:
         """Tokens a row may have."""

@@ -49,11 +49,7 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def read_adapter_config(folder: str | Path) -> dict:
-    """The adapter's settings.
-
-    Raises:
-        AdapterError: it is no LoRA adapter, or uses a setting that is not supported; names the setting.
-    """
+    """The adapter's settings; refuses, by name, one that is not supported."""
     config = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
         raise AdapterError(f"{folder}: peft_type is {config.get('peft_type')!r}; only LORA can be merged")
@@ -142,10 +138,6 @@ def merge_adapter(model: UniMEModel, folder: str | Path) -> dict[str, str]:
     LoRA (arXiv 2106.09685) adds scaling * B A to a weight W. DoRA (arXiv 2402.09353), which VLM2Vec's adapters use,
     then scales every row of the sum. PiSSA (arXiv 2404.02948) and OLoRA (arXiv 2406.01775) first take from W what the
     adapter began as.
-
-    Args:
-        model: The model that the adapter was trained on.
-        folder: Folder with `adapter_config.json` and `adapter_model.safetensors`.
 
     Returns:
         The adapter's layer names and the model's, of every layer that was changed.

@@ -29,7 +29,7 @@ from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
 from release.remote_code import bare_environment, code_digest, foreign_code
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
@@ -38,6 +38,7 @@ from unime.output_folder import check_writable
 NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
 SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
 ROUNDED = 0.99  # cosine of float32 and bfloat16
+WITHOUT_PACKAGE = ("AutoModel without this package", "sentence-transformers without this package")
 FRESH = Path(__file__).with_name("check_fresh_process.py")
 
 
@@ -60,14 +61,7 @@ class CheckArguments:
 
 @dataclass
 class Finding:
-    """One comparison.
-
-    Attributes:
-        name: What was compared.
-        passed: Whether it is as it should be; None when it could not be looked at.
-        cosine: Smallest cosine over the inputs, None where there is none.
-        note: What is wrong and how to mend it, or why it was not looked at.
-    """
+    """One comparison: what was compared, whether it is as it should be (None: not looked at), smallest cosine, and why."""
 
     name: str
     passed: bool | None
@@ -103,13 +97,17 @@ def smallest_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
     return torch.nn.functional.cosine_similarity(first.double(), second.double(), dim=-1).min().item()
 
 
+def _listed(names: list[str], separator: str = ", ") -> str:
+    """The first five, and how many more."""
+    return separator.join(names[:5]) + (f"{separator}and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def _compare(name: str, reference: torch.Tensor, compute: Callable[[], torch.Tensor], limit: float) -> Finding:
     """A finding on two ways to the same vectors; an error on the way is one too."""
     try:
-        other = compute()
+        cosine = smallest_cosine(reference, compute())
     except Exception as error:  # whatever goes wrong there is what the user must learn
         return Finding(name, False, note=f"{type(error).__name__}: {error}")
-    cosine = smallest_cosine(reference, other)
     note = "" if cosine >= limit else f"at least {limit:g} is needed: this way computes something else"
     return Finding(name, cosine >= limit, cosine, note)
 
@@ -127,9 +125,8 @@ def check_weights(folder: Path) -> Finding:
     except (OSError, SafetensorError) as error:
         return Finding(name, False, note=f"a .safetensors file cannot be read: {error}")
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    note = f"changed since they were saved: {shown}. Copy the folder again, or save the model anew" if wrong else ""
-    return Finding(name, not wrong, note=note)
+    note = f"changed since they were saved: {_listed(wrong)}; copy the folder again, or save the model anew"
+    return Finding(name, not wrong, note=note if wrong else "")
 
 
 def check_adapters(folder: Path) -> Finding:
@@ -144,72 +141,45 @@ def check_adapters(folder: Path) -> Finding:
 
 def check_code(folder: Path, trusted: bool) -> Finding:
     """Whether the folder's code is this package's own."""
-    name, foreign, digest = "code", foreign_code(folder), f"its digest is {code_digest(folder)}"
+    foreign, digest = foreign_code(folder), f"its digest is {code_digest(folder)}"
     if not foreign:
-        return Finding(name, True, note=f"this package's own; {digest}")
-    shown = "; ".join(foreign[:5]) + (f"; and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        return Finding("code", True, note=f"this package's own; {digest}")
+    note = f"it is not this package's: {_listed(foreign, '; ')}; {digest}"
     if trusted:
-        return Finding(name, None, note=f"run as --trust_remote_code asks, but not this package's: {shown}; {digest}")
-    note = f"not run, for it is not this package's: {shown}; {digest}. Read it and give --trust_remote_code true, or save anew"
-    return Finding(name, False, note=note)
-
-
-def _in_fresh_process(folder: Path, inputs: list) -> dict[str, torch.Tensor]:
-    """Vectors by AutoModel and by sentence-transformers, computed where this package cannot be imported."""
-    with tempfile.TemporaryDirectory() as scratch:
-        torch.save(inputs, Path(scratch, "inputs.pt"))
-        command = [sys.executable, str(FRESH), str(folder.resolve()), scratch]
-        result = subprocess.run(
-            command,
-            cwd=scratch,
-            env=bare_environment(scratch),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-        if result.returncode:
-            raise RuntimeError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "it was killed")
-        return torch.load(Path(scratch, "vectors.pt"))
+        return Finding("code", None, note=f"run as --trust_remote_code asks, but {note}")
+    return Finding("code", False, note=f"not run, for {note}; read it and give --trust_remote_code true, or save anew")
 
 
 @torch.no_grad()
 def check(
     folder: str | Path, device: str = "auto", fresh_process: bool = True, trust_remote_code: bool = False
 ) -> list[Finding]:
-    """All comparisons.
+    """All comparisons; the model is sound when none has `passed` False, and those that one fault makes idle are left out.
 
     Args:
         folder: A saved UniME model.
         device: Where to compute; "auto" takes a GPU if there is one.
         fresh_process: Whether to load the folder in a second process, too, by its own code.
         trust_remote_code: Whether its code may run there although it is not this package's own.
-
-    Returns:
-        The findings; the model is sound when none has `passed` False.
     """
     folder = Path(folder)
     missing = [name for name in NEEDED if not (folder / name).is_file()]
-    note = f"missing: {', '.join(missing)}. Save model and processor into the same folder" if missing else ""
-    findings = [Finding("files", not missing, note=note)]
     if missing:
-        return findings
-    findings.append(check_adapters(folder))
+        note = f"missing: {', '.join(missing)}; save model and processor into the same folder"
+        return [Finding("files", False, note=note)]
+    findings = [Finding("files", True), check_adapters(folder)]
     if not findings[-1].sound:
         return findings
-    findings += [check_weights(folder), check_code(folder, trust_remote_code)]
-    may_run = findings[-1].sound
+    code = check_code(folder, trust_remote_code)
+    findings += [check_weights(folder), code]
     try:
         processor = UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
         model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
     except Exception as error:
         return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
     side = processor.tokenizer.padding_side
-    note = (
-        ""
-        if side == "left"
-        else f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
-    )
-    findings.append(Finding("padding side", side == "left", note=note))
+    note = f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
+    findings.append(Finding("padding side", side == "left", note="" if side == "left" else note))
 
     inputs = check_inputs()
 
@@ -225,34 +195,51 @@ def check(
         reference = embed(model, padding_side="left")
     except Exception as error:
         return [*findings, Finding("embedding", False, note=f"{type(error).__name__}: {error}")]
-    distinct = (reference @ reference.T).fill_diagonal_(-1).max().item() < 1 - 1e-9
-    note = "" if distinct else "two different inputs have the same embedding: the model has collapsed"
-    finite = reference.isfinite().all().item()
-    findings.append(Finding("different inputs differ", distinct and finite, note=note if finite else "there are NaNs"))
-    comparisons: list[tuple[str, Callable[[], torch.Tensor], float]] = [
-        ("left and right padding", lambda: embed(model, padding_side="right"), SAME),
-        ("batch and one by one", lambda: torch.cat([embed(model, [row]) for row in inputs]), SAME),
-        ("sdpa and eager attention", lambda: embed(reload(dtype=torch.float32, attn_implementation="eager")), SAME),
-        ("float32 and bfloat16", lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED),
-    ]
-    findings += [_compare(name, reference, compute, limit) for name, compute, limit in comparisons]
-    reason = "--fresh_process is false" if not fresh_process else "" if may_run else "the folder's code was not run"
-    findings += _check_fresh_process(folder, inputs, reference, reason)
-    return findings
-
-
-def _check_fresh_process(folder: Path, inputs: list, reference: torch.Tensor, reason: str) -> list[Finding]:
-    """What a user without this package gets; `reason` says why that is not looked at, if it is not."""
-    names = {"auto": "AutoModel without this package", "sentence": "sentence-transformers without this package"}
-    if not reason and find_spec("sentence_transformers") is None:
-        reason = "sentence-transformers is not installed"
+    findings.append(_check_distinct(reference))
+    ways = {
+        "left and right padding": lambda: embed(model, padding_side="right"),
+        "batch and one by one": lambda: torch.cat([embed(model, [row]) for row in inputs]),
+        "sdpa and eager attention": lambda: embed(reload(dtype=torch.float32, attn_implementation="eager")),
+    }
+    findings += [_compare(name, reference, compute, SAME) for name, compute in ways.items()]
+    findings.append(_compare("float32 and bfloat16", reference, lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED))
+    reason = "" if code.sound else "the folder's code was not run"
+    if find_spec("sentence_transformers") is None:
+        reason = reason or "sentence-transformers is not installed"
+    if not fresh_process:
+        reason = "--fresh_process is false"
     if reason:
-        return [Finding(name, None, note=reason) for name in names.values()]
-    try:
-        vectors = _in_fresh_process(folder, inputs)
-    except RuntimeError as error:
-        return [Finding(names["auto"], False, note=str(error))]
-    return [_compare(name, reference, lambda key=key: vectors[key], SAME) for key, name in names.items()]
+        return [*findings, *(Finding(name, None, note=reason) for name in WITHOUT_PACKAGE)]
+    return findings + _check_fresh_process(folder, inputs, reference)
+
+
+def _check_distinct(embeddings: torch.Tensor) -> Finding:
+    """Whether different inputs have different vectors."""
+    name = "different inputs differ"
+    if not embeddings.isfinite().all():
+        return Finding(name, False, note="there are NaNs")
+    distinct = (embeddings @ embeddings.T).fill_diagonal_(-1).max().item() < 1 - 1e-9
+    note = "" if distinct else "two different inputs have the same embedding: the model has collapsed"
+    return Finding(name, distinct, note=note)
+
+
+def _check_fresh_process(folder: Path, inputs: list, reference: torch.Tensor) -> list[Finding]:
+    """What a user gets, by AutoModel and by sentence-transformers, where this package cannot be imported."""
+    with tempfile.TemporaryDirectory() as scratch:
+        torch.save(inputs, Path(scratch, "inputs.pt"))
+        result = subprocess.run(
+            [sys.executable, "-P", str(FRESH), str(folder.resolve()), scratch],
+            cwd=scratch,
+            env=bare_environment(scratch),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        if result.returncode:
+            said = result.stderr.strip().splitlines()
+            return [Finding(WITHOUT_PACKAGE[0], False, note=said[-1] if said else "it was killed")]
+        vectors = torch.load(Path(scratch, "vectors.pt"))
+    return [_compare(name, reference, lambda name=name: vectors[name], SAME) for name in WITHOUT_PACKAGE]
 
 
 def findings_table(findings: list[Finding]) -> str:
@@ -284,6 +271,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check
     )
     if arguments.output:
         check_writable(Path(arguments.output).parent, "folder of output,")
+    if not Path(arguments.model).is_dir():
+        raise FileNotFoundError(f"{arguments.model}: no such folder")
     findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")

@@ -4,21 +4,12 @@
 import sys
 from pathlib import Path
 
-BLOCKED = ("modeling_unime", "trainers", "evaluation", "examples")
-
-
-class Blocker:
-    """Makes this package impossible to import, even where it is installed."""
-
-    def find_spec(self, name, *args):
-        if name.split(".")[0] in BLOCKED:
-            raise ImportError(f"{name} is blocked")
+BLOCKED = ("modeling_unime", "unime", "trainers", "evaluation", "release", "examples")
 
 
 def main(folder: str, scratch: str) -> None:
-    """Read `inputs.pt` in `scratch`, write `vectors.pt` there."""
-    sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(__file__).parent]
-    sys.meta_path.insert(0, Blocker())
+    """Read `inputs.pt` in `scratch`, write `vectors.pt` there: vectors by the name of the way to them."""
+    sys.modules.update(dict.fromkeys(BLOCKED))  # with None in its place a module cannot be imported
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoProcessor
@@ -36,7 +27,11 @@ def main(folder: str, scratch: str) -> None:
         given = {name: value for name, value in (("text", text), ("image", image)) if value is not None}
         item = given if len(given) == 2 else next(iter(given.values()))
         rows.append(sentence.encode([item], prompt=instruction, convert_to_tensor=True).cpu())
-    torch.save({"auto": auto, "sentence": torch.cat(rows)}, Path(scratch, "vectors.pt"))
+    vectors = {
+        "AutoModel without this package": auto,
+        "sentence-transformers without this package": torch.cat(rows),
+    }
+    torch.save(vectors, Path(scratch, "vectors.pt"))
 
 
 if __name__ == "__main__":

@@ -25,17 +25,15 @@ from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
-from modeling_unime.weights_digest import digest_weight
+from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
 from unime.files import write_atomically
-from unime.options import parse_dataclasses, run_command
+from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable
 from unime.public_names import public_name
 
 REPORT_FILE = "conversion_report.json"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-WHY_DROPPED = "an embedding model has no use for it"
-WHY_TRANSFORMED = "the library holds it in another shape"
 
 
 @dataclass
@@ -66,16 +64,13 @@ class ConvertArguments:
     )
 
     def __post_init__(self) -> None:
+        check_at_least(self, image_resolution=1)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         self.parsed_image_options()
 
     def parsed_image_options(self) -> dict:
-        """`image_options` as a dict.
-
-        Raises:
-            ValueError: It is no JSON object.
-        """
+        """`image_options` as a dict."""
         try:
             options = json.loads(self.image_options or "{}")
         except json.JSONDecodeError as error:
@@ -86,11 +81,7 @@ class ConvertArguments:
 
 
 def _local(source: str) -> Path:
-    """The folder itself, or the files of a Hub repository, downloaded.
-
-    Raises:
-        FileNotFoundError: There is neither.
-    """
+    """The folder itself, or the files of a Hub repository, downloaded."""
     if Path(source).is_dir():
         return Path(source)
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -100,48 +91,30 @@ def _local(source: str) -> Path:
         raise FileNotFoundError(f"{source!r} is neither a folder nor can it be had from the Hub: {error}") from error
 
 
-def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str]]:
+def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str] | list[str]]:
     """Where each stored weight went, found by content, not by what the renaming was meant to do.
 
-    Args:
-        folder: The checkpoint that `model` was loaded from.
-        model: The model, not changed since; a weight that was cast to its dtype while loading is found too.
-
-    Returns:
-        `mapped` (stored name -> the model's), `dropped` (stored name -> why) and `transformed` (stored name -> why no
-        weight of the model is equal to it).
-
-    Raises:
-        FileNotFoundError: There is no safetensors file.
+    ``mapped`` from a stored name to the model's; ``dropped``, which an embedding model has no use for; ``transformed``,
+    which the library holds in another shape. A weight that was cast to the model's dtype while loading is found too.
     """
     places: dict[str, list[str]] = {}
     for name, tensor in model.state_dict().items():
         places.setdefault(digest_weight(tensor), []).append(name)
-    report: dict[str, dict[str, str]] = {"mapped": {}, "dropped": {}, "transformed": {}}
+    mapped, dropped, transformed = {}, [], []
     for name, tensor in read_weights(folder):
         if any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS):
-            report["dropped"][name] = WHY_DROPPED
+            dropped.append(name)
         elif found := places.get(digest_weight(tensor)) or places.get(digest_weight(tensor.to(model.dtype))):
-            report["mapped"][name] = max(found, key=lambda place, name=name: common_end(place, name))
+            mapped[name] = max(found, key=lambda place, name=name: common_end(place, name))
         else:
-            report["transformed"][name] = WHY_TRANSFORMED
-    if not any(report.values()):
+            transformed.append(name)
+    if not (mapped or dropped or transformed):
         raise FileNotFoundError(f"{folder} has no .safetensors file; pickled weights (.bin) are not read")
-    return report
+    return {"mapped": mapped, "dropped": dropped, "transformed": transformed}
 
 
 def convert(arguments: ConvertArguments) -> Path:
-    """Write the UniME folder and its report.
-
-    Returns:
-        The folder.
-
-    Raises:
-        FileExistsError: The output holds something.
-        FileNotFoundError: The source or its base model is not to be had.
-        ValueError: An adapter lies beside a whole model, or does not name its base.
-        WeightsMismatchError, AdapterError: Weights do not fit; names them. Nothing is written then.
-    """
+    """Write the UniME folder and its report; nothing is written where weights do not fit."""
     output = Path(arguments.output)
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty; choose another output or remove it")
@@ -151,17 +124,17 @@ def convert(arguments: ConvertArguments) -> Path:
             f"{source} holds a whole model and an adapter beside it, which libraries would add once more; remove its "
             "adapter_* files if the adapter is merged already, or convert a folder with the adapter alone"
         )
-    adapter = source if is_adapter(source) else None
-    if adapter is not None:
-        base = arguments.base or read_adapter_config(adapter).get("base_model_name_or_path")
+    base = None
+    if is_adapter(source):
+        base = arguments.base or read_adapter_config(source).get("base_model_name_or_path")
         if not base:
-            raise ValueError(f"{adapter} does not say what its base model is; give --base")
-        model_folder = _local(base)
-    else:
-        model_folder = source
+            raise ValueError(f"{source} does not say what its base model is; give --base")
+    elif arguments.base:
+        raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
+    model_folder = _local(base) if base else source
     model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
     traced = trace_weights(model_folder, model)
-    merged = merge_adapter(model, adapter) if adapter is not None else {}
+    merged = merge_adapter(model, source) if base else {}
     processor = UniMEProcessor.from_backbone(
         arguments.processor or str(model_folder),
         chat_format=arguments.chat_format,
@@ -171,7 +144,7 @@ def convert(arguments: ConvertArguments) -> Path:
 
     report = {
         "source": public_name(arguments.source),
-        "base": public_name(base) if adapter is not None else None,
+        "base": public_name(base) if base else None,
         "family": model.config.family,
         **traced,
         "adapter_layers": merged,

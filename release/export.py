@@ -1,25 +1,26 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Make a Hub folder of a model that a training command, or `unime convert`, wrote: the model saved anew, and its card.
 
-python -m release.export --model OUT --output FOLDER --repository me/my-unime --results results.json
+    python -m release.export --model OUT --output FOLDER --repository me/my-unime --results results.json
 
 Nothing is copied but sentence-transformers' settings (prompts and the like): weights, code and processor are what this
 package reads from the folder and writes again, so that no token, log, changed code or path of this machine goes along.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
+from evaluation.report import make_table
 from evaluation.stored_weights import read_weights
-from evaluation.table import make_table, read_columns
+from evaluation.table import read_runs
 from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import digest_weight, read_digest
+from modeling_unime.saved_folder import digest_weight, read_digest
 from release.check import check, check_adapters
 from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.options import parse_dataclasses, run_command
@@ -27,11 +28,16 @@ from unime.output_folder import check_writable
 from unime.public_names import is_local, public_name
 from unime.shipped_files import shipped_file
 
+TAGS = ["unime", "multimodal-embedding", "sentence-transformers", "transformers"]
 HOW = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
     "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
     "stage2": "hard negative enhanced instruction tuning (stage 2)",
 }
+TOLD = (  # of a run's options
+    "temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate",
+    "per_device_train_batch_size", "lora_rank",
+)  # fmt: skip
 NEEDED = ("processor_config.json", "tokenizer_config.json", "modules.json")
 COPIED = ("config_sentence_transformers.json", "sentence_bert_config.json")  # what a user may have set there
 
@@ -45,7 +51,10 @@ class ExportArguments:
     repository: str = field(
         default="", metadata={"help": "Name on the Hub, for the card and its title. Default: the output folder."}
     )
-    base_model: str = field(default="", metadata={"help": "Hub name of the multimodal LLM, for the card."})
+    base_model: str = field(
+        default="",
+        metadata={"help": "Hub name of the multimodal LLM, for the card. Default: the card does not name it."},
+    )
     license: str = field(default="other", metadata={"help": "Licence of the weights; that of the backbone binds."})
     results: list[str] = field(
         default_factory=list, metadata={"help": "results.json files of evaluation.run (LABEL=PATH) for the card."}
@@ -59,36 +68,29 @@ class ExportArguments:
 
 def forget_origin(config: PreTrainedConfig) -> None:
     """Remove from a config, and from those inside it, where it was read from."""
-    config._name_or_path = ""
+    config.name_or_path = ""
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
             forget_origin(value)
 
 
-def describe_training(record: dict | None, options: dict) -> str:
-    """The card's words on how the model was trained, from the run's own files."""
-    if record is None:
-        return "Not trained: a multimodal LLM without its head."
-    lines = [
+def describe_training(record: dict, options: dict, family: str) -> str:
+    """The card's words on how the model was trained, from what the training command left; both may be empty."""
+    lines = [f"- backbone: a model of the family {family}"]
+    if not record:
+        return "\n".join([*lines, "- training: not recorded"])
+    lines.append(
         f"- {record['stage']}, {record['steps']} steps, seed {record['seed']}, {record['world_size']} process(es)"
-    ]
+    )
     for name in ("hardware", "versions"):
-        lines.append(f"- {name}: " + ", ".join(f"{key} {value}" for key, value in record[name].items()))
+        lines.append(f"- {name}: " + (", ".join(f"{key} {value}" for key, value in record[name].items()) or "unknown"))
     if "teacher" in record:
         lines.append(f"- teacher: {public_name(record['teacher'])}")
-    names = ("temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate")
-    names += ("per_device_train_batch_size", "lora_rank")
-    lines += [f"- {name}: {options[name]}" for name in names if name in options]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"- {name}: {options[name]}" for name in TOLD if name in options)])
 
 
 def check_source(source: Path) -> None:
-    """Refuse a folder that cannot be exported whole.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: it holds more than a UniME model: an adapter, or further modules of sentence-transformers.
-    """
+    """Refuse a folder that is not complete, or that holds more than a model: an adapter, or further modules."""
     for needed in NEEDED:
         if not (source / needed).is_file():
             raise FileNotFoundError(f"{source} has no {needed}; export a folder that a training command finished")
@@ -105,12 +107,7 @@ def check_source(source: Path) -> None:
 
 
 def save_again(source: Path, output: Path) -> UniMEModel:
-    """Read model and processor with this package's own code and write them, with nothing else of the folder.
-
-    Raises:
-        WeightsMismatchError: the weights do not fit; nothing is written then.
-        ValueError: a weight was changed on the way, for example one of another type than the rest.
-    """
+    """Read model and processor with this package's own code and write them, with nothing else of the folder."""
     model = UniMEModel.from_pretrained(source, dtype="auto")
     processor = UniMEProcessor.from_pretrained(source, trust_remote_code=False)
     forget_origin(model.config)
@@ -128,40 +125,31 @@ def save_again(source: Path, output: Path) -> UniMEModel:
 
 def write_card(model: UniMEModel, output: Path, arguments: ExportArguments) -> None:
     """Write the model card, from the options and from what the training command left in the folder."""
-    source = Path(arguments.model)
-    read = {
-        name: json.loads((source / name).read_text(encoding="utf-8"))
-        for name in (RECORD_FILE, OPTIONS_FILE)
-        if (source / name).exists()
-    }
-    record = read.get(RECORD_FILE)
+    files = (Path(arguments.model, name) for name in (RECORD_FILE, OPTIONS_FILE))
+    record, options = (json.loads(file.read_text(encoding="utf-8")) if file.exists() else {} for file in files)
     repository = arguments.repository or output.name
-    values = {
-        "name": repository.rpartition("/")[2],
-        "repository": repository,
-        "base_model": arguments.base_model or model.config.family,
-        "license": arguments.license,
-        "dimension": str(model.config.hidden_size),
-        "how": HOW.get(record["stage"] if record else "", HOW["stage2"]),
-        "training": describe_training(record, read.get(OPTIONS_FILE, {})),
-        "results": make_table(read_columns(arguments.results)) if arguments.results else "Not evaluated.",
-        "limits": arguments.limits,
-    }
-    template = shipped_file("model_card.md").read_text(encoding="utf-8")
-    card = re.sub("|".join(rf"\{{{name}\}}" for name in values), lambda slot: values[slot[0][1:-1]], template)
-    (output / "README.md").write_text(card, encoding="utf-8")
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="sentence-transformers",
+            pipeline_tag="feature-extraction",
+            tags=TAGS,
+            license=arguments.license,
+            base_model=arguments.base_model or None,
+        ),
+        template_path=shipped_file("model_card.md"),
+        name=repository.rpartition("/")[2],
+        repository=repository,
+        dimension=model.config.hidden_size,
+        how=HOW.get(record.get("stage"), "how it was trained is not recorded"),
+        training=describe_training(record, options, model.config.family),
+        results=make_table(read_runs(arguments.results)) if arguments.results else "Not evaluated.",
+        limits=arguments.limits,
+    )
+    (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
 
 
 def export(arguments: ExportArguments) -> Path:
-    """Write the Hub folder.
-
-    Raises:
-        FileExistsError: the output holds something.
-        FileNotFoundError: when the model folder is not complete.
-        WeightsMismatchError: when its weights do not fit; nothing is written then.
-        ValueError: when the folder holds more than a model, `base_model` is a path, or what was written does not pass
-            release.check; names what failed.
-    """
+    """Write the Hub folder; nothing is written where the model is not whole, or the output holds something."""
     source, output = Path(arguments.model), Path(arguments.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"{output} is not empty; choose another output or remove it")

@@ -52,14 +52,9 @@ def _references(content: Any) -> Iterator[str]:
 
 
 def foreign_code(folder: str | Path) -> list[str]:
-    """What a folder would run that is not this package's own code.
+    """What a folder would run that is not this package's own code: one note on each Python file and on each class.
 
-    Args:
-        folder: A model folder.
-
-    Returns:
-        One note on each Python file that the package does not have, or has otherwise, and on each class that a JSON file
-        names outside of the package. Empty when loading the folder runs this package's code and nothing else.
+    Empty when loading the folder runs this package's code and nothing else.
     """
     folder, own = Path(folder), package_code()
     notes = []
@@ -84,11 +79,7 @@ def foreign_code(folder: str | Path) -> list[str]:
 
 
 def bare_environment(scratch: str | Path) -> dict[str, str]:
-    """Environment of a process that runs a folder's code: no tokens, no stored logins, no Hub.
-
-    Args:
-        scratch: An empty folder, which stands for the home.
-    """
+    """Environment of a process that runs a folder's code: no tokens, no stored logins, no Hub; an empty folder as home."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     home = {name: str(scratch) for name in ("HOME", "USERPROFILE", "HF_HOME")}
     return {**kept, **home, "HF_HUB_OFFLINE": "1", "PYTHONUSERBASE": site.getuserbase()}

@@ -22,7 +22,7 @@ SCRIPTS = {  # of examples -> what they start
     "mine_negatives.sh": "trainers.mine_negatives",
     "evaluate.sh": "evaluation.run",
 }
-RECIPES = {"train_stage1": "tiny-cpu/stage1", "train_stage2": "tiny-cpu/stage2", "encode_teacher": "tiny-cpu/stage1"}
+RECIPES = {"train_stage1": "tiny-cpu/stage1", "train_stage2": "tiny-cpu/stage2", "encode_texts": "tiny-cpu/stage1"}
 LAUNCHER = (
     "--nproc_per_node",
     "--nnodes",
@@ -61,7 +61,7 @@ def python_command(words: list[str]) -> tuple[str, list[str]] | None:
 
         module, argv = COMMANDS[words[1]][0], words[2:]
         if module == "unime.launch":
-            module, argv = f"trainers.{argv[0].replace('-', '_')}", argv[1:]
+            module, argv = COMMANDS[argv[0].replace("_", "-")][0], argv[1:]
     elif name in ("python", "python3") and words[1:2] == ["-m"] and words[2] != "venv":
         module, argv = words[2], words[3:]
     else:

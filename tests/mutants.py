@@ -56,27 +56,33 @@ unit_rows = _of("trainers/losses/unit_rows.py", "trainers/losses/test_unit_rows.
 gathered = _of("trainers/losses/gathered_cosines.py", "trainers/losses/test_gathered_cosines.py")
 cache = _of("trainers/gradient_cache.py", "trainers/test_gradient_cache.py")
 trainer = _of("trainers/embedding_trainer.py", "trainers/test_training.py")
+callbacks = _of("trainers/callbacks.py", "trainers/test_training.py")
 chunks = _of("trainers/chunks.py", "trainers/test_chunks.py")
-shares = _of("trainers/shares.py", "trainers/test_shares.py")
 sampler = _of("trainers/batch_sampler.py", "trainers/test_batch_sampler.py")
 lora = _of("trainers/lora.py", "trainers/test_lora.py")
 vision = _of("trainers/frozen_vision.py", "trainers/test_frozen_vision.py")
 mmeb = _of("trainers/data/mmeb.py", "trainers/data/test_mmeb.py")
-mmeb_rows = _of("unime/data/mmeb_rows.py", "unime/data/test_mmeb_rows.py")
+mmeb_rows = _of("unime/data/forms.py", "unime/data/test_mmeb_rows.py")
 mixing = _of("trainers/data/mixing.py", "trainers/data/test_mixing.py")
 texts = _of("trainers/data/texts.py", "trainers/data/test_texts.py")
-judged = _of("unime/data/judged_rows.py", "unime/data/test_judged_rows.py")
+judged = _of("unime/data/forms.py", "unime/data/test_judged_rows.py")
 example = _of("unime/data/example.py", "trainers/test_pair_collator.py")
 collator = _of("trainers/collators.py", "trainers/test_pair_collator.py")
 resumption = _of("trainers/resumption.py", "trainers/test_training.py")
-prompts = _of("modeling_unime/prompt_tokenizer.py", "modeling_unime/test_processing.py")
+prompts = _of("modeling_unime/prompts.py", "modeling_unime/test_processing.py")
 selection = _of("trainers/mining/selection.py", "trainers/mining/test_selection.py")
 search = _of("trainers/mining/search.py", "trainers/mining/test_search.py")
 mined = "trainers/mining/test_mine_negatives.py"
-metrics = _of("evaluation/metrics.py", "evaluation/test_metrics.py")
-captions = _of("evaluation/captions.py", "evaluation/test_captions.py")
-sugarcrepe = _of("evaluation/sugarcrepe.py", "evaluation/test_sugarcrepe.py")
-content = _of("unime/data/content.py", "unime/data/test_content.py")
+similarities = _of("evaluation/similarities.py", "evaluation/test_similarities.py")
+ranking = _of("evaluation/metrics/ranking.py", "evaluation/test_metrics.py")
+recall = _of("evaluation/metrics/recall_at_k/recall_at_k.py", "evaluation/test_metrics.py")
+ndcg = _of("evaluation/metrics/ndcg_at_k/ndcg_at_k.py", "evaluation/test_metrics.py")
+mrr = _of("evaluation/metrics/mrr/mrr.py", "evaluation/test_metrics.py")
+mmeb_task = _of("evaluation/tasks.py", "evaluation/test_mmeb_task.py")
+captions = _of("evaluation/tasks.py", "evaluation/test_captions.py")
+kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
+content = _of("unime/data/example.py", "unime/data/test_content.py")
+pixels = _of("unime/data/content.py", "unime/data/test_content.py")
 report = _of("evaluation/report.py", "evaluation/test_report.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
 processor = _of("modeling_unime/processing_unime.py", "modeling_unime/test_processing.py")
@@ -85,7 +91,7 @@ nv_embed = _of("trainers/teachers/nv_embed_model.py", "trainers/teachers/test_nv
 
 MUTANTS = (
     # Losses
-    blocks("a tie counts as right in the log", "return (positive > hardest)", "return (positive >= hardest)"),
+    blocks("a tie is accurate", "(positive > hardest)", "(positive >= hardest)"),
     blocks("copies of the positive are negatives", "(1) != group_ids[columns]", "(1) == group_ids[columns]"),
     blocks("a known copy stays a negative", "others &= ~duplicates", "others &= duplicates"),
     blocks("a mean over what was not chosen too", "mask.sum().clamp(min=1)", "len(mask)"),
@@ -95,21 +101,24 @@ MUTANTS = (
         "weights.sum(dim=1)",
         "trainers/losses/test_hard_negative_info_nce.py",
     ),
-    hard("the filter is not strict", "similarities > positive + self", "similarities >= positive + self"),
-    hard("the margin is subtracted", "positive + self.false_negative_margin", "positive - self.false_negative_margin"),
+    hard("the filter is not strict", "similarities > positive[own]", "similarities >= positive[own]"),
+    hard(
+        "the margin is subtracted",
+        "unsqueeze(1) + self.false_negative_margin",
+        "unsqueeze(1) - self.false_negative_margin",
+    ),
     hard("dropped candidates come back", "masked_fill_(~others | dropped", "masked_fill_(~others"),
     hard("one repetition too many", "(slot < k % distinct)", "(slot <= k % distinct)"),
     hard("a slot that holds nothing counts", "(slot < num_kept)", "(slot <= num_kept)"),
     hard("cosines times temperature", "cosines / self.temperature", "cosines * self.temperature"),
     hard("one negative too few", "min(self.num_hard_negatives, len(", "min(self.num_hard_negatives - 1, len("),
-    hard("filtered share of all candidates", '"num_others": num_others,', '"num_others": num_others + 1,'),
+    hard("filtered share of all candidates", "/ num_others.sum()", "/ (num_others + 1).sum()"),
     info_nce("cosines times temperature", "-torch.inf) / self.temp", "-torch.inf) * self.temp"),
     info_nce("the positive masked out", "scatter(1, own, False)", "scatter(1, own, True)"),
-    info_nce("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     distillation("directions exchanged", '== "teacher_to_student":', '== "student_to_teacher":'),
-    distillation("the diagonal stays", "if not self.include_self:", "if self.include_self:"),
+    distillation("the diagonal stays", "if self.include_self else others", "if not self.include_self else others"),
     distillation(
-        "the teacher's own temperature ignored", "/ self.teacher_temperature, others", "/ self.temperature, others"
+        "the teacher's own temperature ignored", "/ self.teacher_temperature, present", "/ self.temperature, present"
     ),
     distillation(
         "half of the symmetric loss", "row_kl(log_student, log_teacher)) / 2", "row_kl(log_teacher, log_student)) / 2"
@@ -121,10 +130,9 @@ MUTANTS = (
     ),
     soft_label(
         "absent candidates take part",
-        ".masked_fill(~present, torch.finfo",
-        ".masked_fill(~present & False, torch.finfo",
+        "present = own >= 0",
+        "present = own >= -1",
     ),
-    soft_label("a tie is accurate", "mean_where((positive > hardest)", "mean_where((positive >= hardest)"),
     unit_rows("a zero row is divided by nothing", "norms == 0, torch.inf", "norms == 0, 1e-12"),
     unit_rows(
         "the gradient along the row stays",
@@ -134,14 +142,13 @@ MUTANTS = (
     gathered("gradients of the wrong queries", "choices // chosen.shape[1]", "choices % len(queries)"),
     # Gradient cache, chunks, shares, order of the rows
     cache("other dropout in the second pass", "with state.replay(), contextlib", "with contextlib"),
-    cache("the scale left out", "iter((gradient * scale).split", "iter(gradient.split"),
     cache("ranks exchange after the first chunk", "index == len(chunks) - 1", "index == 0"),
     cache("a filler has a gradient", "part = 0 if filler", "part = 1 if filler"),
     cache("a filler uses up random numbers", "replay() if filler", "replay() if not filler"),
     chunks("a chunk one token too small", "inputs * longest <= self.tokens", "inputs * longest < self.tokens"),
     chunks("padding not counted", "inputs * longest <=", "longest <="),
-    shares("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
-    shares("rows in another order", "return torch.argsort(gathered)", "return gathered"),
+    chunks("every rank embeds all", "items[self.rank :: self.world_size]", "items"),
+    chunks("rows in another order", '"global_order": torch.argsort(gathered)', '"global_order": gathered'),
     sampler("every epoch in one order", "default_rng((self.seed, self.epoch))", "default_rng((self.seed, 0))"),
     sampler(
         "blocks of sources stand in order", "generator.permutation(np.concatenate(blocks))", "np.concatenate(blocks)"
@@ -149,8 +156,8 @@ MUTANTS = (
     # Trainers
     trainer(
         "the loss not divided by the accumulation steps",
-        "() / self.current_gradient_accumulation_steps,",
-        "(),",
+        "(world_size() / self.current_gradient_accumulation_steps)",
+        "world_size()",
         "trainers/test_training.py::test_the_gradient_of_accumulated_batches_is_their_mean",
     ),
     trainer(
@@ -161,11 +168,11 @@ MUTANTS = (
     ),
     resumption(
         "a checkpoint of any number of ranks",
-        "if ranks == world_size():",
-        "if ranks:",
+        "if ranks != world_size():",
+        "if not ranks:",
         "trainers/test_training.py::test_a_checkpoint_of_two_processes_is_not_continued_by_one",
     ),
-    trainer(
+    callbacks(
         "no epoch is told",
         "listener.set_epoch(int(state.epoch))",
         "pass",
@@ -187,26 +194,28 @@ MUTANTS = (
     vision("the frozen tower trains", "module.eval()", "module.train()"),
     vision("features kept for ever", "self._kept.clear()", "pass"),
     # Data
-    mmeb("all rows counted to the first source", '"source": index}', '"source": 0}'),
-    mmeb("white space tells positives apart", '(example["text"] or "").strip()', '(example["text"] or "")'),
+    mmeb("all rows counted to the first source", "n=number: n,", "n=number: 0,"),
+    content("white space tells contents apart", '(self.text or "").strip()', '(self.text or "")'),
     mmeb_rows("a lone image token is a text", 'bool(text and text.replace(IMAGE_TOKEN, "").strip())', "bool(text)"),
-    mmeb_rows("an empty negative is one", "for example in examples if example is not None", "for example in examples"),
+    mmeb_rows(
+        "an empty negative is one", "for example in examples if not example.is_empty))", "for example in examples))"
+    ),
     mixing("the same part in every epoch", "(epoch * rest + np.arange(rest))", "np.arange(rest)"),
     mixing("rounded down", "math.floor(weight * rows + 0.5)", "math.floor(weight * rows)"),
-    texts("equal texts stay", "list(dict.fromkeys(texts)) if distinct", "texts if distinct"),
+    texts("white space stays", "texts.append(text.strip())", "texts.append(text)"),
     judged("a score above 1", "if not 0 <= value <= 1:", "if not 0 <= value:"),
-    mmeb("the source's instruction lost", "or (instruction if row", "or (None if row"),
+    mmeb("the source's instruction lost", "if instruction and query", "if not instruction and query"),
     # Mining
-    selection("the judge's margin left out", "positive_score - self.judge_margin", "positive_score", mined),
-    selection("the first rank left out", ": arguments.rank_from - 1]", ": arguments.rank_from]", mined),
+    selection("the judge's margin left out", " - options.judge_margin", "", mined),
+    selection("the first rank left out", ": options.range_min]", ": options.range_min + 1]", mined),
     selection("one round only", "for offset in range(min(step, count))", "for offset in range(1)"),
     search("what is at the limit is left out", "fits = values <= limits", "fits = values < limits"),
     search("exclusions of other blocks", "columns - first] = -torch.inf", "columns - columns] = -torch.inf"),
     Mutant(
         "the margin is subtracted in mining",
         "trainers/mining/neighbours.py",
-        "limits = positives + np.float32",
-        "limits = positives - np.float32",
+        "positives - np.float32(options.absolute",
+        "positives + np.float32(options.absolute",
         (mined,),
     ),
     Mutant(
@@ -217,18 +226,18 @@ MUTANTS = (
         ("trainers/mining/test_judge.py",),
     ),
     # Evaluation
-    metrics("a tie is right", "at_least = scores >= scores[truth]", "at_least = scores > scores[truth]"),
-    metrics("copies of the truth count against it", "at_least &= ~np.asarray", "at_least |= False & np.asarray"),
-    metrics("recall excludes its cutoff", "np.asarray(ranks) <= k", "np.asarray(ranks) < k"),
-    metrics("the reciprocal of the mean rank", "float((1.0 / ranks).mean())", "float(1.0 / ranks.mean())"),
-    metrics("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
-    metrics("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
-    captions("a tie is the best rank", "(scores >= best) & ~right", "(scores > best) & ~right"),
-    captions("the caption's own images count against it", "& ~right[part]).sum", ").sum"),
-    sugarcrepe("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
-    content(
-        "an instruction does not count", "(example.text, digest, example.instruction)", "(example.text, digest, None)"
-    ),
+    ranking("a tie is right", "(scores[~is_right] >= best_first", "(scores[~is_right] > best_first"),
+    ranking("several right ones share a place", "np.arange(1, len(best_first) + 1)", "1"),
+    mmeb_task("copies of the right one are wrong", "candidates == candidates[0]", "candidates[:1] == candidates[0]"),
+    recall("recall excludes its cutoff", "row[0] <= k", "row[0] < k"),
+    mrr("the reciprocal of the mean rank", "np.mean([1 / row[0] for", "1 / np.mean([row[0] for"),
+    ndcg("the gain of all", "row[row <= k]", "row[row > 0]"),
+    similarities("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
+    similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
+    captions("only an image's first caption is right", "right_ranks(row, own)", "right_ranks(row, own[:1])"),
+    kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
+    content("an instruction does not count", "[] if self.instruction is None else", "[] if True else"),
+    pixels("pictures are known by their size", "pixels.update(picture.tobytes())", "pixels.update(b'')"),
     report("worst instead of mean", 'float(np.mean([result["metrics"]', 'float(np.min([result["metrics"]'),
     # Model and processor
     model(
@@ -241,7 +250,7 @@ MUTANTS = (
     model("missing weights are fine", 'sorted(info["missing_keys"])', "[]"),
     model("no attention to what follows", "module.config.is_causal = False", "module.config.is_causal = True"),
     prompts("a text cut inside the image", "not in protected", "not in ()"),
-    processor("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
+    prompts("the end of MMEB's form lost", 'f"{head} {text}\\n"', 'f"{head} {text}"'),
     processor("right padding", 'padding_side="left"', 'padding_side="right"'),
     store("a path out of the root", 'or clean.split("/")[0] == ".."', ""),
     store("huge pictures are opened", "if width * height > self.max_pixels", "if width * height < 0"),

@@ -8,10 +8,12 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import loss_memory, mining_search, stage1_step, stage2_step
+from benchmarks import loss_memory, mining_search, stage1_step, stage2_step, step_model
 from benchmarks.embedding_forward import main
+from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio
 from benchmarks.table import RESULTS, make_table
+from trainers.mining.search import search
 
 
 def test_embedding_forward(tmp_path):
@@ -33,9 +35,11 @@ def memory_in_this_process(monkeypatch):
 
     def use(benchmark):
         monkeypatch.setattr(
-            benchmark,
+            step_model,
             "peak_extra_bytes_in_own_process",
-            lambda module, arguments, way: benchmark.measure_memory(arguments, way),
+            lambda module, arguments, way: step_model.measure_memory(
+                arguments, way, benchmark.MAKERS, benchmark.prepare
+            ),
         )
 
     return use
@@ -96,6 +100,17 @@ def test_mining_search(tmp_path):
     result = json.loads(output.read_text())
     assert result["share_of_a_full_top_k_that_ours_found"] == 1
     assert set(result["share_of_the_speed_of_the_product"]) == set(ways[1:])
+
+
+def test_faiss_as_a_peer_finds_the_same():
+    pytest.importorskip("faiss")
+    vectors = torch.nn.functional.normalize(torch.randn(370, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    queries, candidates = vectors[:40], vectors[40:]
+    limits, excluded = torch.linspace(-0.6, 0.9, 40), torch.tensor([[0, 3], [0, 7], [9, 300], [39, 0]])
+    found = FaissIndex(candidates.numpy()).search(queries, 60, limits, excluded)
+    expected = search(queries, candidates, 60, limits, excluded)
+    torch.testing.assert_close(found.similarities, expected.similarities, atol=1e-6, rtol=0)
+    assert torch.equal(found.numbers, expected.numbers)
 
 
 def test_alternatives_take_turns():

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from tiny_models import save_unime
 
 from evaluation.load import load_task
-from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.data.mmeb import load_mmeb_train
 from unime.data.data_files import find_data_files
 
@@ -73,8 +73,7 @@ def published(tmp_path, backbones, monkeypatch) -> Path:
     """A working folder with the data sets, and a model where stage 1 leaves it."""
     write_train(tmp_path / "MMEB-train")
     write_eval(tmp_path / "MMEB-eval")
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(str(backbones["llava_next"])).save_pretrained(tmp_path / "outputs/stage1")
+    save_unime(backbones["llava_next"], tmp_path / "outputs/stage1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -89,8 +88,8 @@ def documented_commands(document: str, module: str) -> list[list[str]]:
 def test_documented_evaluation_finds_the_images(published):
     (argv,) = documented_commands("README.md", "evaluation.run")
     options = documented.parse("evaluation.run", argv)
-    tasks = [load_task(path, options.image_root).task for path in find_data_files(options.data)]
-    assert [(task.name, task.row_count) for task in tasks] == [("GQA/test", ROWS), ("N24News/test", ROWS)]
+    tasks = [load_task(path, options.image_root) for path in find_data_files(options.data)]
+    assert [(task.name, len(task.queries)) for task in tasks] == [("GQA/test", ROWS), ("N24News/test", ROWS)]
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/mining.md"])

@@ -3,13 +3,13 @@
 
 import importlib
 import re
+import runpy
 
 import documented
 import numpy as np
 import pytest
 import torch
-
-from modeling_unime import UniMEModel, UniMEProcessor
+from tiny_models import save_unime
 
 ROOT = documented.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,11 +54,12 @@ def test_mentioned_command_has_its_options(words, capsys):
 def test_python_runs(code, backbones, pictures, tmp_path, monkeypatch):
     """As it stands, with tiny models under the names of the published ones; vectors go on to numpy as users take them."""
     monkeypatch.chdir(tmp_path)
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained("model")
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained("model")
-    for name in ("path/or/repo", "{repository}"):
+    save_unime(backbones["llava_next"], "model")
+    for name in ("path/or/repo", "{{ repository }}"):
         code = code.replace(name, str(tmp_path / "model"))
-    code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"])).replace("{dimension}", "D")
+    code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"])).replace(
+        "{{ dimension }}", "D"
+    )
     names = {"image": pictures[0], "pil_image": pictures[0]}
     exec(code, names)
     if "trainers.losses" in code:
@@ -74,3 +75,10 @@ def test_tables_are_generated():
     for marker in ("demo", "real"):
         begin, end = README.index(f"<!-- {marker}:begin -->"), README.index(f"<!-- {marker}:end -->")
         assert begin < end
+
+
+def test_tables_of_options_are_those_of_the_parsers():
+    made = runpy.run_path(str(ROOT / "docs/make_options.py"))["page"]()
+    assert made == (ROOT / "docs/options.md").read_text(encoding="utf-8"), (
+        "run `make docs`, or python docs/make_options.py"
+    )

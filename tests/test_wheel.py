@@ -90,14 +90,14 @@ def test_what_the_wheel_holds(wheel):
 
 
 def test_the_test_extra_has_all_that_is_called_tested():
-    """docs/scale.md calls DeepSpeed and 4 bits tested, docs/mining.md faiss."""
+    """docs/scale.md calls DeepSpeed and 4 bits tested."""
     names: dict = {}
     source = (ROOT / "setup.py").read_text(encoding="utf-8")
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if isinstance(node, ast.Assign) and "EXTRAS" in ast.dump(node.targets[0])]
     exec(compile(tree, "setup.py", "exec"), names)
     extras = names["EXTRAS"]
-    for extra in ("st", "deepspeed", "quant", "search", "demo"):
+    for extra in ("st", "deepspeed", "quant", "demo"):
         assert set(extras[extra]) <= set(extras["test"]), extra
     assert "eval" not in extras, "an extra whose package nothing imports"
     every = {entry for group in extras.values() for entry in group}
@@ -133,7 +133,7 @@ def test_train_export_and_evaluate_from_the_wheel(installed, backbones, tmp_path
     options = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "0"]
     options += ["--num_hard_negatives", "2", "--disable_tqdm", "true"]
     paths = ["--model", backbones["llava_next"], "--data", data, "--output_dir", "out"]
-    assert run(unime, "train-stage2", "tiny-cpu/stage2", *paths, *options, cwd=tmp_path).splitlines()[-1] == "out"
+    assert run(unime, "train-stage2", "tiny-cpu", *paths, *options, cwd=tmp_path).splitlines()[-1] == "out"
     assert list((tmp_path / "out").rglob("events.out.tfevents.*")), "the recipe reports to TensorBoard"
 
     run(unime, "export", "--model", "out", "--output", "hub", "--check", "false", cwd=tmp_path)

@@ -39,7 +39,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from modeling_unime import Phi3VConfig, Phi3VImageProcessor
+from modeling_unime import Phi3VConfig, Phi3VImageProcessor, UniMEModel, UniMEProcessor
 
 SPECIAL = ["<pad>", "<s>", "</s>"]
 
@@ -285,6 +285,13 @@ BACKBONES = {
     "qwen3_vl": make_qwen3_vl,
     "smolvlm": make_smolvlm,
 }
+
+
+def save_unime(backbone: Path | str, folder: Path | str) -> Path:
+    """The UniME folder of a backbone: model and processor."""
+    UniMEModel.from_backbone(backbone).save_pretrained(folder)
+    UniMEProcessor.from_backbone(backbone).save_pretrained(folder)
+    return Path(folder)
 
 
 def make_clip(folder: Path, seed: int = 0) -> Path:

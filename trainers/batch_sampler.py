@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which rows make up each global batch: the batch of all ranks together.
 
-Every rank draws the same global batches and embeds its share of their distinct inputs (see `trainers.shares`), so the
+Every rank draws the same global batches and embeds its share of their distinct inputs (see `trainers.chunks`), so the
 rows of a batch depend on the seed and the epoch alone: not on the number of ranks or of DataLoader workers, and a resumed
 run goes on where it stopped.
 """
@@ -15,19 +15,10 @@ from torch.utils.data import Sampler
 class GlobalBatchSampler(Sampler[list[int]]):
     """Shuffled global batches of one size; the rows that do not fill the last one are left out of the epoch.
 
-    Args:
-        rows: rows of the data set.
-        batch_size: rows of a global batch.
-        seed: of the order.
-        sources: (rows,) the source of each row, for `source_block_size`.
-        source_block_size: a batch is made of blocks of this many rows of one source each, so that a query's negatives
-            come more often from its own task: 0 mixes all rows (VLM2Vec), the batch size gives batches of one source,
-            and something between interleaves them (VLM2Vec-V2, arXiv 2507.04590, uses 64 per device). Rows of a source
-            that do not fill its last block are left out of the epoch, others in each epoch.
-        drop_last: leave out the rows that do not fill the last batch (default True).
-
-    Raises:
-        ValueError: there are fewer rows than one batch needs, or the block size does not divide the batch size.
+    With `source_block_size` a batch is made of blocks of this many rows of one source each (`sources`, (rows,)), so that a
+    query's negatives come more often from its own task: 0 mixes all rows (VLM2Vec), the batch size gives batches of one
+    source, and something between interleaves them (VLM2Vec-V2, arXiv 2507.04590, uses 64 per device). Rows of a source that
+    do not fill its last block are left out of the epoch, others in each epoch.
     """
 
     def __init__(

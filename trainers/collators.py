@@ -1,9 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Rows of a global batch to the model inputs that this rank embeds.
-
-Every rank is given the whole batch. What occurs twice in it (a class name, "Yes") is embedded once, by one rank; the
-distinct inputs are dealt to the ranks in turn from a list sorted by cost, and each rank's are cut into chunks.
-"""
+"""Rows of a global batch, which every rank is given whole, to the model inputs that this rank embeds."""
 
 from collections.abc import Sequence
 
@@ -11,10 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainers.chunks import ANY_SIZE, ChunkLimits
+from trainers.chunks import ANY_SIZE, WHOLE_BATCH, ChunkLimits, RankSlice, cut_chunks
 from trainers.data.known_positives import mask_known
 from trainers.data.pairs import Pair
-from trainers.shares import WHOLE_BATCH, Share, chunks_of_share
 from unime.data.bad_rows import BadRowError
 from unime.data.example import Example
 
@@ -22,15 +17,8 @@ from unime.data.example import Example
 class PairCollator:
     """Query-candidate pairs of a global batch to chunks of model inputs.
 
-    Args:
-        processor: makes the model inputs.
-        limits: how large a chunk of inputs (queries and candidates) may be (default: any size).
-        use_row_negatives: add the rows' own negatives to the candidates (default True).
-        max_length: tokens an input may have (default: the processor's).
-        share: which of the distinct inputs this rank embeds (default: all).
-        num_own_negatives: keep this many of each row's negatives, the first ones, and say which candidates are a
-            query's own and how they were judged, as `SoftLabelLoss` needs (default: all, and not said).
-        exclude_known_positives: never take a query's positives of other rows for its negatives (default True).
+    With `num_own_negatives` it keeps this many of each row's negatives, the first ones, and says which candidates are a
+    query's own and how they were judged, as `SoftLabelLoss` needs.
     """
 
     def __init__(
@@ -39,7 +27,7 @@ class PairCollator:
         limits: ChunkLimits = ANY_SIZE,
         use_row_negatives: bool = True,
         max_length: int | None = None,
-        share: Share = WHOLE_BATCH,
+        rank_slice: RankSlice = WHOLE_BATCH,
         num_own_negatives: int | None = None,
         exclude_known_positives: bool = True,
     ):
@@ -47,54 +35,50 @@ class PairCollator:
         self.limits = limits
         self.use_row_negatives = use_row_negatives
         self.max_length = max_length
-        self.share = share
+        self.rank_slice = rank_slice
         self.num_own_negatives = num_own_negatives
         self.exclude_known_positives = exclude_known_positives
 
     def __call__(self, pairs: Sequence[Pair]) -> dict:
-        """The batch.
+        """The batch of N rows, with E negatives and U distinct inputs.
 
-        Returns:
-            `chunks`, `own_places` and `places` (see `chunks_of_share`); `query_positions` (N,) and `candidate_positions`
-            (N + E,), places among the U distinct inputs, the positives before the negatives; `groups` (N + E,), equal
-            for candidates of equal content; `sources`, the name of each row's; and, where there are any,
-            `other_positives` (N, N + E), which candidates are a query's positives in other rows. With
-            `num_own_negatives` also `own` (N, 1 + K), numbers of candidates, -1 for none, `scores` (N, 1 + K), and
-            `other_positives` is how many were left out.
+        Beside `chunks`, model inputs of this rank, `local_order` and `global_order` (see `RankSlice`): `query_positions`
+        (N,) and `candidate_positions` (N + E,), places among the distinct inputs, the positives before the negatives;
+        `groups` (N + E,), equal for candidates of equal content; `sources`, the name of each row's; and, where there are
+        any, `other_positives` (N, N + E), which candidates are a query's positives in other rows. With
+        `num_own_negatives` also `own` (N, 1 + K), numbers of candidates, -1 for none, `scores` (N, 1 + K), and
+        `other_positives` is how many were left out.
         """
-        left_out = 0
+        given = sum(len(pair.negatives) for pair in pairs)
         if not self.use_row_negatives:
             pairs = [pair._replace(negatives=(), negative_groups=()) for pair in pairs]
-        elif self.num_own_negatives is not None:
-            given = sum(len(pair.negatives) for pair in pairs)
-            pairs = [self._without_known(pair) for pair in pairs]
-            left_out = given - sum(len(pair.negatives) for pair in pairs)
+        elif self.num_own_negatives is not None and self.exclude_known_positives:
+            pairs = [without_known(pair) for pair in pairs]
+        left_out = given - sum(len(pair.negatives) for pair in pairs)
+        if self.num_own_negatives is not None:
             k = self.num_own_negatives
             pairs = [p._replace(negatives=p.negatives[:k], negative_groups=p.negative_groups[:k]) for p in pairs]
-        queries = [(pair.query, pair) for pair in pairs]
-        positives = [(pair.positive, pair) for pair in pairs]
-        negatives = [(example, pair) for pair in pairs for example in pair.negatives]
 
-        owners: dict[Example, Pair] = {}
-        for example, pair in (*queries, *positives, *negatives):
-            owners.setdefault(example, pair)
-        distinct = sorted(owners, key=lambda example: example.cost)
-        position = {example: index for index, example in enumerate(distinct)}
+        queries = [pair.query for pair in pairs]
+        candidates = [pair.positive for pair in pairs] + [negative for pair in pairs for negative in pair.negatives]
         groups = [pair.group for pair in pairs] + [group for pair in pairs for group in pair.negative_groups]
+        distinct = sorted(dict.fromkeys([*queries, *candidates]), key=lambda example: example.cost)
+        position = {example: index for index, example in enumerate(distinct)}
+
+        own = self.rank_slice.of(distinct)
+        owner = {example: pair for pair in reversed(pairs) for example in pair.examples}  # for messages
+        images = [owner[example].open(example) for example in own]
+        lengths = [
+            self._count_tokens(example, image, owner[example]) for example, image in zip(own, images, strict=True)
+        ]
+        chunks = cut_chunks(lengths, self.limits, [image is not None for image in images])
         batch = {
-            "query_positions": torch.tensor([position[example] for example, _ in queries]),  # (N,)
-            "candidate_positions": torch.tensor([position[example] for example, _ in (*positives, *negatives)]),
+            "chunks": [self._process([own[i] for i in chunk], [images[i] for i in chunk]) for chunk in chunks],
+            **self.rank_slice.orders(chunks, len(distinct)),
+            "query_positions": torch.tensor([position[example] for example in queries]),  # (N,)
+            "candidate_positions": torch.tensor([position[example] for example in candidates]),  # (N + E,)
             "groups": torch.tensor(groups),  # (N + E,)
             "sources": [pair.source for pair in pairs],
-            **chunks_of_share(
-                distinct,
-                self.share,
-                self.limits,
-                prepare=lambda example: (example, owners[example].open(example)),
-                length=lambda opened: self._count_tokens(*opened, owners[opened[0]]),
-                process=self._process,
-                has_image=lambda opened: opened[1] is not None,
-            ),
         }
         if self.num_own_negatives is not None:
             return {**batch, **self._judged(pairs), "other_positives": torch.tensor(left_out)}
@@ -102,7 +86,7 @@ class PairCollator:
         return batch if mask is None else {**batch, "other_positives": mask}  # (N, N + E)
 
     def make_filler(self, with_image: bool) -> dict:
-        """A chunk of one input, to keep ranks in step; see aligned_chunks.py."""
+        """A chunk of one input, to keep ranks in step; see gradient_cache.py."""
         return dict(self.processor(text=["a"], images=[Image.new("RGB", (64, 64)) if with_image else None]))
 
     def _count_tokens(self, example: Example, image: Image.Image | None, pair: Pair) -> int:
@@ -115,24 +99,12 @@ class PairCollator:
                 raise BadRowError(f"{pair.place}: image {example.image!r}: {error}.") from error
         return tokens if self.max_length is None else min(tokens, self.max_length)
 
-    def _without_known(self, pair: Pair) -> Pair:
-        """A judged row without negatives that are a copy of its positive, or a positive of its query in another row."""
-        if not self.exclude_known_positives:
-            return pair
-        known = {pair.group, *pair.known_positives}
-        places = [place for place, group in enumerate(pair.negative_groups) if group not in known]
-        return pair._replace(
-            negatives=tuple(pair.negatives[place] for place in places),
-            negative_groups=tuple(pair.negative_groups[place] for place in places),
-            scores=(pair.scores[0], *(pair.scores[1 + place] for place in places)),
-        )
-
-    def _process(self, opened: list[tuple[Example, Image.Image | None]]) -> dict:
+    def _process(self, examples: list[Example], images: list[Image.Image | None]) -> dict:
         return dict(
             self.processor(
-                text=[example.text for example, _ in opened],
-                images=[image for _, image in opened],
-                instruction=[example.instruction for example, _ in opened],
+                text=[example.text for example in examples],
+                images=images,
+                instruction=[example.instruction for example in examples],
                 max_length=self.max_length,
             )
         )
@@ -149,32 +121,36 @@ class PairCollator:
         return {"own": own, "scores": scores}
 
 
+def without_known(pair: Pair) -> Pair:
+    """A judged row without negatives that are a copy of its positive, or a positive of its query in another row."""
+    known = {pair.group, *pair.known_positives}
+    places = [place for place, group in enumerate(pair.negative_groups) if group not in known]
+    return pair._replace(
+        negatives=tuple(pair.negatives[place] for place in places),
+        negative_groups=tuple(pair.negative_groups[place] for place in places),
+        scores=(pair.scores[0], *(pair.scores[1 + place] for place in places)),
+    )
+
+
 class TextCollator:
-    """Texts of a global batch, as token ids with their teacher's vectors, to chunks of model inputs.
+    """Texts of a global batch, as token ids with their teacher's vectors, to chunks of model inputs."""
 
-    Args:
-        processor: pads.
-        limits: how large a chunk may be (default: any size).
-        share: which of the texts this rank embeds (default: all).
-    """
-
-    def __init__(self, processor, limits: ChunkLimits = ANY_SIZE, share: Share = WHOLE_BATCH):
+    def __init__(self, processor, limits: ChunkLimits = ANY_SIZE, rank_slice: RankSlice = WHOLE_BATCH):
         self.processor = processor
         self.limits = limits
-        self.share = share
+        self.rank_slice = rank_slice
 
     def __call__(self, items: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict:
-        """The batch: `chunks`, `own_places`, `places`, and `teacher` (N, D_teacher), sorted by length.
-
-        Args:
-            items: number, token ids (L,) and teacher's vector (D_teacher,) of each of N texts.
-        """
+        """The batch, sorted by length, of texts' numbers, token ids (L,) and teacher's vectors (D_teacher,)."""
         items = sorted(items, key=lambda item: (len(item[1]), item[0]))
-        chunks = chunks_of_share(
-            items, self.share, self.limits, prepare=lambda item: item[1], length=len, process=self.processor.pad
-        )
-        return {**chunks, "teacher": torch.from_numpy(np.stack([vector for _, _, vector in items]))}
+        own = [ids for _, ids, _ in self.rank_slice.of(items)]
+        chunks = cut_chunks([len(ids) for ids in own], self.limits)
+        return {
+            "chunks": [self.processor.pad([own[index] for index in chunk]) for chunk in chunks],
+            **self.rank_slice.orders(chunks, len(items)),
+            "teacher": torch.from_numpy(np.stack([vector for _, _, vector in items])),
+        }
 
     def make_filler(self, with_image: bool) -> dict:
-        """A chunk of one text, to keep ranks in step; see aligned_chunks.py."""
+        """A chunk of one text, to keep ranks in step; see gradient_cache.py."""
         return dict(self.processor(text=["a"]))

@@ -2,15 +2,23 @@
 """Options of stage 1, textual discriminative knowledge distillation."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.losses.blocks import check_temperature
+from trainers.losses.checks import check_temperature
 from trainers.losses.similarity_distillation import DIRECTIONS
 
 
 @dataclass
 class DistillationConfig(EmbeddingTrainingConfig):
-    """Options of [`DistillationTrainer`] (UniME, arXiv 2504.17432, section 3.2 and Eq. 2)."""
+    """Options of [`DistillationTrainer`] (UniME, arXiv 2504.17432, section 3.2 and Eq. 2).
+
+    Example::
+
+        from trainers import DistillationConfig
+
+        args = DistillationConfig(output_dir="my-stage-1", temperature=0.05, per_device_train_batch_size=256)
+    """
 
     temperature: float = field(
         default=0.05,
@@ -38,8 +46,17 @@ class DistillationConfig(EmbeddingTrainingConfig):
         },
     )
 
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the teacher's vectors; runs may share it, and all machines of a run must. Default: "
+            "teacher_vectors in output_dir."
+        },
+    )
+
     def __post_init__(self):
         super().__post_init__()
+        self.teacher_cache = self.teacher_cache or str(Path(self.output_dir, "teacher_vectors"))
         # Before the teacher encodes a million texts, not after.
         check_temperature(self.temperature)
         if self.teacher_temperature is not None:

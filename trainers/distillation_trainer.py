@@ -11,11 +11,13 @@ from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
 from trainers.collators import TextCollator
-from trainers.data.text_dataset import TextDataset, held_texts
+from trainers.data.text_dataset import TextDataset, make_text_dataset
 from trainers.distillation_config import DistillationConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.losses import SimilarityDistillationLoss
-from trainers.retrieval_metrics import neighbour_ranks
+from trainers.metrics import neighbour_ranks
+from trainers.teachers.load import load_teacher
+from trainers.teachers.vectors import teacher_vectors
 
 logger = logging.get_logger(__name__)
 
@@ -23,15 +25,14 @@ logger = logging.get_logger(__name__)
 class DistillationTrainer(EmbeddingTrainer):
     """Train the student to arrange the texts of a batch as the teacher does.
 
-    Example:
-        >>> from trainers import DistillationConfig, DistillationTrainer
-        >>> trainer = DistillationTrainer(                           # doctest: +SKIP
-        ...     model="llava-hf/llava-v1.6-mistral-7b-hf",           # a multimodal LLM, a UniME folder or a UniMEModel
-        ...     args=DistillationConfig(output_dir="my-stage1"),
-        ...     train_dataset=dataset,                               # a column of texts
-        ...     teacher="nvidia/NV-Embed-v2",                        # or a SentenceTransformer, a column, a file
-        ... )
-        >>> trainer.train(); trainer.save_model()                    # doctest: +SKIP
+    Example::
+
+        from trainers import DistillationConfig, DistillationTrainer
+
+        args = DistillationConfig(output_dir="my-stage-1", per_device_train_batch_size=8, max_steps=2, report_to="none")
+        trainer = DistillationTrainer("my-backbone", args, train_dataset=texts, teacher="nvidia/NV-Embed-v2")
+        trainer.train()
+        trainer.save_model()
 
     The similarity matrix spans the whole batch of all ranks: per-device batch x ranks, whatever the chunk size.
     Gradient accumulation does not enlarge it.
@@ -43,8 +44,8 @@ class DistillationTrainer(EmbeddingTrainer):
             texts. A text that occurs twice counts once.
         eval_dataset: the same, for `evaluate()`: `eval_loss`, and the place that the student gives to the text which is
             nearest for the teacher, among the texts of a batch, as `eval_accuracy@1` and `eval_mrr`.
-        teacher: a model's folder or name, a file of vectors (.parquet, .npy, .safetensors), the name of a column with
-            vectors, a `SentenceTransformer`, or a [`TeacherArguments`].
+        teacher: a model's folder or name, Parquet files of vectors (see [`load_teacher`]), the name of a column with
+            vectors (see [`encode_teacher`]), a `SentenceTransformer` or a [`Teacher`].
         text_columns: columns with texts (default: those of a known name, else the only column of texts).
         compute_metrics: gets `predictions`, the vectors (N, D) of the student and (N, D_teacher) of the teacher.
         options: see [`EmbeddingTrainer`] and `transformers.Trainer`.
@@ -69,22 +70,31 @@ class DistillationTrainer(EmbeddingTrainer):
         self.teacher, self.text_columns = teacher, text_columns
         super().__init__(model, args, **options)
         self._warned_precision = False
-        self.loss = SimilarityDistillationLoss(
-            temperature=self.args.temperature,
-            include_self=self.args.include_self,
-            direction=self.args.direction,
-            teacher_temperature=self.args.teacher_temperature,
-            states=self._states_dtype(),
-            block_size=self.args.loss_block_size,
-        )
 
     def make_dataset(self, data: Any, name: str, args: DistillationConfig, processor) -> TextDataset:
         if isinstance(data, TextDataset):
             return data
-        return held_texts(data, name, self.teacher, self.text_columns, processor, args)
+        return make_text_dataset(data, name, self.teacher, self.text_columns, processor, args)
+
+    def finish_dataset(self, dataset: TextDataset, args: DistillationConfig) -> TextDataset:
+        """The model is loaded before the teacher encodes, for hours: a bad one shows at once."""
+        if dataset.vectors is None:
+            if isinstance(self.teacher, str | Path):
+                self.teacher = load_teacher(self.teacher, device=str(args.device))
+            dataset.vectors = teacher_vectors(dataset.texts, self.teacher, args.teacher_cache)
+        return dataset
+
+    def make_loss(self, args: DistillationConfig) -> SimilarityDistillationLoss:
+        return SimilarityDistillationLoss(
+            temperature=args.temperature,
+            include_self=args.include_self,
+            direction=args.direction,
+            teacher_temperature=args.teacher_temperature,
+            states=self._states_dtype(),
+        )
 
     def make_collator(self, args: DistillationConfig, processor) -> TextCollator:
-        return TextCollator(processor, args.chunk_limits, args.share)
+        return TextCollator(processor, args.chunk_limits, args.rank_slice)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = self.loss(embeddings, batch["teacher"])

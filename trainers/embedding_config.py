@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from trainers.chunks import ChunkLimits
-from trainers.engines import QUANTIZATIONS
+from trainers.chunks import ChunkLimits, RankSlice
 from trainers.inherited_options import check_inherited_options
-from trainers.shares import Share
+from unime.options import check_at_least, read_yaml
 from unime.shipped_files import find_recipe
+
+PADDED_TOGETHER = 64  # inputs of a chunk without the gradient cache: a matter of speed only
 
 
 @dataclass
@@ -21,7 +22,8 @@ class EmbeddingTrainingConfig(TrainingArguments):
 
     Other defaults than in `TrainingArguments`: `remove_unused_columns=False`, `dataloader_drop_last=True` (every rank
     needs batches of one size), `logging_steps=10`, `lr_scheduler_type="cosine"`, `warmup_steps=0.05` (a share of all
-    steps), `save_steps=50`, `save_total_limit=2`, `hub_strategy="end"`, `do_train=True`.
+    steps), `save_steps=50`, `save_total_limit=2`, `restore_callback_states_from_checkpoint=True`, `hub_strategy="end"`,
+    `do_train=True`.
 
     An inherited option that would have no effect is refused (`trainers.inherited_options`). Pickled, as beside every
     checkpoint, the options are without the token of the Hub.
@@ -73,7 +75,7 @@ class EmbeddingTrainingConfig(TrainingArguments):
         metadata={
             "help": "4bit: hold the LLM's weights in 4 bits (NF4) while LoRA is trained on them (QLoRA); needs a GPU. The "
             "finished model has the precision of the source.",
-            "choices": list(QUANTIZATIONS),
+            "choices": ["none", "4bit"],
         },
     )
 
@@ -92,21 +94,11 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "whether they hold labels or pictures. Switches the gradient cache on. 0: chunks are counted in inputs."
         },
     )
-    length_bucket_size: int = field(
-        default=64,
-        metadata={
-            "help": "Without the gradient cache: inputs of like length that are padded together. It changes the speed "
-            "only, not the result."
-        },
-    )
     max_length: int | None = field(
         default=None,
         metadata={
             "help": "Tokens a row may have, image tokens included; longer texts lose their end. Default: the model's."
         },
-    )
-    loss_block_size: int = field(
-        default=1024, metadata={"help": "Rows of the similarity matrix held at a time; lower it if the loss is large."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: rows are texts and images, not model inputs."}
@@ -117,6 +109,9 @@ class EmbeddingTrainingConfig(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "Log every so many steps."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule after the warm-up."})
     save_steps: float = field(default=50, metadata={"help": "Write a checkpoint every so many steps."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Continue early stopping, and other callbacks that can, where it stood."}
+    )
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept; older ones are deleted."})
     warmup_steps: float = field(
         default=0.05, metadata={"help": "Steps of linear warm-up; below 1, a share of all steps."}
@@ -144,12 +139,22 @@ class EmbeddingTrainingConfig(TrainingArguments):
         """How large a chunk may be: the gradient cache's, or else those padded together."""
         if self.gradient_cache_chunk_tokens:
             return ChunkLimits(self.gradient_cache_chunk_size or None, self.gradient_cache_chunk_tokens)
-        return ChunkLimits(self.gradient_cache_chunk_size or self.length_bucket_size)
+        return ChunkLimits(self.gradient_cache_chunk_size or PADDED_TOGETHER)
 
     @property
-    def share(self) -> Share:
+    def rank_slice(self) -> RankSlice:
         """Which part of each global batch this process embeds."""
-        return Share(self.process_index, self.world_size)
+        return RankSlice(self.process_index, self.world_size)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
+        return self.per_device_train_batch_size * self.world_size
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of the rows."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def __getstate__(self) -> dict:
         """What is pickled: all but the token, which would stand in clear beside every checkpoint."""
@@ -162,6 +167,7 @@ class EmbeddingTrainingConfig(TrainingArguments):
         if isinstance(self.deepspeed, str) and self.deepspeed and not self.deepspeed.startswith("{"):
             if not Path(self.deepspeed).exists():
                 self.deepspeed = str(find_recipe(self.deepspeed))  # the shipped file, outside a checkout
+            read_yaml(Path(self.deepspeed))  # JSON is YAML; the library reads whatever is there
         if self.deepspeed and find_spec("deepspeed") is None:
             raise ImportError(
                 'deepspeed: this recipe needs the package deepspeed: pip install -c constraints.txt -e ".[deepspeed]"'
@@ -174,12 +180,5 @@ class EmbeddingTrainingConfig(TrainingArguments):
                     "--expected_world_size 1"
                 )
         super().__post_init__()
-        if self.lora_rank < 0:
-            raise ValueError(f"lora_rank must be 0 or more, got {self.lora_rank}")
-        for name in ("gradient_cache_chunk_size", "gradient_cache_chunk_tokens"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.length_bucket_size < 1:
-            raise ValueError(f"length_bucket_size must be 1 or more, got {self.length_bucket_size}")
-        if not self.dataloader_drop_last:
-            raise ValueError("dataloader_drop_last must stay true: a smaller last batch would change the loss")
+        check_at_least(self, lora_rank=0, gradient_cache_chunk_size=0, gradient_cache_chunk_tokens=0)
+        check_at_least(self, image_resolution=1, max_length=1)

@@ -1,7 +1,6 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What both stages' trainers share: the gradient-cached step, evaluation in batches, checkpoints, the finished folder."""
 
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,25 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from peft import PeftConfig
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from modeling_unime import UniMEModel
-from modeling_unime.file_modes import give_weights_the_usual_mode
-from trainers.aligned_chunks import align_chunks
+from modeling_unime.saved_folder import give_weights_the_usual_mode
 from trainers.batch_sampler import GlobalBatchSampler
-from trainers.callbacks import LogOnSaveCallback, SetEpochCallback
+from trainers.callbacks import LogOnSaveCallback, SetEpochCallback, use_public_tensorboard
 from trainers.embedding_config import EmbeddingTrainingConfig
-from trainers.finished_model import FinishedModel
-from trainers.gradient_cache import gradient_cached_step
-from trainers.loading import load_processor, prepare_model
+from trainers.engines import (
+    allow_fsdp_on_cpu,
+    check_engine,
+    defer_synchronisation,
+    engine_of,
+    gather_trained,
+    give_own_class_name,
+    set_up_fsdp2,
+)
+from trainers.gradient_cache import add_fillers, gradient_cached_step
+from trainers.loading import FinishedModel, load_processor, prepare_model
+from trainers.lora import lora_config
+from trainers.metrics import SourceMeans
 from trainers.push import push_folder
-from trainers.retrieval_metrics import RetrievalMetrics
-from trainers.split_weights import allow_fsdp_on_cpu, gather_trained, set_up_fsdp2
-from trainers.tensorboard import use_public_tensorboard
 from unime.distributed import gather_rows, world_size
 
 
@@ -35,9 +39,8 @@ class EmbeddingTrainer(Trainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
-    model inputs of this rank's share, and whatever `batch_loss` wants. A subclass makes data sets and collator of what it
-    is given, and supplies `batch_loss` and `score_batch`; the training loop and checkpoints are those of
-    `transformers.Trainer`.
+    model inputs of this rank, their `local_order` and `global_order` (see `trainers.chunks.RankSlice`), and whatever
+    `batch_loss` wants. The training loop and checkpoints are those of `transformers.Trainer`.
 
     Args:
         model: folder or Hub name of a UniME model or a multimodal LLM, or a [`UniMEModel`].
@@ -46,11 +49,8 @@ class EmbeddingTrainer(Trainer):
             stage's own collator makes the batches).
         processing_class: the model's processor (default: loaded from where `model` is).
         peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
-        model_init: makes the model, instead of `model`.
+        model_init: makes the model, instead of `model`, for every `train()` and every trial of a search.
         options: see `transformers.Trainer`.
-
-    Raises:
-        ValueError: options that do not go together, or have no effect; names them.
     """
 
     config_class: type[EmbeddingTrainingConfig]
@@ -76,101 +76,104 @@ class EmbeddingTrainer(Trainer):
             )
         if (model is None) == (model_init is None):
             raise ValueError("give either model or model_init")
-        if model_init is not None:
-            model = model_init()
+        rank_slice = getattr(data_collator, "rank_slice", args.rank_slice)
+        if rank_slice != args.rank_slice:
+            raise ValueError(
+                f"the collator makes the inputs of process {rank_slice.rank} of {rank_slice.world_size}, but this is "
+                f"{args.process_index} of {args.world_size}; give it rank_slice=args.rank_slice"
+            )
+        self.peft_config = lora_config(args) if peft_config is None else peft_config
+        check_engine(args, lora=self.peft_config is not None)
         if processing_class is None and (data_collator is None or isinstance(model, str | Path)):
             processing_class = load_processor(model, args)
-        self.finished_model = FinishedModel(model, args, peft_config)
-        prepared = prepare_model(model, args, peft_config)
-        share = getattr(data_collator, "share", args.share)
-        if share != args.share:
-            raise ValueError(
-                f"the collator makes the share of process {share.rank} of {share.world_size}, but this is "
-                f"{args.share.rank} of {args.share.world_size}; give it share=args.share"
-            )
         self._takes_rows_as_they_are = data_collator is not None  # a caller's own collator gets the caller's rows
+        # Rows are checked before the weights are loaded, which takes minutes.
         train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
         eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        if train_dataset is not None:
+            self.make_batch_sampler(train_dataset, args)  # data that give no batch are refused
         super().__init__(
-            model=prepared,
+            model=None if model is None else self.make_trainable(model, args),
             args=args,
             data_collator=data_collator or self.make_collator(args, processing_class),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            train_dataset=self._finish_dataset(train_dataset, args),
+            eval_dataset=self._finish_dataset(eval_dataset, args),
             processing_class=processing_class,
+            model_init=model_init,
             **options,
         )
         if args.fsdp and not self.accelerator.is_fsdp2:
             raise ValueError("fsdp is asked for, but accelerate would not run it: FSDP2 needs several processes")
         if self.is_fsdp_enabled:
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
-        use_public_tensorboard(self)
         self.model_accepts_loss_kwargs = False
+        self.loss = self.make_loss(args)
         self.batch_sampler: GlobalBatchSampler | None = None
+        use_public_tensorboard(self)
         self.add_callback(LogOnSaveCallback())
         self.add_callback(SetEpochCallback(self))
         self._statistics: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._tokens, self._since = 0, time.monotonic()
 
+    def make_trainable(self, source: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig) -> torch.nn.Module:
+        """The model, loaded if need be, with all frozen but what is trained."""
+        self.finished_model = FinishedModel(source, args, self.peft_config)
+        return prepare_model(source, args, self.peft_config)
+
+    def call_model_init(self, trial=None) -> torch.nn.Module:
+        """A fresh model of `model_init`, ready to train: at first, at every `train()` and in every trial of a search."""
+        return self.make_trainable(super().call_model_init(trial), self.args)
+
     def _make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
         return data if data is None or self._takes_rows_as_they_are else self.make_dataset(data, name, args, processor)
 
+    def _finish_dataset(self, data: Any, args: EmbeddingTrainingConfig):
+        return data if data is None or self._takes_rows_as_they_are else self.finish_dataset(data, args)
+
     def make_dataset(self, data: Any, name: str, args: EmbeddingTrainingConfig, processor):
-        """The data set that the trainer works on, of what the caller gave as `name`."""
+        """The data set made of what the caller gave as `name`, after a look at every row."""
         raise NotImplementedError
+
+    def finish_dataset(self, dataset: Any, args: EmbeddingTrainingConfig):
+        """What takes long about a data set, and waits until the model is known to be sound."""
+        return dataset
 
     def make_collator(self, args: EmbeddingTrainingConfig, processor):
         """The collator of a caller that gives none."""
         raise NotImplementedError
 
-    def make_batch_sampler(self) -> GlobalBatchSampler:
+    def make_loss(self, args: EmbeddingTrainingConfig) -> torch.nn.Module:
+        """The loss that the options ask for."""
+        raise NotImplementedError
+
+    def make_batch_sampler(self, dataset, args: EmbeddingTrainingConfig) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
-        return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed)
+        return GlobalBatchSampler(len(dataset), args.global_batch_size, args.order_seed)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of the global batch and its statistics.
+        """Loss of the global batch, the same number on every rank, and scalars for the log.
 
         Args:
             embeddings: (U, D) of the distinct inputs of all ranks, in the collator's order. Gradient flows to this
                 rank's own.
             batch: the batch without `chunks`.
-
-        Returns:
-            Scalar loss over all ranks' rows (the same number on every rank) and scalars for the log.
         """
         raise NotImplementedError
 
     def score_batch(
         self, embeddings: torch.Tensor, batch: dict, loss: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[str], tuple[torch.Tensor, torch.Tensor]]:
-        """What evaluation looks at.
+        """What evaluation looks at, after `batch_loss` has returned `loss`.
 
-        Args:
-            embeddings: as for `batch_loss`.
-            batch: as for `batch_loss`.
-            loss: what `batch_loss` has just returned.
-
-        Returns:
-            For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
-            `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
+        For each of N rows the loss (N,), the place of what is to be found (N,) and the name of its source; and what
+        `compute_metrics` gets as predictions, a tuple of (N, D) tensors.
         """
         raise NotImplementedError
 
-    @property
-    def global_batch_size(self) -> int:
-        """Rows of a batch of all ranks; gradient accumulation does not enlarge it."""
-        return self.args.per_device_train_batch_size * world_size()
-
-    @property
-    def data_seed(self) -> int:
-        """Seed of the order of the rows."""
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
-    # ------------------------------------------------------------------------------------------------------ batches
-
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
-        self.batch_sampler = self.make_batch_sampler()
+        self.batch_sampler = self.make_batch_sampler(self.train_dataset, self.args)
+        self.loss = self.make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
@@ -180,13 +183,15 @@ class EmbeddingTrainer(Trainer):
             dataset = dataset if name is None else dataset[name]
         else:
             dataset = self._make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
+            dataset = self._finish_dataset(dataset, self.args)
         if dataset is None:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()
-        return self._make_loader(dataset, GlobalBatchSampler(len(dataset), size, self.data_seed, drop_last=False))
+        return self._make_loader(
+            dataset, GlobalBatchSampler(len(dataset), size, self.args.order_seed, drop_last=False)
+        )
 
     def get_test_dataloader(self, test_dataset) -> DataLoader:
-        """As for evaluation."""
         return self.get_eval_dataloader(test_dataset)
 
     def _make_loader(self, dataset, batch_sampler: GlobalBatchSampler) -> DataLoader:
@@ -202,10 +207,8 @@ class EmbeddingTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             # Its own: an iterator begins with a random number, which would move dropout's masks, and a resumed run begins
             # more of them than an unbroken one with persistent workers.
-            generator=torch.Generator().manual_seed(self.data_seed),
+            generator=torch.Generator().manual_seed(self.args.order_seed),
         )
-
-    # --------------------------------------------------------------------------------------------------------- steps
 
     def embed(self, model, chunk: dict) -> torch.Tensor:
         """Embeddings (n, D) of one chunk."""
@@ -215,15 +218,17 @@ class EmbeddingTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """One gradient-cached step; the gradient is that of the plain loss on the whole batch of all ranks."""
         model.train()
-        batch = self._prepare_inputs(inputs)
+        batch = self._prepare_inputs(
+            inputs
+        )  # private: moves a batch, and under DeepSpeed casts it, as the library does
         chunks = batch.pop("chunks")
-        if len(batch["places"]) < world_size():
+        if len(batch["global_order"]) < world_size():
             raise ValueError(
-                f"a batch of {len(batch['places'])} distinct inputs cannot be shared by {world_size()} processes; raise "
+                f"a batch of {len(batch['global_order'])} distinct inputs cannot be shared by {world_size()} processes; raise "
                 "per_device_train_batch_size"
             )
         self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in chunks if "attention_mask" in chunk)
-        chunks, is_filler = self._align(chunks)
+        chunks, is_filler = self._add_fillers(chunks)
 
         def loss_function(embeddings: torch.Tensor) -> torch.Tensor:
             loss, statistics = self.batch_loss(self._gather(embeddings, batch), batch)
@@ -236,48 +241,33 @@ class EmbeddingTrainer(Trainer):
             lambda chunk: self.embed(model, chunk),
             loss_function,
             backward=self._backward,
-            defer_synchronisation=lambda: self._defer_synchronisation(model),
-            # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows.
-            scale=world_size() / self.current_gradient_accumulation_steps,
+            defer_synchronisation=lambda: defer_synchronisation(self.accelerator, model),
             device=self.args.device,
             keep_graph=not self.args.uses_gradient_cache,
             is_filler=is_filler,
         )
         return loss / self.current_gradient_accumulation_steps
 
-    def _align(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
-        """Chunks with fillers that keep ranks in step, and which of them are fillers."""
+    def _add_fillers(self, chunks: list[dict]) -> tuple[list[dict], list[bool]]:
+        """Chunks with those that keep ranks in step, and which of them do so."""
         if world_size() == 1:
             return chunks, [False] * len(chunks)
-        return align_chunks(
-            chunks, lambda image: self._prepare_inputs(self.data_collator.make_filler(image)), self.args.device
-        )
+
+        def make_filler(with_image: bool) -> dict:
+            return self._prepare_inputs(self.data_collator.make_filler(with_image))
+
+        return add_fillers(chunks, make_filler, self.args.device)
 
     def _gather(self, embeddings: torch.Tensor, batch: dict) -> torch.Tensor:
         """Embeddings (U, D) of the distinct inputs of all ranks out of those of this rank's chunks, (n, D)."""
-        return gather_rows(embeddings[batch["own_places"]])[batch["places"]]
+        return gather_rows(embeddings[batch["local_order"]])[batch["global_order"]]
 
     def _backward(self, loss: torch.Tensor) -> None:
+        # Each rank's gradient covers its own rows only, and ranks are averaged: see gather_rows. Private: the number of
+        # batches of a step, which are fewer at the end of an epoch.
+        loss = loss * (world_size() / self.current_gradient_accumulation_steps)
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
-        is_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if is_deepspeed else {}))
-
-    @contextlib.contextmanager
-    def _defer_synchronisation(self, model):
-        """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
-        if self.accelerator.distributed_type != DistributedType.DEEPSPEED:
-            with self.accelerator.no_sync(model):
-                yield
-            return
-        state = self.accelerator.gradient_state
-        before = state.sync_gradients
-        state._set_sync_gradients(False)
-        try:
-            yield
-        finally:
-            state._set_sync_gradients(before)
-
-    # ---------------------------------------------------------------------------------------------------- evaluation
+        self.accelerator.backward(loss, **({"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}))
 
     def evaluation_loop(
         self,
@@ -291,33 +281,35 @@ class EmbeddingTrainer(Trainer):
 
         The library's own loop takes a batch for one model input and gives each rank rows of its own.
         """
-        model = self._evaluation_model()
+        model = self.evaluation_model()
         model.eval()
-        metrics, predictions, count = RetrievalMetrics(), [], 0
+        means, predictions, count = SourceMeans(), [], 0
         for inputs in dataloader:
             batch = self._prepare_inputs(inputs)
             with torch.no_grad(), self.accelerator.autocast():
-                chunks, is_filler = self._align(batch.pop("chunks"))
+                chunks, is_filler = self._add_fillers(batch.pop("chunks"))
                 embedded = [self.embed(model, chunk) for chunk in chunks]
                 own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
                 # A rank without a row of its own, in the last batch, has fillers only.
                 embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
                 loss, _ = self.batch_loss(embeddings, batch)
                 losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
-            metrics.add(ranks, losses, sources)
+            means.add(sources, {"loss": losses, "accuracy@1": (ranks == 1).double(), "mrr": 1 / ranks.double()})
             count += len(losses)
             if self.compute_metrics is not None or description == "Prediction":
                 predictions.append([part.float().cpu() for part in pair])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
-        found = metrics.means()
+        found = means.of_all()
+        if len(means.by_source()) > len(found):  # there are several
+            found |= means.by_source()
         if self.compute_metrics is not None:
             found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
         found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
 
-    def _evaluation_model(self) -> torch.nn.Module:
-        """The model to call: without DDP around it, whose forward would wait for the other ranks."""
+    def evaluation_model(self) -> torch.nn.Module:
+        """The model to call between steps, as a callback may: without DDP around it, whose forward would wait for the other ranks."""
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             return self.accelerator.unwrap_model(self.model)
         if self.optimizer is None:
@@ -325,8 +317,6 @@ class EmbeddingTrainer(Trainer):
                 "DeepSpeed and FSDP2 evaluate while or after training, which splits the weights: call train()"
             )
         return self.model_wrapped
-
-    # ---------------------------------------------------------------------------------- logs, checkpoints, the finish
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""
@@ -350,15 +340,22 @@ class EmbeddingTrainer(Trainer):
         """
         output_dir = self.args.output_dir if output_dir is None else output_dir
         if Path(output_dir).name.startswith(f"{PREFIX_CHECKPOINT_DIR}-"):
-            super().save_model(output_dir, _internal_call)
+            self._save_checkpoint_model(output_dir)
             return
-        trained = gather_trained(self.model, self.is_world_process_zero())
+        trained = gather_trained(self.model, engine_of(self.args), self.is_world_process_zero())
         if self.is_world_process_zero():
             self.finished_model.build(self.accelerator.unwrap_model(self.model), trained).save_pretrained(output_dir)
             self.processing_class.save_pretrained(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub()
+
+    def _save_checkpoint_model(self, folder: str) -> None:
+        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
+            give_own_class_name(self.model)
+        super().save_model(folder, _internal_call=True)
+        if self.args.should_save:
+            give_weights_the_usual_mode(folder)  # an adapter's are peft's to write
 
     def push_to_hub(
         self,
@@ -388,18 +385,7 @@ class EmbeddingTrainer(Trainer):
             push_folder(self.args, token, revision, private, commit_message) if self.is_world_process_zero() else None
         )
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Write a checkpoint's model under its own class, whose files the library copies beside it, not FSDP2's."""
-        if self.is_fsdp_enabled and isinstance(self.model, UniMEModel):
-            wrapped = type(self.model)
-            _, own = wrapped.__bases__
-            wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            give_weights_the_usual_mode(output_dir or self.args.output_dir)  # an adapter's are peft's to write
-
     def create_accelerator_and_postprocess(self) -> None:
-        """As the library does, and with FSDP2 on a CPU too."""
         if self.args.fsdp:
             allow_fsdp_on_cpu()
         super().create_accelerator_and_postprocess()

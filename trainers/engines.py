@@ -1,115 +1,33 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""How a run is spread over processes, and which of its options go together.
+"""How a run is spread over processes: what goes together, and the weights of engines that split them.
 
-The table in docs/scale.md is made of this file (`python -m trainers.engines`), the check at the start of every run asks
-it, and the tests run every combination that it allows on two CPU processes. So what the table says is what happens.
+`tests/trainers/test_engines.py` runs every combination that is allowed here on two CPU processes, and keeps the table in
+docs/scale.md. The library would load a model split under ZeRO-3, but then does not tell of unexpected weights. So every
+process loads the model whole on the CPU, strictly, as without an engine, and keeps its part of it.
 """
 
+import contextlib
 import importlib.util
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType
+from peft import PeftModel
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
+from transformers.integrations import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
-PRECISIONS = ("float32", "bf16", "fp16")
-TESTED_PRECISIONS = ("float32", "bf16")  # fp16 does not exist on the CPUs that the tests run on
-QUANTIZATIONS = ("none", "4bit")
+from modeling_unime import UniMEModel
 
-
-@dataclass(frozen=True)
-class Engine:
-    """One way to spread a run over processes.
-
-    Attributes:
-        title: name in the table.
-        options: what a recipe says to get it.
-        split: what each process holds only a part of.
-    """
-
-    title: str
-    options: str
-    split: str
-
-
-ENGINES: dict[str, Engine] = {
-    "ddp": Engine("DDP", "nothing", "nothing"),
-    "zero2": Engine(
-        "DeepSpeed ZeRO-2", "`deepspeed: examples/recipes/deepspeed_zero2.json`", "gradients, optimizer state"
-    ),
-    "zero3": Engine(
-        "DeepSpeed ZeRO-3", "`deepspeed: examples/recipes/deepspeed_zero3.json`", "weights, gradients, optimizer state"
-    ),
-    "fsdp2": Engine("FSDP2", "`fsdp: true`", "weights, gradients, optimizer state"),
-}
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The options of a run that must go together.
-
-    Attributes:
-        engine: key of `ENGINES`.
-        lora: whether LoRA is trained, not the LLM itself.
-        gradient_cache: whether chunks are embedded twice.
-        precision: one of `PRECISIONS`: of the computation, beside weights in their own type.
-        quantization: one of `QUANTIZATIONS`.
-    """
-
-    engine: str
-    lora: bool
-    gradient_cache: bool
-    precision: str
-    quantization: str = "none"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A combination that cannot work, and what to do instead.
-
-    Attributes:
-        applies: whether it is that of a setup.
-        why: what is wrong.
-        mend: which option to change, and to what.
-    """
-
-    applies: Callable[[Setup], bool]
-    why: str
-    mend: str
-
-
+ENGINES = ("ddp", "zero2", "zero3", "fsdp2")
 SPLITS_WEIGHTS = ("zero3", "fsdp2")
-# On any machine.
-REFUSALS: tuple[Refusal, ...] = (
-    Refusal(
-        lambda setup: setup.quantization == "4bit" and not setup.lora,
-        "weights in 4 bits cannot be trained themselves",
-        "set lora_rank above 0, or quantization: none",
-    ),
-    Refusal(
-        lambda setup: setup.quantization == "4bit" and setup.engine in SPLITS_WEIGHTS,
-        "weights in 4 bits cannot be split over processes",
-        "use DDP or ZeRO-2, or quantization: none",
-    ),
-    Refusal(
-        lambda setup: setup.precision == "fp16" and setup.engine == "fsdp2",
-        "fp16 needs its gradients scaled, which is not done for those that FSDP2 splits",
-        "use bf16: true, or DeepSpeed ZeRO-3",
-    ),
-)
-# On a machine without CUDA.
-REFUSALS_ON_CPU: tuple[Refusal, ...] = (
-    Refusal(lambda setup: setup.precision == "fp16", "fp16 needs a GPU", "use bf16: true, or neither"),
-    Refusal(lambda setup: setup.quantization == "4bit", "weights in 4 bits need a GPU", "use quantization: none"),
-)
 
 
 def engine_of(config: TrainingArguments) -> str:
-    """Key of the engine that the training options ask for.
-
-    Raises:
-        ValueError: for a stage of ZeRO or a version of FSDP that is not supported.
-    """
+    """Which of `ENGINES` the training options ask for."""
     if config.fsdp:
         version = config.fsdp_plugin_args["fsdp_version"]
         if version != 2:
@@ -126,73 +44,122 @@ def engine_of(config: TrainingArguments) -> str:
     return f"zero{stage}"
 
 
-def setup_of(config: TrainingArguments, lora_rank: int, quantization: str = "none") -> Setup:
-    """The combination that options ask for."""
-    return Setup(
-        engine=engine_of(config),
-        lora=lora_rank > 0,
-        gradient_cache=config.uses_gradient_cache,
-        precision="fp16" if config.fp16 else "bf16" if config.bf16 else "float32",
-        quantization=quantization,
-    )
+def find_conflict(engine: str, lora: bool, precision: str, quantization: str, on_gpu: bool) -> str | None:
+    """Why options do not go together, and which of them to change; None when they do.
 
-
-def find_refusal(setup: Setup, on_gpu: bool) -> Refusal | None:
-    """Why a combination cannot work, None when it can."""
-    refusals = REFUSALS if on_gpu else REFUSALS + REFUSALS_ON_CPU
-    return next((refusal for refusal in refusals if refusal.applies(setup)), None)
-
-
-def check_setup(setup: Setup, on_gpu: bool) -> None:
-    """Refuse what cannot work before anything is computed.
-
-    Raises:
-        ValueError: says why, and which option to change.
-        ImportError: a library is missing; says which extra brings it.
+    `precision` ("float32", "bf16", "fp16") is that of the computation, beside weights in their own type.
     """
-    refusal = find_refusal(setup, on_gpu)
-    if refusal is not None:
-        raise ValueError(f"{refusal.why}: {refusal.mend} (docs/scale.md shows what goes together)")
-    if setup.quantization == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+    if quantization == "4bit" and not lora:
+        return "weights in 4 bits cannot be trained themselves: set lora_rank above 0, or quantization: none"
+    if quantization == "4bit" and engine in SPLITS_WEIGHTS:
+        return "weights in 4 bits cannot be split over processes: use DDP or ZeRO-2, or quantization: none"
+    if precision == "fp16" and engine == "fsdp2":
+        return (
+            "fp16 needs its gradients scaled, which is not done for those that FSDP2 splits: use bf16: true, or "
+            "DeepSpeed ZeRO-3"
+        )
+    if precision == "fp16" and not on_gpu:
+        return "fp16 needs a GPU: use bf16: true, or neither"
+    if quantization == "4bit" and not on_gpu:
+        return "weights in 4 bits need a GPU: use quantization: none"
+    return None
+
+
+def check_engine(config: TrainingArguments, lora: bool) -> None:
+    """Refuse what cannot work before anything is computed."""
+    precision = "fp16" if config.fp16 else "bf16" if config.bf16 else "float32"
+    on_gpu = config.device.type == "cuda"
+    conflict = find_conflict(engine_of(config), lora, precision, config.quantization, on_gpu)
+    if conflict is not None:
+        raise ValueError(f"{conflict} (docs/scale.md shows what goes together)")
+    if config.quantization == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise ImportError('quantization: 4bit needs bitsandbytes: pip install -c constraints.txt -e ".[quant]"')
 
 
-def is_tested(setup: Setup) -> bool:
-    """Whether the tests run a combination, for both stages, and compare it with one process."""
-    return (
-        setup.precision in TESTED_PRECISIONS
-        and setup.quantization == "none"
-        and find_refusal(setup, on_gpu=True) is None
-    )
+@contextlib.contextmanager
+def without_sharding(config: TrainingArguments) -> Iterator[None]:
+    """Within it models are loaded, changed and saved whole, by a process alone, whatever the engine of the run."""
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config.deepspeed_plugin is not None:
+            set_hf_deepspeed_config(config.hf_deepspeed_config)
 
 
-def make_table() -> str:
-    """The support table, in Markdown."""
-    numbers = {refusal: index for index, refusal in enumerate(REFUSALS, start=1)}
+def split_for_zero3(model: nn.Module, config: TrainingArguments) -> None:
+    """Keep this process's part of the weights, in place, before the whole of them goes to the GPU."""
+    import deepspeed  # an optional extra
 
-    def cell(setup: Setup) -> str:
-        refusal = find_refusal(setup, on_gpu=True)
-        if refusal is not None:
-            return f"no ({numbers[refusal]})"
-        return "tested" if is_tested(setup) else "GPU only"
-
-    columns = [*PRECISIONS, "4 bits"]
-    lines = [
-        "| method | a recipe says | split over processes |",
-        "| --- | --- | --- |",
-        *(f"| {engine.title} | {engine.options} | {engine.split} |" for engine in ENGINES.values()),
-        "",
-        f"| method | trained | gradient cache | {' | '.join(columns)} |",
-        f"| --- | --- | --- | {' | '.join('---' for _ in columns)} |",
-    ]
-    for name, lora, cache in itertools.product(ENGINES, (False, True), (False, True)):
-        setups = [Setup(name, lora, cache, precision) for precision in PRECISIONS]
-        setups.append(Setup(name, lora, cache, "bf16", "4bit"))
-        words = [ENGINES[name].title, "LoRA" if lora else "the LLM", "on" if cache else "off", *map(cell, setups)]
-        lines.append(f"| {' | '.join(words)} |")
-    lines += ["", *(f"{number}. {refusal.why}: {refusal.mend}." for refusal, number in numbers.items())]
-    return "\n".join(lines)
+    deepspeed.init_distributed()  # else it takes itself for one process; on GPUs accelerate has done so
+    deepspeed.zero.Init(module=model, config_dict_or_path=config.hf_deepspeed_config.config)
 
 
-if __name__ == "__main__":
-    print(make_table())
+def allow_fsdp_on_cpu() -> None:
+    """Keep accelerate from running DDP on a CPU where FSDP is asked for, without a word.
+
+    It takes FSDP for accelerators only. Its state is told of another kind of device until it has chosen; torch itself
+    splits weights over gloo as well.
+    """
+    state = PartialState()  # private: that its attributes can be set
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.MULTI_XPU
+
+
+def set_up_fsdp2(plugin, model: UniMEModel | PeftModel, config: TrainingArguments) -> None:
+    """Choose what accelerate's FSDP plugin would choose otherwise.
+
+    The LLM's layers are split one by one. All else, the vision tower with it, is gathered at the start of a forward: a
+    layer that some batch does not use would break the sum of gradients. (The library's list of layers also names classes
+    that this model does not have, at which accelerate stops.) Gradients are added up in float32, and the unit vectors
+    that the model returns stay float32, whatever it computes in.
+    """
+    if plugin.transformer_cls_names_to_wrap is None:
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        plugin.transformer_cls_names_to_wrap = [type(base.language_model.layers[0]).__name__]
+    if config.bf16:
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+
+
+def give_own_class_name(model: nn.Module) -> None:
+    """Give the class that FSDP2 makes of a model's own the name and module of that: files beside it are copied."""
+    wrapped = type(model)
+    own = next(kind for kind in wrapped.__mro__ if not issubclass(kind, FSDPModule))
+    wrapped.__name__, wrapped.__module__ = own.__name__, own.__module__
+
+
+@contextlib.contextmanager
+def defer_synchronisation(accelerator: Accelerator, model: nn.Module) -> Iterator[None]:
+    """Keep ranks from exchanging gradients, and DeepSpeed from stepping, before the last chunk."""
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        with accelerator.no_sync(model):
+            yield
+        return
+    state = accelerator.gradient_state  # private: that DeepSpeed's wrapper asks it whether to step
+    before, state.sync_gradients = state.sync_gradients, False
+    try:
+        yield
+    finally:
+        state.sync_gradients = before
+
+
+def gather_trained(model: nn.Module, engine: str, is_main: bool) -> dict[str, torch.Tensor]:
+    """The trained weights by name, whole, on the CPU of the main process, {} elsewhere. All processes must call it.
+
+    They are in float32 where DeepSpeed keeps such copies of weights that it computes with in bf16.
+    """
+    weights = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        whole = parameter
+        if isinstance(parameter, DTensor):
+            whole = parameter.full_tensor()
+        elif engine.startswith("zero"):
+            from deepspeed.utils import safe_get_full_fp32_param  # an optional extra
+
+            managed = safe_get_full_fp32_param(parameter)
+            whole = parameter if managed is None else managed
+        if is_main:
+            weights[name] = whole.detach().to("cpu", copy=True)
+    return weights

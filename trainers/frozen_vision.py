@@ -25,17 +25,15 @@ def modules_outside_the_llm(model: UniMEModel) -> list[nn.Module]:
 
 
 class FrozenVision:
-    """Takes the place of a backbone's `get_image_features`.
+    """Takes the place of a backbone's `get_image_features`; of a model without an LLM, CLIP, nothing is frozen or kept."""
 
-    Args:
-        model: the model, or a LoRA model around it, whose vision tower and projector are frozen.
-
-    Raises:
-        ValueError: a weight outside the LLM is trained; names it.
-    """
-
-    def __init__(self, model: UniMEModel | PeftModel):
+    def __init__(self, model: nn.Module):
         base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._kept: dict[int, object] = {}
+        self._key: int | None = None
+        self.modules: list[nn.Module] = []
+        if not isinstance(base, UniMEModel):
+            return
         self.modules = modules_outside_the_llm(base)
         trained = [
             name for module in self.modules for name, weight in module.named_parameters() if weight.requires_grad
@@ -43,9 +41,7 @@ class FrozenVision:
         if trained:
             raise ValueError(f"{trained[0]} is trained, so image features cannot be kept from pass to pass")
         self._compute = base.model.get_image_features
-        base.model.get_image_features = self
-        self._kept: dict[int, object] = {}
-        self._key: int | None = None
+        base.model.get_image_features = self  # private: that forwards call it; none takes features
 
     def __call__(self, *args, **kwargs):
         """What the backbone's own method gives, computed or kept."""
@@ -58,7 +54,7 @@ class FrozenVision:
         return features
 
     def freeze(self) -> None:
-        """Put the modules into evaluation mode; to be called after `model.train()`."""
+        """Put the modules into evaluation mode, after `model.train()`."""
         for module in self.modules:
             module.eval()
 
@@ -72,25 +68,5 @@ class FrozenVision:
             self._key = None
 
     def forget(self) -> None:
-        """Free the features; to be called when a step ends."""
+        """Free the features, when a step ends."""
         self._kept.clear()
-
-
-class TrainedVision:
-    """In the place of [`FrozenVision`] where the vision tower is trained: nothing is frozen, and nothing kept."""
-
-    def freeze(self) -> None:
-        """Nothing to do."""
-
-    def keep(self, chunk: dict) -> contextlib.AbstractContextManager:
-        """Features change from pass to pass with the weights' graph."""
-        return contextlib.nullcontext()
-
-    def forget(self) -> None:
-        """Nothing to do."""
-
-
-def vision_of(model: nn.Module) -> FrozenVision | TrainedVision:
-    """What a trainer does about the vision tower of a model."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return FrozenVision(model) if isinstance(base, UniMEModel) else TrainedVision()

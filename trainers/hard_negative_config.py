@@ -1,14 +1,31 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Options of stage 2, hard negative enhanced instruction tuning."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from trainers.embedding_config import EmbeddingTrainingConfig
+from unime.options import check_at_least
+
+# Options of the other losses, by loss_type.
+IGNORED = {
+    "info_nce": ("num_hard_negatives", "false_negative_margin", "short_rows"),
+    "soft_label": ("false_negative_margin", "short_rows"),
+}
 
 
 @dataclass
 class HardNegativeConfig(EmbeddingTrainingConfig):
-    """Options of [`HardNegativeTrainer`] (UniME, arXiv 2504.17432, section 3.3 and Eq. 4)."""
+    """Options of [`HardNegativeTrainer`] (UniME, arXiv 2504.17432, section 3.3 and Eq. 4).
+
+    Example::
+
+        from trainers import HardNegativeConfig
+
+        args = HardNegativeConfig(output_dir="my-model", num_hard_negatives=8, learning_rate=2e-5, use_cpu=True)
+        vlm2vec = HardNegativeConfig(output_dir="baseline", loss_type="info_nce", use_cpu=True)
+
+    An option that the `loss_type` does not use is refused.
+    """
 
     loss_type: str = field(
         default="hard_negative",
@@ -69,5 +86,8 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         super().__post_init__()
         if self.loss_type == "soft_label" and not self.use_row_negatives:
             raise ValueError("loss_type soft_label trains on the rows' own negatives: leave use_row_negatives true")
-        if self.num_hard_negatives < 1:
-            raise ValueError(f"num_hard_negatives must be 1 or more, got {self.num_hard_negatives}")
+        check_at_least(self, num_hard_negatives=1, source_block_size=0)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name in IGNORED.get(self.loss_type, ()) and value != entry.default:
+                raise ValueError(f"{entry.name} has no effect with loss_type {self.loss_type}: leave it out")

@@ -2,11 +2,13 @@
 """Stage 2: hard negative enhanced instruction tuning (UniME, arXiv 2504.17432, section 3.3, Eq. 4), and its baselines."""
 
 import contextlib
+from collections import defaultdict
 from typing import Any
 
 import pyarrow.compute as pc
 import torch
 from torch import nn
+from transformers.integrations import TensorBoardCallback
 from transformers.utils import logging
 
 from modeling_unime import UniMEProcessor
@@ -15,11 +17,10 @@ from trainers.collators import PairCollator
 from trainers.data.held_rows import hold_rows
 from trainers.data.pairs import PairDataset
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.frozen_vision import vision_of
+from trainers.frozen_vision import FrozenVision
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SoftLabelLoss
-from trainers.retrieval_metrics import positive_ranks
-from trainers.source_telemetry import SourceTelemetry
+from trainers.metrics import SourceMeans, positive_ranks
 from unime.data.image_sizes import ImageSizes
 
 logger = logging.get_logger(__name__)
@@ -36,27 +37,8 @@ FILTERED_ADVICE = (
 )
 
 
-def make_loss(args: HardNegativeConfig) -> nn.Module:
-    """The loss that `args.loss_type` names."""
-    if args.loss_type == "info_nce":
-        return InfoNCELoss(temperature=args.temperature, block_size=args.loss_block_size)
-    if args.loss_type == "soft_label":
-        return SoftLabelLoss(temperature=args.temperature)
-    return HardNegativeInfoNCELoss(
-        temperature=args.temperature,
-        num_hard_negatives=args.num_hard_negatives,
-        false_negative_margin=args.false_negative_margin,
-        short_rows=args.short_rows,
-        block_size=args.loss_block_size,
-    )
-
-
 def check_scores(dataset: PairDataset) -> None:
-    """Make sure that every row has a judge's scores, and that there is something to tell apart.
-
-    Raises:
-        ValueError: names the first source whose rows have no scores; or no row has a negative.
-    """
+    """Make sure that every row has a judge's scores, and that there is something to tell apart."""
     unscored = dataset.table.filter(pc.is_null(dataset.table["scores"]))
     if len(unscored):
         source = dataset.sources[unscored["source"][0].as_py()]
@@ -71,14 +53,14 @@ def check_scores(dataset: PairDataset) -> None:
 class HardNegativeTrainer(EmbeddingTrainer):
     """Contrastive training on query-candidate pairs of texts and pictures.
 
-    Example:
-        >>> from trainers import HardNegativeConfig, HardNegativeTrainer
-        >>> trainer = HardNegativeTrainer(                          # doctest: +SKIP
-        ...     model="my-stage1",                                  # a UniME folder, a multimodal LLM or a UniMEModel
-        ...     args=HardNegativeConfig(output_dir="my-model"),
-        ...     train_dataset=dataset,                              # columns query, positive[, negatives, instruction]
-        ... )
-        >>> trainer.train(); trainer.save_model()                   # doctest: +SKIP
+    Example::
+
+        from trainers import HardNegativeConfig, HardNegativeTrainer
+
+        args = HardNegativeConfig(output_dir="my-stage2", max_steps=2, use_cpu=True, report_to="none")
+        trainer = HardNegativeTrainer(model="my-stage1", args=args, train_dataset=dataset)
+        trainer.train()
+        trainer.save_model()
 
     Candidates of a query are the positives and row negatives of the whole batch of all ranks. Those that are identical in
     content to its positive, or a positive of the same query in another row, are never its negatives.
@@ -103,10 +85,14 @@ class HardNegativeTrainer(EmbeddingTrainer):
 
     def __init__(self, model=None, args: HardNegativeConfig | None = None, **options):
         super().__init__(model, args, **options)
-        self.vision = vision_of(self.model)
-        self.telemetry = SourceTelemetry()
+        self._means = SourceMeans()
+        self._similarities: dict[str, list[torch.Tensor]] = defaultdict(list)
         self._warned: set[str] = set()
-        self.loss = make_loss(self.args)
+
+    def make_trainable(self, source, args: HardNegativeConfig) -> nn.Module:
+        model = super().make_trainable(source, args)
+        self.vision = FrozenVision(model)
+        return model
 
     def make_dataset(self, data: Any, name: str, args: HardNegativeConfig, processor) -> PairDataset:
         has_sizes = isinstance(processor, UniMEProcessor)  # CLIP resizes every image to one square
@@ -122,14 +108,27 @@ class HardNegativeTrainer(EmbeddingTrainer):
             args.chunk_limits,
             args.use_row_negatives,
             args.max_length,
-            args.share,
+            args.rank_slice,
             args.num_hard_negatives if args.loss_type == "soft_label" else None,
             args.exclude_known_positives,
         )
 
-    def make_batch_sampler(self) -> GlobalBatchSampler:
-        sources, block = self.train_dataset.source_indices, self.args.source_block_size
-        return GlobalBatchSampler(len(self.train_dataset), self.global_batch_size, self.data_seed, sources, block)
+    def make_loss(self, args: HardNegativeConfig) -> nn.Module:
+        if args.loss_type == "info_nce":
+            return InfoNCELoss(temperature=args.temperature)
+        if args.loss_type == "soft_label":
+            return SoftLabelLoss(temperature=args.temperature)
+        return HardNegativeInfoNCELoss(
+            temperature=args.temperature,
+            num_hard_negatives=args.num_hard_negatives,
+            false_negative_margin=args.false_negative_margin,
+            short_rows=args.short_rows,
+        )
+
+    def make_batch_sampler(self, dataset, args: HardNegativeConfig) -> GlobalBatchSampler:
+        block = args.source_block_size
+        sources = dataset.source_indices if block else None
+        return GlobalBatchSampler(len(dataset), args.global_batch_size, args.order_seed, sources, block)
 
     def batch_loss(self, embeddings: torch.Tensor, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         queries, candidates = embeddings[batch["query_positions"]], embeddings[batch["candidate_positions"]]
@@ -164,28 +163,33 @@ class HardNegativeTrainer(EmbeddingTrainer):
             loss = super().training_step(model, inputs, num_items_in_batch)
         finally:
             self.vision.forget()
-        self.telemetry.add(inputs["sources"], self.loss.row_statistics)
+        rows = self.loss.row_statistics
+        self._means.add(inputs["sources"], rows)
+        for name in rows:
+            if name.endswith("similarity"):
+                self._similarities[name].append(rows[name][rows[name].isfinite()].float().cpu())
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the sources look like, and say once when the negatives have nothing to teach."""
         if "loss" in logs:
-            means, values = self.telemetry.take()
-            logs |= means
-            self._write_histograms(values)
+            logs |= self._means.by_source()
+            self._write_histograms()
+            self._means = SourceMeans()
+            self._similarities.clear()
         super().log(logs, start_time)
         # A small divergence from a judge says that the model agrees with it, not that negatives are easy.
         is_easy = self.args.loss_type != "soft_label" and logs.get("loss", 1.0) < EASY_LOSS
         self._warn_once("loss", is_easy, logs, EASY_ADVICE)
         self._warn_once("share_filtered", logs.get("share_filtered", 0.0) > MANY_FILTERED, logs, FILTERED_ADVICE)
 
-    def _write_histograms(self, values: dict[str, torch.Tensor]) -> None:
+    def _write_histograms(self) -> None:
         """Distributions of the similarities, where TensorBoard writes the log."""
         for callback in self.callback_handler.callbacks:
-            writer = getattr(callback, "tb_writer", None)
-            if writer is not None:
-                for name, similarities in values.items():
-                    writer.add_histogram(f"train/{name}_histogram", similarities, self.state.global_step)
+            if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                for name, parts in self._similarities.items():
+                    step = self.state.global_step
+                    callback.tb_writer.add_histogram(f"train/{name}_histogram", torch.cat(parts), step)
 
     def _warn_once(self, name: str, applies: bool, logs: dict[str, float], advice: str) -> None:
         if applies and name not in self._warned and self.is_world_process_zero():

@@ -5,9 +5,7 @@ Every option of the library stands here once; a test fails when a new version of
 option that moves from `REFUSED` to `WORKS` needs a test that it has an effect.
 """
 
-from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import NamedTuple
 
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -22,7 +20,7 @@ WORKS = frozenset(
     "gradient_checkpointing_kwargs fsdp fsdp_config deepspeed ddp_backend ddp_timeout ddp_find_unused_parameters "
     "ddp_bucket_cap_mb ddp_broadcast_buffers local_rank debug skip_memory_metrics "
     # data
-    "dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+    "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
     "dataloader_prefetch_factor dataloader_multiprocessing_context do_train "
     # log
     "logging_strategy logging_steps logging_first_step log_on_each_node logging_nan_inf_filter log_level "
@@ -62,6 +60,7 @@ REFUSED = {
     "hub_always_push": HUB_AT_END,
     "auto_find_batch_size": "a smaller batch is another loss: set gradient_cache_chunk_size to take less memory",
     "average_tokens_across_devices": "the loss is a mean over the rows of all processes, not over tokens",
+    "dataloader_drop_last": "a smaller last batch would be another loss, and is always left out",
     "ddp_static_graph": "the number of chunks differs from step to step",
     "enable_jit_checkpoint": "a checkpoint is written after SIGTERM without it",
     "include_num_input_tokens_seen": "tokens are always counted, as tokens_per_second in the log",
@@ -74,59 +73,31 @@ REFUSED = {
 }
 
 
-class RefusedValue(NamedTuple):
-    """Values that an option of `WORKS` may not have.
-
-    Args:
-        applies: whether a value is one of them, as text.
-        why: what is wrong with them.
-    """
-
-    applies: Callable[[str], bool]
-    why: str
-
-
-def _starts_with(*prefixes: str) -> Callable[[str], bool]:
-    return lambda value: value.startswith(prefixes)
-
-
+# Options of `WORKS` that may not have some values, or longer ones that begin so.
 REFUSED_VALUES = {
-    "do_train": RefusedValue("False".__eq__, "this command trains: start evaluation.run to evaluate"),
-    "lr_scheduler_type": RefusedValue(_starts_with("greedy"), "it is not tested with these trainers"),
-    "hub_strategy": RefusedValue(_starts_with("every_save", "checkpoint", "all_checkpoints"), HUB_AT_END),
-    "optim": RefusedValue(
-        _starts_with("galore", "apollo", "lomo", "adalomo", "schedule_free"),
+    "do_train": (("False",), "this command trains: start evaluation.run to evaluate"),
+    "lr_scheduler_type": (("greedy",), "it is not tested with these trainers"),
+    "hub_strategy": (("every_save", "checkpoint", "all_checkpoints"), HUB_AT_END),
+    "optim": (
+        ("galore", "apollo", "lomo", "adalomo", "schedule_free"),
         "it steps inside the backward pass or keeps weights of its own, which the gradient cache does not allow",
     ),
 }
 
 
-def _text(value: object) -> str:
-    """A value as it is written in a recipe."""
-    return str(getattr(value, "value", value))
-
-
-def _is_left_alone(value: object, default: object) -> bool:
-    """Whether an option has its default, also as the library puts it once it has read it."""
-    if isinstance(value, AcceleratorConfig):
-        return vars(value).items() <= vars(AcceleratorConfig()).items()
-    return value == default or (value is False and default == "no")
-
-
 def check_inherited_options(config: TrainingArguments) -> None:
-    """Refuse options of the library that would have no effect, or a wrong one.
-
-    Args:
-        config: training options, before the library derives further ones from them.
-
-    Raises:
-        ValueError: names the option and says why.
-    """
+    """Refuse options of the library that would have no effect, or a wrong one, before it derives further ones from them."""
     for entry in fields(config):
         name, value = entry.name, getattr(config, entry.name)
         default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        refused = REFUSED_VALUES.get(name)
-        if refused is not None and refused.applies(_text(value)):
-            raise ValueError(f"{name} {_text(value)} does not work here: {refused.why}")
-        if name in REFUSED and not _is_left_alone(value, default):
+        text = str(getattr(value, "value", value))  # as it is written in a recipe
+        values, why = REFUSED_VALUES.get(name, ((), ""))
+        if text.startswith(values):
+            raise ValueError(f"{name} {text} does not work here: {why}")
+        # The library replaces some defaults by others of the same meaning once it has read them.
+        if isinstance(value, AcceleratorConfig):
+            left_alone = vars(value).items() <= vars(AcceleratorConfig()).items()
+        else:
+            left_alone = value == default or (value is False and default == "no")
+        if name in REFUSED and not left_alone:
             raise ValueError(f"{name} does not work here: {REFUSED[name]}")

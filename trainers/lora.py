@@ -43,18 +43,7 @@ def lora_config(args: EmbeddingTrainingConfig) -> LoraConfig | None:
 
 
 def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> UniMEModel | PeftModel:
-    """Freeze all but the LLM, or put LoRA on it.
-
-    Args:
-        model: changed in place.
-        config: a `LoraConfig`, by default on the linear layers of the LLM; None trains the LLM whole.
-
-    Returns:
-        The model itself, or a `PeftModel` around it.
-
-    Raises:
-        ValueError: `config` is no LoRA, or its adapter could not be added to the weights of the source.
-    """
+    """The model, changed in place, with all frozen but the LLM, or with LoRA, by default on all linear layers of the LLM."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if config is None:
@@ -77,14 +66,10 @@ def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> 
 
 
 def hold_in_float32(model: nn.Module, whole: bool = False) -> None:
-    """Bring the trained weights to float32, in place, whatever the type of the checkpoint.
+    """Bring the trained weights, or all of them, to float32, in place, whatever the type of the checkpoint.
 
     At usual learning rates most steps are smaller than half the distance of two numbers in bf16, and would be lost. What
     is computed in bf16 or fp16 is the business of `bf16` and `fp16`; the finished model has the checkpoint's type.
-
-    Args:
-        model: the model, with `requires_grad` set.
-        whole: bring the frozen weights to float32, too (default False).
     """
     for parameter in model.parameters():
         if whole or parameter.requires_grad:
@@ -94,15 +79,9 @@ def hold_in_float32(model: nn.Module, whole: bool = False) -> None:
 def merge_trained(
     model: UniMEModel, trained: Mapping[str, torch.Tensor], config: PeftConfig | None = None
 ) -> UniMEModel:
-    """The model with trained weights in place of its own, or with LoRA added to the weights it adapts.
+    """A whole model, changed in place, with trained weights in place of its own, or with LoRA added to its weights.
 
-    Args:
-        model: the model that training started from, whole; changed in place.
-        trained: the trained weights, by their names in what `freeze_for_training` returned.
-        config: as for `freeze_for_training`.
-
-    Raises:
-        ValueError: when a trained weight is missing, unknown or of another shape; names them.
+    `trained` has them by their names in what `freeze_for_training` returned for the same `config`.
     """
     prepared = freeze_for_training(model, config)
     copy_trained(prepared, trained)
@@ -111,11 +90,7 @@ def merge_trained(
 
 @torch.no_grad()
 def copy_trained(model: nn.Module, trained: Mapping[str, torch.Tensor]) -> None:
-    """Put trained weights in place of those of a model that require gradients.
-
-    Raises:
-        ValueError: when a trained weight is missing, unknown or of another shape; names them.
-    """
+    """Put trained weights in place of those of a model that require gradients: all of these, and no others."""
     places = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     wrong = sorted(places.keys() ^ trained.keys())
     wrong += [name for name in places.keys() & trained.keys() if places[name].shape != trained[name].shape]

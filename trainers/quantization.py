@@ -15,12 +15,7 @@ NF4 = {"quant_type": "nf4", "compress_statistics": True}
 
 
 def quantize_llm(model: UniMEModel, compute_dtype: torch.dtype) -> None:
-    """Put 4-bit layers in place of the LLM's linear ones; they become small when the model is moved to its device.
-
-    Args:
-        model: the model on the CPU, whole or the LLM alone; changed in place.
-        compute_dtype: what the layers compute in.
-    """
+    """Put 4-bit layers in place of the LLM's linear ones; they become small when the model is moved to its device."""
     import bitsandbytes  # an optional extra
 
     language_model = model.language_model
@@ -37,4 +32,4 @@ def quantize_llm(model: UniMEModel, compute_dtype: torch.dtype) -> None:
             small.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, module=small, **NF4)
             small.bias = linear.bias
             language_model.set_submodule(name, small)
-    model.is_loaded_in_4bit = True  # where peft and the Trainer look
+    model.is_loaded_in_4bit = True  # private: where peft and the Trainer look

@@ -4,19 +4,17 @@
 python -m trainers.recipe [NAME]
 """
 
-import argparse
 from collections.abc import Sequence
 
-from unime.options import run_command
+from unime.options import CommandParser, run_command
 from unime.shipped_files import find_recipe, recipe_names
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.recipe") -> None:
     """Print the recipes' names, or one recipe, which may be written to a file and changed."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description="List the recipes, whose names every command takes in the place of a YAML file, or print one.",
-        allow_abbrev=False,
     )
     parser.add_argument("name", nargs="?", help="print this recipe; without it, list the names")
     name = parser.parse_args(argv).name

@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from transformers import TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
 from evaluation.report import environment, to_json
+from trainers.callbacks import TERMINATED, StopAtSigterm
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
-from trainers.engines import check_setup, setup_of
+from trainers.engines import check_engine
 from trainers.loading import check_dual_encoder_options
-from trainers.push import prepare_repository, push_finished
-from trainers.resumption import check_processes, checkpoint_to_continue
-from trainers.start_checks import check_model, check_reports
-from trainers.stop_signal import TERMINATED, StopAtSigterm
+from trainers.push import make_repository, one_sentence, push_folder
+from trainers.resumption import checkpoint_to_continue
 from unime.distributed import check_world_size
 from unime.files import write_atomically
 from unime.options import CommandError
@@ -69,20 +68,10 @@ def record_options(
     free: frozenset[str] = FREE_OPTIONS,
     uncompared: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Write the run's options, or compare them with those of the run that is to be continued.
+    """Write the run's options, or refuse those that differ from the run's that is to be continued.
 
-    Args:
-        output_dir: the run's folder.
-        arguments: the dataclasses with its options.
-        is_main: whether this process writes.
-        started: whether the folder holds anything that the run could continue. A run that ended before it had any may be
-            started again with other options.
-        name: of the file.
-        free: options that are neither written nor compared.
-        uncompared: what is written beside the options and not compared.
-
-    Raises:
-        ValueError: names each option that differs from the run in the folder.
+    A run that ended before it had anything to continue (`started`) may be started again with other options. `free` options
+    are neither written nor compared; what is `uncompared` is only written.
     """
     options = {}
     for group in arguments:
@@ -108,88 +97,79 @@ def record_options(
 
 
 def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) -> None:
-    """Refuse a run whose processes or options do not go together, before anything is read.
-
-    Raises:
-        CommandError: when another number of processes runs than was asked for, or one process has several GPUs.
-        ValueError: for options that are not supported together.
-    """
+    """Refuse a run whose processes or options do not go together, before anything is read."""
     check_world_size(model_arguments.expected_world_size)
     if config.n_gpu > 1:  # the library would copy the model to all of them and split every chunk
         raise CommandError(
             f"one process sees {config.n_gpu} GPUs; start one for each with examples/train_stage1.sh or train_stage2.sh "
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
-    check_setup(setup_of(config, config.lora_rank, config.quantization), on_gpu=config.device.type == "cuda")
+    check_engine(config, lora=config.lora_rank > 0)
     if config.eval_strategy != IntervalStrategy.NO or config.eval_on_start:
         raise ValueError(
             "eval_strategy: the command takes no evaluation set; give one to the trainer as eval_dataset, from Python"
         )
-    check_reports(config)
-    check_model(model_arguments.model)
-    if is_dual_encoder(model_arguments.model):
-        check_dual_encoder_options(config, name=model_arguments.model)
+    for name in config.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(f"report_to: {name} is not one of {', '.join(INTEGRATION_TO_CALLBACK)} or none")
+        if name not in get_available_reporting_integrations():
+            raise ImportError(f"report_to: {name} needs the package {name}; install it, or use --report_to none")
+    model = model_arguments.model
+    folder = Path(model).expanduser()
+    if not folder.is_dir() and (folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
+        raise FileNotFoundError(f"model {model}: no such folder; give a folder or a name on the Hub")
+    if is_dual_encoder(model):
+        check_dual_encoder_options(config, name=model)
         if config.push_to_hub:
-            raise ValueError(
-                f"push_to_hub: {model_arguments.model} is CLIP, a baseline for which there is no model card"
-            )
+            raise ValueError(f"push_to_hub: {model} is CLIP, a baseline for which there is no model card")
 
 
-def begin_run(model_arguments: ModelArguments, arguments, config: TrainingArguments, *more) -> bool:
-    """The checks and the record that every training command starts with.
+def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrainingConfig, *more) -> bool:
+    """The checks and the record that every training command starts with; `more` are options the result depends on.
 
-    Args:
-        model_arguments: the model.
-        arguments: the stage's data.
-        config: the stage's training options.
-        more: further groups of options that the result depends on.
-
-    Returns:
-        Whether there is anything to do: False, with a word on it, when the folder holds the run's complete result.
-
-    Raises:
-        CommandError: see `check_run` and `trainers.push`.
-        ValueError: for options that are not supported, or differ from those of the run in the folder; for another number of
-            processes than its checkpoints are of; for files there that would change the finished model.
+    Returns whether there is anything to do: False, and why is printed, when the folder holds the run's complete result.
     """
     check_run(model_arguments, config)
-    adapters = sorted(path.name for path in Path(config.output_dir).glob("adapter_*"))
+    output, is_main = Path(config.output_dir), config.process_index == 0
+    adapters = sorted(path.name for path in output.glob("adapter_*"))
     if adapters:
         raise ValueError(
-            f"{config.output_dir} holds {', '.join(adapters)}, which AutoModel would apply to the finished model once more: "
-            "remove it, or choose another output_dir"
+            f"{output} holds {', '.join(adapters)}, which AutoModel would apply to the finished model once more: remove "
+            "it, or choose another output_dir"
         )
-    finished = Path(config.output_dir, RECORD_FILE).exists()
-    started = any(Path(config.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-    options = Path(config.output_dir, OPTIONS_FILE)
-    if started and not finished and options.exists():
-        check_processes(config, json.loads(options.read_text(encoding="utf-8")).get("world_size"))
+    finished = (output / RECORD_FILE).exists()
+    started = any(output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    if started and not finished and (output / OPTIONS_FILE).exists():
+        before = json.loads((output / OPTIONS_FILE).read_text(encoding="utf-8")).get("world_size", config.world_size)
+        if before != config.world_size:  # its checkpoints would not be found, and overwritten
+            raise ValueError(
+                f"{output} holds checkpoints of a run of {before} process(es), and {config.world_size} run now: start "
+                f"{before}, or choose another output_dir"
+            )
     record_options(
         config.output_dir,
         [model_arguments, arguments, config, *more],
-        is_main=config.process_index == 0,
+        is_main=is_main,
         started=finished or started,
         uncompared={"world_size": config.world_size},
     )
     if finished:
-        print(f"already finished: {config.output_dir}")
-        push_finished(config)
+        print(f"already finished: {output}")
+        if config.push_to_hub and is_main:
+            push_folder(config)
         return False
     checkpoint_to_continue(config)
-    prepare_repository(config)
+    if config.push_to_hub and is_main:
+        with one_sentence(config, "there is no repository to push to, check hub_token and hub_model_id:"):
+            make_repository(config)
     return True
 
 
 def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
     """Train, from the checkpoint to continue if there is one, and write the finished model folder and its record.
 
-    Args:
-        trainer: ready to train.
-        stage: "stage1" or "stage2", for the record.
-        extra: what else the record should say (numbers of rows, skipped rows, ...).
-
-    Raises:
-        SystemExit: with 143 after SIGTERM, which ends the run with a checkpoint and no finished model.
+    After SIGTERM the process ends with exit code 143, a checkpoint and no finished model. `extra` is what else the record
+    says (numbers of rows, skipped rows, ...).
     """
     args = trainer.args
     checkpoint = checkpoint_to_continue(args)
@@ -219,4 +199,5 @@ def train_and_save(trainer: EmbeddingTrainer, stage: str, extra: dict) -> None:
         "log_history": trainer.state.log_history,
     }
     write_atomically(Path(args.output_dir, RECORD_FILE), to_json(record))
-    push_finished(args)
+    if args.push_to_hub:
+        push_folder(args)

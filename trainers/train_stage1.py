@@ -7,75 +7,48 @@ Started again with the same command after it was stopped, it continues.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.data.texts import DEFAULT_COLUMNS, load_texts
+from trainers.data.texts import TextArguments, load_texts
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
 from trainers.run import ModelArguments, begin_run, train_and_save
-from trainers.start_checks import check_batch
-from trainers.teacher_arguments import TeacherArguments, check_teacher
+from trainers.teachers.load import TeacherArguments
 from unime.data.bad_rows import BadRows
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import only_writer
 
 
-@dataclass
-class Stage1Arguments:
-    """The texts of stage 1."""
-
-    texts: list[str] = field(
-        metadata={
-            "help": "Files (.jsonl, .jsonl.gz, .json, .csv, .parquet), globs, folders or names of data sets. "
-            "FILE::column1,column2 gives a source columns of its own."
-        }
-    )
-    columns: list[str] = field(
-        default_factory=lambda: list(DEFAULT_COLUMNS),
-        metadata={"help": "Columns with texts, or with lists of texts, of the sources that name none."},
-    )
-    max_rows_per_source: int | None = field(default=None, metadata={"help": "Rows read of each file. Default: all."})
-    on_bad_row: str = field(
-        default="error",
-        metadata={
-            "help": "Rows with a missing or empty text: stop before training (error), or leave them out and list them "
-            "(skip).",
-            "choices": ["error", "skip"],
-        },
-    )
-
-
 def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.train_stage1") -> None:
     """Run stage 1; the last line printed is the path of the model it wrote."""
-    model_arguments, arguments, teacher_arguments, config = parse_dataclasses(
-        (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
+    options = parse_dataclasses(
+        (ModelArguments, TextArguments, TeacherArguments, DistillationConfig),
         argv,
         required=("output_dir",),
+        stage="stage1",
         prog=prog,
         description="Stage 1: textual discriminative knowledge distillation (UniME, arXiv 2504.17432, section 3.2).",
     )
+    config = options[-1]
     with only_writer(config.output_dir, "output_dir", active=config.process_index == 0):
-        train(model_arguments, arguments, teacher_arguments, config)
+        train(*options)
 
 
 def train(
     model_arguments: ModelArguments,
-    arguments: Stage1Arguments,
+    arguments: TextArguments,
     teacher_arguments: TeacherArguments,
     config: DistillationConfig,
 ) -> None:
     """Train and save; the last line printed is the path of the model."""
     if not begin_run(model_arguments, arguments, config, teacher_arguments):
         return
-    check_teacher(teacher_arguments)
+    teacher = teacher_arguments.load(config.teacher_cache, str(config.device))
     bad_rows = BadRows(arguments.on_bad_row)
     texts = load_texts(arguments.texts, arguments.columns, bad_rows, arguments.max_rows_per_source)
     if config.process_index == 0 and len(bad_rows):
         bad_rows.write(Path(config.output_dir, "bad_rows.json"))
-    check_batch(len(texts), config)
-    # The model before the teacher: a bad one, or a text that cannot be tokenised, shows at once.
-    trainer = DistillationTrainer(model_arguments.model, config, train_dataset=texts, teacher=teacher_arguments)
+    trainer = DistillationTrainer(model_arguments.model, config, train_dataset=texts, teacher=teacher)
     record = {"texts": len(texts), "teacher": teacher_arguments.teacher, "skipped_rows": len(bad_rows)}
     train_and_save(trainer, "stage1", {**record, "model": model_arguments.model})
     if config.process_index == 0:

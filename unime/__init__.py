@@ -4,28 +4,24 @@
 from unime import HardNegativeTrainer, UniMEModel
 """
 
-import importlib
+from unime.lazy_names import lazy_names
 
-# By name, the module that holds it; imported at first use.
-_PUBLIC = {
-    "DistillationConfig": "trainers",
-    "DistillationTrainer": "trainers",
-    "Encoder": "evaluation.encoder",
-    "HardNegativeConfig": "trainers",
-    "HardNegativeInfoNCELoss": "trainers.losses",
-    "HardNegativeTrainer": "trainers",
-    "InfoNCELoss": "trainers.losses",
-    "SimilarityDistillationLoss": "trainers.losses",
-    "SoftLabelLoss": "trainers.losses",
-    "UniMEConfig": "modeling_unime",
-    "UniMEModel": "modeling_unime",
-    "UniMEProcessor": "modeling_unime",
-    "mine_hard_negatives": "trainers",
-}
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        "DistillationConfig": "trainers",
+        "DistillationTrainer": "trainers",
+        "Encoder": "evaluation.encoder",
+        "HardNegativeConfig": "trainers",
+        "HardNegativeInfoNCELoss": "trainers.losses",
+        "HardNegativeTrainer": "trainers",
+        "InfoNCELoss": "trainers.losses",
+        "SimilarityDistillationLoss": "trainers.losses",
+        "SoftLabelLoss": "trainers.losses",
+        "UniMEConfig": "modeling_unime",
+        "UniMEModel": "modeling_unime",
+        "UniMEProcessor": "modeling_unime",
+        "encode_teacher": "trainers",
+        "mine_hard_negatives": "trainers",
+    },
+)

@@ -11,12 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 COMMANDS = {
     "train-stage1": ("trainers.train_stage1", "distil a text-embedding teacher into the LLM"),
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
-    "encode-teacher": ("trainers.encode_teacher", "compute the teacher's vectors of texts before stage 1"),
+    "encode-teacher": ("trainers.encode_texts", "compute the teacher's vectors of texts before stage 1"),
     "mine-negatives": ("trainers.mine_negatives", "find hard negatives for the rows of stage 2"),
-    "launch": (
-        "unime.launch",
-        "start a training command, encode-teacher or mine-negatives, in one process or many",
-    ),
+    "launch": ("unime.launch", "start one of the commands above in one process or many"),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
     "convert": ("release.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),
     "check": ("release.check", "whether a saved model computes the same on every way it is used"),
@@ -24,12 +21,10 @@ COMMANDS = {
     "table": ("evaluation.table", "one Markdown table from several results"),
     "recipe": ("trainers.recipe", "list the recipes, or print one"),
 }
-
-
-def usage() -> str:
-    """The commands and what they are for."""
-    lines = ["usage: unime COMMAND [options]", "       unime --version", "", "commands (each has --help):"]
-    return "\n".join([*lines, *(f"  {name:14} {text}" for name, (_, text) in COMMANDS.items())])
+USAGE = "\n".join(
+    ["usage: unime COMMAND [options]", "       unime --version", "", "commands (each has --help):"]
+    + [f"  {name:14} {text}" for name, (_, text) in COMMANDS.items()]
+)
 
 
 def versions() -> str:
@@ -46,25 +41,21 @@ def versions() -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a sub-command with the arguments that follow it."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0] in ("-h", "--help"):
-        print(usage())
-        return
-    if argv and argv[0] == "--version":
-        print(versions())
+    if argv and argv[0] in ("-h", "--help", "--version"):
+        print(versions() if argv[0] == "--version" else USAGE)
         return
     name = argv[0].replace("_", "-") if argv else ""  # train_stage1 is the module's name
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         fault = f"unknown command {argv[0]!r}{hint}" if argv else "no command is given"
-        print(f"{usage()}\n\nerror: {fault}", file=sys.stderr)
+        print(f"{USAGE}\n\nerror: {fault}", file=sys.stderr)
         raise SystemExit(2)
-    module, _ = COMMANDS[name]
     try:
         # Only here, since they take seconds, in which Ctrl-C may be pressed, too.
         from unime.options import run_command
 
-        command = importlib.import_module(module).main
+        command = importlib.import_module(COMMANDS[name][0]).main
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

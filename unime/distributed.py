@@ -20,11 +20,13 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def join_processes() -> None:
-    """Join the processes that torchrun started, where no trainer does it; a process by itself joins nothing.
+def rank() -> int:
+    """Number of this process among them, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
-    Only small objects travel then, so gloo serves everywhere. A process may wait for the others for days.
-    """
+
+def join_processes() -> None:
+    """Join the processes that torchrun started, where no trainer does it; only small objects travel, through gloo."""
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
 
@@ -34,11 +36,6 @@ def own_device(device: str) -> str:
     if device == "auto" and world_size() > 1 and torch.cuda.is_available():
         return f"cuda:{dist.get_node_local_rank()}"
     return device
-
-
-def rank() -> int:
-    """Number of this process among them, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
 
 
 def largest(numbers: Sequence[int], device: torch.device) -> list[int]:
@@ -51,28 +48,21 @@ def largest(numbers: Sequence[int], device: torch.device) -> list[int]:
 
 
 def gather_rows(local: torch.Tensor) -> torch.Tensor:
-    """Rows of all ranks, in rank order; the local rows keep their graph.
+    """Rows (n, ...) of all ranks, in rank order, where n may differ; the local rows keep their graph.
 
     The rows of other ranks are constants here, so the gradient of a loss on the result is this rank's part only;
     DistributedDataParallel averages over ranks, hence the trainers multiply the loss by the world size. (The published
     UniME loss leaves the local rows out of the gathered list and so carries no gradient at all.)
-
-    Args:
-        local: (n, ...) rows of this rank; n may differ between ranks.
-
-    Returns:
-        (sum of n, ...).
     """
     size = world_size()
     if size == 1:
         return local
     counts = [torch.zeros(1, dtype=torch.long, device=local.device) for _ in range(size)]
     dist.all_gather(counts, torch.tensor([len(local)], device=local.device))
-    longest = int(max(counts))
-    padded = local.detach().new_zeros((longest, *local.shape[1:]))
+    padded = local.detach().new_zeros((int(max(counts)), *local.shape[1:]))
     padded[: len(local)] = local.detach()
     gathered = [torch.empty_like(padded) for _ in range(size)]
-    dist.all_gather(gathered, padded.contiguous())
+    dist.all_gather(gathered, padded)
     rows = [part[: int(count)] for part, count in zip(gathered, counts, strict=True)]
     rows[dist.get_rank()] = local
     return torch.cat(rows)
@@ -83,13 +73,6 @@ class LongWaitGroup:
 
     In the group of the training a wait of more than `ddp_timeout` ends the run, and with NCCL it keeps the GPUs busy.
     This one waits on the CPU, through gloo. A rank that dies still ends the others. Alone, nothing is set up.
-
-    Example:
-        >>> with LongWaitGroup() as ranks:  # every rank must come here
-        ...     plan = ranks.broadcast_from_main(lambda: "encode")
-        ...     ranks.wait()
-        >>> plan
-        'encode'
     """
 
     def __enter__(self) -> "LongWaitGroup":
@@ -106,11 +89,15 @@ class LongWaitGroup:
         if self._group is not None:
             dist.barrier(group=self._group)
 
-    def broadcast_from_main(self, decide: Callable[[], T]) -> T:
-        """What `decide` returns on rank 0, on every rank; the others do not call it.
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on every rank."""
+        values = [value] * self.size
+        if self._group is not None:
+            dist.all_gather_object(values, value, group=self._group)
+        return values
 
-        An error of `decide` ends the others, too, without a word: rank 0 says what it is.
-        """
+    def broadcast_from_main(self, decide: Callable[[], T]) -> T:
+        """What `decide` returns on rank 0, on every rank; its error ends the others, too, and only rank 0 says which."""
         if self._group is None:
             return decide()
         decision: list = [None, True]  # and whether it failed
@@ -125,14 +112,7 @@ class LongWaitGroup:
 
 
 def check_world_size(expected: int) -> None:
-    """Refuse to run with fewer or more processes than asked for (0: any number).
-
-    Some launchers quietly start one process where several were asked for; the run would then train with a smaller
-    batch than its recipe says.
-
-    Raises:
-        CommandError: when the numbers differ, or `accelerate launch` asked for several processes and started one.
-    """
+    """Refuse another number of processes than asked for (0: any): the batch would not be the recipe's."""
     # For MULTI_CPU without an MPI host file it names a meeting point for the processes that it was to start, and starts one.
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
     if by_accelerate and "WORLD_SIZE" not in os.environ and world_size() == 1 and expected != 1:

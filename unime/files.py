@@ -1,43 +1,33 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Writing a file so that a reader sees either the whole of it or nothing, whenever the writer is killed."""
+"""Writing a file so that a reader sees either the whole of it or nothing, whenever the writer is killed; digests of files."""
 
 import contextlib
+import hashlib
+import json
+import logging
 import os
-import platform
 import tempfile
+import time
 import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from huggingface_hub.constants import HF_HOME
+
+logger = logging.getLogger(__name__)
+
 TEMPORARY_PREFIX = ".unfinished-"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders, and there the rename itself is written through."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+DIGESTS = Path(HF_HOME, "unime", "digests")  # of large files, one small file each
+REMEMBERED_FROM = 1 << 26  # bytes; smaller files are read in a moment
+SETTLED = 2.0  # seconds after a change, within which another one might leave the same time
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside a file, which becomes the file when the block ends without an error.
-
-    Args:
-        path: the file to make or replace; its folder is made if need be.
-
-    Yields:
-        The name to write to. What is there at the end is flushed to the disk, then renamed into place; after an error
-        it is removed.
-    """
+    """A temporary name beside a file, which is flushed and becomes the file when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex}"
     try:
         yield temporary
         with open(temporary, "r+b") as file:
@@ -45,19 +35,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if os.name != "nt":  # Windows cannot open folders, and there the rename itself is written through
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview) -> Path:
-    """Write a file so that it appears whole or not at all.
-
-    Args:
-        path: the file to make or replace; its folder is made if need be.
-        content: what it holds; text is written as UTF-8.
-
-    Returns:
-        The path written.
-    """
+    """Write a file, text as UTF-8, so that it appears whole or not at all."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -65,18 +52,11 @@ def write_atomically(path: str | os.PathLike, content: str | bytes | memoryview)
 
 
 def remove_unfinished(folder: str | os.PathLike, older_than: float = 3600.0) -> None:
-    """Remove what killed writers left behind.
-
-    A file goes when its writer does not live on this machine and it is old by the clock of the file system. This
-    machine's own clock is not asked: it may differ from that of the machine which wrote the file.
-
-    Args:
-        folder: where to look, not below it.
-        older_than: age in seconds below which a file may still belong to a living writer and is kept.
-    """
+    """Remove what killed writers left in a folder: files whose writer does not live here and that are so many seconds old."""
     files = list(Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
     if not files:
         return
+    # By the clock of the file system: this machine's may differ from that of the machine which wrote the file.
     with tempfile.NamedTemporaryFile(dir=folder) as probe:
         now = os.stat(probe.name).st_mtime
     for file in files:
@@ -85,16 +65,10 @@ def remove_unfinished(folder: str | os.PathLike, older_than: float = 3600.0) -> 
                 file.unlink()
 
 
-def _machine() -> str:
-    """A name of this machine that can stand in a file's."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
-
-
 def _writer_lives(name: str) -> bool:
-    """Whether the process that made a temporary file is known to run; one of another machine cannot be asked."""
-    machine, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
-    process = rest.partition("-")[0]
-    if machine != _machine() or not process.isdigit() or os.name == "nt":
+    """Whether a process runs here that may have made a temporary file; another machine's cannot be asked."""
+    process = name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    if not process.isdigit() or os.name == "nt":
         return False
     try:
         os.kill(int(process), 0)  # sends nothing
@@ -103,3 +77,37 @@ def _writer_lives(name: str) -> bool:
     except PermissionError:  # another user's
         pass
     return True
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_digest(path: Path) -> str:
+    """`file_digest`, of a large file computed once and remembered by its size and times, where that can be written.
+
+    The time at which its entry changed counts as well, which nobody can set back.
+    """
+    before = path.stat()
+    if before.st_size < REMEMBERED_FROM:
+        return file_digest(path)
+    place = str(path.resolve())
+    stamp = [place, before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
+    memory = DIGESTS / f"{hashlib.blake2b(place.encode('utf-8', 'surrogateescape'), digest_size=16).hexdigest()}.json"
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+        if known["file"] == stamp:
+            return known["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not one of ours
+        pass
+    logger.info("Reading %s (%.1f GB) for its digest; it is remembered.", path, before.st_size / 1e9)
+    digest = file_digest(path)
+    after = path.stat()
+    if after.st_mtime_ns == before.st_mtime_ns and time.time() - after.st_mtime > SETTLED:
+        try:
+            write_atomically(memory, json.dumps({"file": stamp, "sha256": digest}))
+        except OSError as error:
+            logger.warning(f"The digest of {path} cannot be remembered: {error}")
+    return digest

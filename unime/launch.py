@@ -3,13 +3,10 @@
 
     python -m unime.launch COMMAND RECIPE.yaml [--nproc_per_node N] [--nnodes M ...] [--option value ...]
 
-COMMAND is train-stage1, train-stage2, encode-teacher or mine-negatives.
-
 Processes on this node: `--nproc_per_node`, else the recipe's `expected_world_size` divided by the nodes, else one per
 GPU, else one. The command is told the number and refuses to run with another.
 """
 
-import argparse
 import os
 import shlex
 import sys
@@ -17,64 +14,53 @@ from collections.abc import Sequence
 
 import torch
 
-from unime.options import read_yaml, run_command
+from unime.cli import COMMANDS as MODULES
+from unime.options import CommandParser, check_at_least, read_yaml, run_command
 from unime.shipped_files import find_recipe
 
-COMMANDS = ("train-stage1", "train-stage2", "encode-teacher", "mine-negatives")
+# And which of a model's recipes each takes.
+COMMANDS = {"train-stage1": "stage1", "train-stage2": "stage2", "encode-teacher": "stage1", "mine-negatives": ""}
 TORCHRUN = "torch.distributed.run"
+OPTIONS = {
+    "nproc_per_node": "processes on this node (default: expected_world_size divided by the nodes, else one per GPU, else one)",
+    "expected_world_size": "processes on all nodes (default: the recipe's)",
+    "nnodes": "machines that take part (default 1)",
+    "node_rank": "number of this machine, from 0 (default 0)",
+    "master_port": "a free port of machine 0 (default 29500)",
+}
 
 
 def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.launch") -> list[str]:
-    """The command line to run.
-
-    Args:
-        argv: what followed `unime.launch`.
-        gpus: GPUs of this machine.
-        prog: name of this program in its help.
-
-    Returns:
-        `python -m trainers....` for one process, torchrun for several.
-
-    Raises:
-        ValueError: when the expected world size does not divide by the nodes, or the recipe cannot be read.
-        FileNotFoundError: when there is no such recipe.
-    """
-    parser = argparse.ArgumentParser(
+    """The command line to run on a machine with so many GPUs: `python -m trainers...`, or torchrun for several processes."""
+    parser = CommandParser(
         prog=prog,
         description="Start a command in one process or many, by what the machine and the recipe say.",
         usage="%(prog)s COMMAND [RECIPE.yaml] [--nproc_per_node N] [--nnodes M ...] [--option value ...]",
         epilog="All other options are the command's; it is told the number of processes and refuses any other.",
-        allow_abbrev=False,
     )
-    parser.add_argument("command", choices=COMMANDS, type=lambda name: name.replace("_", "-"), help="what to run")
     parser.add_argument(
-        "--nproc_per_node",
-        type=int,
-        help="processes on this node (default: expected_world_size divided by the nodes, else one per GPU, else one)",
+        "command", choices=list(COMMANDS), type=lambda name: name.replace("_", "-"), help="what to run"
     )
-    parser.add_argument("--expected_world_size", type=int, help="processes on all nodes (default: the recipe's)")
-    parser.add_argument("--nnodes", type=int, default=1, help="machines that take part (default 1)")
-    parser.add_argument("--node_rank", type=int, default=0, help="number of this machine, from 0 (default 0)")
+    for name, text in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=int, help=text)
     parser.add_argument("--master_addr", default="127.0.0.1", help="address of machine 0 (default 127.0.0.1)")
-    parser.add_argument("--master_port", type=int, default=29500, help="a free port of machine 0 (default 29500)")
+    parser.set_defaults(nnodes=1, node_rank=0, master_port=29500)
     options, rest = parser.parse_known_args(argv)
-    for name in ("nproc_per_node", "nnodes"):
-        if (getattr(options, name) or 1) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
+    check_at_least(options, nproc_per_node=1, nnodes=1, expected_world_size=0)
     expected = options.expected_world_size or 0
     if options.expected_world_size is None and rest and not rest[0].startswith("-"):
-        expected = int(read_yaml(find_recipe(rest[0])).get("expected_world_size") or 0)
+        expected = int(read_yaml(find_recipe(rest[0], COMMANDS[options.command])).get("expected_world_size") or 0)
     if options.nproc_per_node is None and expected % options.nnodes:
         raise ValueError(f"expected_world_size {expected} does not divide by {options.nnodes} nodes")
     processes = options.nproc_per_node or expected // options.nnodes or max(gpus, 1)
-    rest += ["--expected_world_size", str(processes * options.nnodes)]
-    module = f"trainers.{options.command.replace('-', '_')}"
+    command = ["-m", MODULES[options.command][0], *rest]
+    command += ["--expected_world_size", str(processes * options.nnodes)]
     if processes * options.nnodes == 1:
-        return [sys.executable, "-m", module, *rest]
+        return [sys.executable, *command]
     launcher = [sys.executable, "-m", TORCHRUN, "--nproc_per_node", str(processes)]
-    launcher += ["--nnodes", str(options.nnodes), "--node_rank", str(options.node_rank)]
-    launcher += ["--master_addr", options.master_addr, "--master_port", str(options.master_port)]
-    return [*launcher, "-m", module, *rest]
+    for name in ("nnodes", "node_rank", "master_addr", "master_port"):
+        launcher += [f"--{name}", str(getattr(options, name))]
+    return launcher + command
 
 
 def without_token(command: Sequence[str]) -> list[str]:
@@ -89,11 +75,7 @@ def without_token(command: Sequence[str]) -> list[str]:
 
 
 def run_together(arguments: Sequence[str]) -> None:
-    """Start several processes and wait for them; the first that fails gives the exit code, and has said why.
-
-    Args:
-        arguments: what follows torchrun on a command line.
-    """
+    """Start several processes and wait for them; the first that fails gives the exit code, and has said why."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun

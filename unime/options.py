@@ -9,9 +9,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
 from unime.shipped_files import find_recipe
@@ -25,27 +27,21 @@ class CommandError(RuntimeError):
     """What the user of a command can put right, where no more telling class of error fits."""
 
 
-KNOWN_ERRORS = (CommandError, ValueError, OSError, ImportError)
+KNOWN_ERRORS = (CommandError, ValueError, OSError, ImportError, RecursionError, SafetensorError, StrictDataclassError)
+# Where a library reads the files of a model: what goes wrong below is the files' fault, whatever its class.
+READERS = ("from_pretrained", "get_config_dict")
 
 
 def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> None:
     """Call the main function of a command; what its user can put right ends it with one line and exit code 2.
 
     Any other error is a fault of the program and keeps its trace, as every error does under `python -X dev`.
-
-    Args:
-        main: The function.
-        *arguments: Passed to it.
-        **options: Passed to it.
-
-    Raises:
-        SystemExit: With code 2 after a known error, with 130 after Ctrl-C.
     """
     process = int(os.environ.get("RANK", 0))  # torchrun's
     try:
         main(*arguments, **options)
-    except KNOWN_ERRORS as error:
-        if sys.flags.dev_mode:
+    except Exception as error:
+        if sys.flags.dev_mode or not (isinstance(error, KNOWN_ERRORS) or _of_model_files(error)):
             raise
         where = "error" if process == 0 else f"error in process {process}"
         print(f"{where}: {_describe(error)}", file=sys.stderr)
@@ -56,9 +52,20 @@ def run_command(main: Callable[..., None], *arguments: Any, **options: Any) -> N
         raise SystemExit(INTERRUPTED) from None
 
 
+def one_line(words: str) -> str:
+    """Words without the line ends that libraries' messages have."""
+    return " ".join(words.split())
+
+
+def _of_model_files(error: BaseException) -> bool:
+    return any(frame.name in READERS for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _describe(error: BaseException) -> str:
     """An error's words; of one that a library raised, also where, since its words may name neither file nor option."""
-    words = str(error) or type(error).__name__
+    words = one_line(str(error)) or type(error).__name__
+    if not isinstance(error, KNOWN_ERRORS):
+        words = f"the files of a model are damaged or of another kind: {words}"
     frames = traceback.extract_tb(error.__traceback__)
     origin = Path(frames[-1].filename).resolve()
     if isinstance(error, OSError) or any(origin.is_relative_to(folder) for folder in OWN_FILES):
@@ -76,6 +83,24 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class CommandParser(HfArgumentParser):
+    """A parser whose errors look like those of `run_command`; options are not abbreviated."""
+
+    def __init__(self, classes: Sequence[type] = (), **options: Any):
+        super().__init__(list(classes), allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {one_line(message)}\n")
+
+
+def check_at_least(arguments: object, **limits: float) -> None:
+    """Refuse values of options that are too small; None is let through."""
+    for name, least in limits.items():
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which `no` and `yes` are words: `save_strategy: no`. To an option that is true or false they mean that."""
 
@@ -87,17 +112,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The options that a YAML file holds.
-
-    Args:
-        path: The file: a mapping of option names to values.
-
-    Returns:
-        The mapping.
-
-    Raises:
-        ValueError: If the file cannot be read or is no mapping.
-    """
+    """The options that a YAML file holds, by name."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -107,20 +122,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str] = ()) -> list[str]:
-    """Turn a YAML file into command-line options, so that types and choices are checked in one place.
-
-    Args:
-        path: The file: a mapping of option names to values or lists of values; `null` and `[]` mean "not given".
-        known: Names of the options.
-        ignored: Names that may stand in the file, too, and have no effect.
-
-    Returns:
-        `--name=value`, or `--name value value` for lists.
-
-    Raises:
-        ValueError: If the file cannot be read or is no mapping, an option is unknown, or a value is nested.
-    """
+def _yaml_to_options(path: Path, known: Sequence[str], ignored: Sequence[str]) -> list[str]:
+    """A YAML file as words of a command line, which checks types and choices; `null` and `[]` mean "not given"."""
     options: list[str] = []
     for name, value in read_yaml(path).items():
         if name in ignored and name not in known:
@@ -148,6 +151,7 @@ def parse_dataclasses(
     positional: Sequence[str] = (),
     ignored: Sequence[type] = (),
     required: Sequence[str] = (),
+    stage: str = "",
     **parser_options: Any,
 ) -> tuple:
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
@@ -158,19 +162,12 @@ def parse_dataclasses(
         positional: Options that may be given first, without their names, instead of a YAML file.
         ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
         required: Options that must be given although their dataclass, the library's, has a default for them.
+        stage: Which of a model's recipes is meant where only the model is named.
         **parser_options: Passed to the parser (`prog`, `description`, ...).
-
-    Returns:
-        The filled dataclasses. Wrong options end the program with a message that names them.
-
-    Raises:
-        ImportError: If an option needs a package that is not installed.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = HfArgumentParser(
-        list(classes),
-        allow_abbrev=False,
-        formatter_class=_HelpFormatter,
+    parser = CommandParser(
+        classes,
         usage=f"%(prog)s {' '.join(map(str.upper, positional)) or '[FILE.yaml]'} [--option value ...]",
         epilog=None
         if positional
@@ -184,15 +181,11 @@ def parse_dataclasses(
             named = zip(positional, argv[:count], strict=False)
             argv = [entry for name, value in named for entry in (f"--{name}", value)] + argv[count:]
         elif argv and not argv[0].startswith("-"):
-            argv = yaml_to_options(find_recipe(argv[0]), _option_names(classes), _option_names(ignored)) + argv[1:]
-        namespace: argparse.Namespace = parser.parse_args(argv)
-        if missing := [f"--{name}" for name in required if getattr(namespace, name) is None]:
+            path = find_recipe(argv[0], stage)
+            argv = _yaml_to_options(path, _option_names(classes), _option_names(ignored)) + argv[1:]
+        given = vars(parser.parse_args(argv))
+        if missing := [f"--{name}" for name in required if given[name] is None]:
             raise ValueError(f"the following arguments are required: {', '.join(missing)}")
-        return tuple(
-            arguments_class(
-                **{entry.name: getattr(namespace, entry.name) for entry in fields(arguments_class) if entry.init}
-            )
-            for arguments_class in classes
-        )
+        return parser.parse_dict(given)
     except (ValueError, OSError) as error:
         parser.error(str(error))

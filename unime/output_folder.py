@@ -21,15 +21,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some
 
 
 def check_writable(folder: str | os.PathLike, option: str) -> None:
-    """See that files can be written into a folder, before anything long begins. Nothing is made.
-
-    Args:
-        folder: The folder; of one that does not exist, the nearest above it that does is tried.
-        option: The option that names it, for the message.
-
-    Raises:
-        CommandError: They cannot; says why.
-    """
+    """See that files can be written into a folder, there or not, before anything long begins; nothing is made."""
     path = Path(folder).absolute()
     try:
         there = next(place for place in (path, *path.parents) if place.exists())
@@ -43,18 +35,10 @@ def check_writable(folder: str | os.PathLike, option: str) -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: str | os.PathLike, option: str, active: bool = True) -> Iterator[None]:
-    """Be the only run that writes into a folder while the block runs.
+    """Hold a folder for this run, however it ends; other processes of the run leave that to the first (`active`).
 
-    The lock is the system's and lies on a file of the folder, so it ends with the process that holds it, however that
-    ends; worker processes do not inherit it. Where the file system knows no locks (and on Windows), nothing is locked.
-
-    Args:
-        folder: The folder. It is made if need be, and removed again if nothing is written into it.
-        option: The option that names it, for the message.
-        active: False in the other processes of the same run, which leave it to the first.
-
-    Raises:
-        CommandError: Another run writes there, or nothing can be written there.
+    The hold is a lock on a file in it, which worker processes do not inherit. On Windows, and where the file system knows
+    no locks, nothing is locked. The folder is made if need be, and removed again if nothing is written into it.
     """
     if not active:
         yield

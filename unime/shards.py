@@ -36,14 +36,9 @@ def digest(*parts: object) -> str:
 
 
 class Shards:
-    """Pieces of work on disk.
+    """Pieces of work in a folder; `counts` says by kind how many this run found and computed, over all processes."""
 
-    Args:
-        folder: where they are kept; made if need be.
-
-    Attributes:
-        counts: how many pieces of each kind this run found and computed, over all processes.
-    """
+    suffix = ".npz"
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -53,19 +48,10 @@ class Shards:
 
     def path(self, kind: str, key: str) -> Path:
         """Where a piece is, or will be."""
-        return self.folder / f"{kind}-{key}.npz"
+        return self.folder / f"{kind}-{key}{self.suffix}"
 
     def ensure(self, kind: str, keys: Sequence[str], compute: Callable[[int], Arrays]) -> None:
-        """Compute the pieces that are missing, shared among the processes, and wait until all are there.
-
-        Args:
-            kind: what they hold, for the file names and the progress bar.
-            keys: digests of what each piece depends on.
-            compute: gives the arrays of a piece by its place in `keys`.
-
-        Raises:
-            MiningError: another process has finished, but its files cannot be seen.
-        """
+        """Compute the pieces that are missing, by their place in `keys`, and wait until all processes have done theirs."""
         with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same list however long they took to get here.
             missing = ranks.broadcast_from_main(
@@ -76,20 +62,20 @@ class Shards:
             counts["computed"] += len(missing)
             mine = missing[ranks.rank :: ranks.size]
             for number in tqdm(mine, desc=kind, unit="shard", disable=None if ranks.rank == 0 else True):
-                content = io.BytesIO()
-                np.savez(content, **compute(number))
-                write_atomically(self.path(kind, keys[number]), content.getbuffer())
+                self.write(self.path(kind, keys[number]), compute(number))
             ranks.wait()
         absent = [self.path(kind, keys[number]) for number in missing if not self.path(kind, keys[number]).exists()]
         if absent:
             raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
 
-    def read(self, kind: str, keys: Iterable[str]) -> Iterable[Arrays]:
-        """The arrays of pieces, one after the other.
+    def write(self, path: Path, arrays: Arrays) -> None:
+        """Make the file of a piece, whole or not at all."""
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(path, content.getbuffer())
 
-        Raises:
-            MiningError: a file is damaged.
-        """
+    def read(self, kind: str, keys: Iterable[str]) -> Iterable[Arrays]:
+        """The arrays of pieces, one after the other."""
         for key in keys:
             path = self.path(kind, key)
             try:
@@ -97,3 +83,36 @@ class Shards:
                     yield {name: content[name] for name in content.files}
             except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
                 raise MiningError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
+
+
+def in_pieces(
+    shards: Shards | None,
+    kind: str,
+    identity: object,
+    order: Sequence[int],
+    name: Callable[[int], str],
+    compute: Callable[[Sequence[int]], np.ndarray],
+    size: int,
+) -> np.ndarray:
+    """What `compute` gives for each of N items, (N, ...) float32, in pieces of `size`; at once where `shards` is None.
+
+    Args:
+        shards: keeps the pieces.
+        kind: what they hold, for the names of their files.
+        identity: what the values depend on beside the items, ready for JSON.
+        order: all items, as they come into pieces.
+        name: what an item holds, as a short string.
+        compute: gives the values of some items.
+        size: items of a piece.
+    """
+    if shards is None:
+        return compute(range(len(order)))
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    keys = [digest(identity, [name(i) for i in part]) for part in parts]
+    shards.ensure(kind, keys, lambda number: {"values": compute(parts[number])})
+    values = None
+    for part, arrays in zip(parts, shards.read(kind, keys), strict=True):
+        if values is None:
+            values = np.empty((len(order), *arrays["values"].shape[1:]), np.float32)
+        values[part] = arrays["values"]
+    return values

@@ -13,14 +13,7 @@ RECIPES = "examples/recipes"
 
 
 def shipped_file(name: str) -> Path:
-    """A shipped file or folder.
-
-    Args:
-        name: Its path in a checkout, for example "model_card.md".
-
-    Returns:
-        Where it lies: in the package, or else in the checkout. It need not exist.
-    """
+    """Where a shipped file or folder lies, by its path in a checkout ("model_card.md"); it need not exist."""
     carried = CARRIED / name
     return carried if carried.exists() else CHECKOUT / name
 
@@ -28,27 +21,20 @@ def shipped_file(name: str) -> Path:
 def recipe_names() -> list[str]:
     """Names of the recipes, for example "qwen2-vl-2b/stage1"."""
     root = shipped_file(RECIPES)
-    return sorted(str(path.relative_to(root).with_suffix("").as_posix()) for path in root.glob("*/*.yaml"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/*.yaml"))
 
 
-def find_recipe(name: str) -> Path:
-    """A file that the user names: one of their own, or else a shipped recipe.
+def find_recipe(name: str, stage: str = "") -> Path:
+    """A file of the user's, or a recipe by its name, with or without `.yaml` and `examples/recipes/`.
 
-    Args:
-        name: A path, or a recipe's name with or without `.yaml` and with or without `examples/recipes/` before it.
-
-    Returns:
-        The file.
-
-    Raises:
-        FileNotFoundError: There is neither; names what is like it.
+    A command of one stage takes the name of a model's recipes, too: "qwen2-vl-2b".
     """
     path = Path(name)
     if path.is_file():
         return path
     short = path.as_posix().removeprefix(f"{RECIPES}/")
     root = shipped_file(RECIPES)
-    for candidate in (root / short, root / f"{short}.yaml"):
+    for candidate in (root / short, root / f"{short}.yaml", root / short / f"{stage}.yaml"):
         if candidate.is_file() and candidate.resolve().is_relative_to(root.resolve()):
             return candidate
     near = difflib.get_close_matches(short.removesuffix(".yaml"), recipe_names(), n=1)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.arguments import EvaluationArguments
-from evaluation.report import environment, to_json
+from evaluation.report import environment, make_table, to_json
 from evaluation.run import evaluate
-from evaluation.table import make_table, read_columns
+from evaluation.table import read_runs
 from examples import tiny_backbone
 from examples.demo.report import write_report
 from examples.demo.scenes import write_dataset
@@ -117,14 +117,13 @@ def run(arguments: DemoArguments) -> Path:
         clock.step(f"evaluate {name}", lambda options=options: evaluate(options))
 
     columns = [f"{label}={results / name / 'results.json'}" for name, label in MODELS.items()]
-    write_atomically(output / "table.md", make_table(read_columns(columns)))
+    write_atomically(output / "table.md", make_table(read_runs(columns)))
     exported = output / "unime-tiny"
     export_arguments = ExportArguments(
         model=str(models / "unime"),
         output=str(exported),
-        base_model="a tiny model made by the demo",
         results=columns,
-        limits="A toy: it has seen nothing but the demo's rendered scenes. Its teacher all-MiniLM-L6-v2 is Apache-2.0.",
+        limits="A toy: a tiny model that the demo made and that has seen nothing but its rendered scenes. Its teacher all-MiniLM-L6-v2 is Apache-2.0.",
     )
     shutil.rmtree(exported, ignore_errors=True)  # of an earlier run
     clock.step("export the Hub folder", lambda: export(export_arguments))

@@ -22,7 +22,7 @@ from examples.demo.report_style import page
 from examples.demo.report_training import training_section
 from examples.demo.report_usage import usage_section
 from trainers.teachers import SentenceTransformersTeacher, Teacher
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 from unime.data.images import ImageError
 from unime.files import write_atomically
@@ -75,7 +75,7 @@ class Embedder:
         if not queries:
             return texts, []
         examples = [example for query in queries for example in query.examples]
-        vectors = encoder.encode(examples, queries[0].store, f"report, {key}")  # (sum of 1 + C, D)
+        vectors = encoder.encode(examples, f"report, {key}")  # (sum of 1 + C, D)
         ends = np.cumsum([len(query.examples) for query in queries])
         return texts, np.split(vectors, ends[:-1])
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.report import Result
-from evaluation.table import TableError, check_comparable
+from evaluation.report import Result, TableError, check_comparable
 from trainers.run import RECORD_FILE
 
 MODELS = {
@@ -102,7 +101,7 @@ def read_demo(folder: str | Path) -> Demo:
             other = ", ".join(sorted(names ^ set(demo.data_sets(key))))
             raise ReportError(f"{folder}: {key} and base were evaluated on different data sets ({other})")
     try:
-        check_comparable({key: demo.data_sets(key) for key in MODELS})
+        check_comparable(demo.results)
     except TableError as error:
         raise ReportError(f"{folder}: {error}") from error
     return demo

@@ -3,22 +3,20 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from evaluation.load import detect_form
-from evaluation.metrics import Similarities, truth_rank
-from evaluation.mmeb import IMAGE_TOKEN
-from evaluation.sugarcrepe import SugarCrepeTask
-from evaluation.task import Task
+from evaluation.load import load_task
+from evaluation.metrics.ranking import right_ranks
+from evaluation.similarities import Similarities
+from evaluation.tasks import IMAGE_TOKEN
 from examples.demo.report_charts import cosine
-from unime.data.data_files import RawRow, data_set_name, read_rows
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 TOP = 5  # candidates shown of each model
 
@@ -70,12 +68,10 @@ class Query:
     Args:
         query: What is asked.
         candidates: Candidates of different content, the right one first.
-        store: Where their pictures lie.
     """
 
     query: Example
     candidates: list[Example]
-    store: ImageStore
 
     @property
     def examples(self) -> list[Example]:
@@ -93,31 +89,15 @@ def load_queries(data: Path, section: Section) -> list[Query]:
     Returns:
         The queries, in the order of the file.
     """
-    path = data / f"eval_{section.stem}.jsonl"
-    rows = list(_first_of_subsets(read_rows(path)) if section.per_subset else read_rows(path, section.count))
-    task = detect_form(path, rows[0])(data_set_name(path), path, ImageStore.find(path))
+    task = load_task(data / f"eval_{section.stem}.jsonl", limit=None if section.per_subset else section.count)
+    rows = range(len(task.queries))
+    if section.per_subset:
+        rows = [task.labels.index(subset) for subset in dict.fromkeys(task.labels)]
+    queries = []
     for row in rows:
-        task.add_row(task.parse_row(row.values))
-    return [_query(task, numbers) for numbers in _content_numbers(task)]
-
-
-def _first_of_subsets(rows: Iterable[RawRow]) -> list[RawRow]:
-    found: dict[str, RawRow] = {}
-    for row in rows:
-        found.setdefault(row.values.get("subset", ""), row)
-    return list(found.values())
-
-
-def _content_numbers(task: Task) -> list[np.ndarray]:
-    """Content numbers of each row: the query, then its candidates."""
-    if isinstance(task, SugarCrepeTask):
-        return task.rows
-    return [np.concatenate([[query], rest]) for query, rest in zip(task.queries, task.candidates, strict=True)]
-
-
-def _query(task: Task, numbers: np.ndarray) -> Query:
-    query, *candidates = (task.index.examples[number] for number in numbers)
-    return Query(query, list(dict.fromkeys(candidates)), task.store)
+        query, *candidates = (task.index.examples[number] for number in (task.queries[row], *task.candidates[row]))
+        queries.append(Query(query, list(dict.fromkeys(candidates))))
+    return queries
 
 
 @dataclass(frozen=True)
@@ -146,7 +126,7 @@ def rank_candidates(vectors: np.ndarray) -> Ranking:
     """
     scores = Similarities(vectors).scores(0, np.arange(1, len(vectors)))  # (C,)
     order = sorted(range(len(scores)), key=lambda number: (-scores[number], number == 0, number))
-    return Ranking(order, scores, truth_rank(scores))
+    return Ranking(order, scores, int(right_ranks(scores, [0])[0]))
 
 
 def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: dict[str, list[np.ndarray]]) -> str:
@@ -175,7 +155,7 @@ def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: di
 
 
 def _card(query: Query, rankings: dict[str, Ranking]) -> str:
-    shown = picture(query.query.image, query.store, "picture of the query") if query.query.image else ""
+    shown = picture(query.query.open(), "picture of the query") if query.query.image else ""
     text = readable(query.query.text)
     rows = "".join(_ranking(name, ranking, query) for name, ranking in rankings.items())
     return (
@@ -202,7 +182,7 @@ def _hit(place: int, number: int, score: float, query: Query) -> str:
     candidate = query.candidates[number]
     state, mark = ("right", "✓ ") if number == 0 else ("wrong", "✗ ") if place == 1 else ("other", "")
     if candidate.image:
-        shown = picture(candidate.image, query.store, f"candidate at place {place}")
+        shown = picture(candidate.open(), f"candidate at place {place}")
     else:
         shown = f"<span>{escape(readable(candidate.text))}</span>"
     return f'<li class="{state}">{shown}<small>{mark}{cosine(score)}</small></li>'
@@ -220,18 +200,17 @@ def readable(text: str | None) -> str:
     return " ".join((text or "").replace(IMAGE_TOKEN, " ").split())
 
 
-def picture(path: str, store: ImageStore, name: str) -> str:
+def picture(image: Image.Image, name: str) -> str:
     """A picture inside the page.
 
     Args:
-        path: Relative path.
-        store: Where it lies.
+        image: The picture.
         name: For screen readers.
 
     Returns:
         An `<img>` that holds its bytes.
     """
     buffer = io.BytesIO()
-    store.open(path).save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{data}" alt="{escape(name)}">'

@@ -8,10 +8,11 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from evaluation.metrics import spearman
+from evaluation.metrics.spearman.spearman import Spearman
 from examples.demo.report_charts import cosine, heat_map
 from examples.demo.report_data import ReportError
-from unime.data.data_files import read_rows
+from unime.data.bad_rows import BadRows
+from unime.data.rows import read_rows
 
 NUM_SENTENCES = 20
 
@@ -30,7 +31,7 @@ def evaluation_sentences(data: Path, count: int = NUM_SENTENCES) -> list[str]:
         ReportError: If there are fewer than three.
     """
     path = data / "sts_eval.jsonl"
-    rows = [row.values for row in read_rows(path, count)]
+    rows = [row.values for row in read_rows(path, BadRows(), max_rows=count)]
     sentences = list(dict.fromkeys(row[name] for row in rows for name in ("sentence1", "sentence2")))[:count]
     if len(sentences) < 3:
         raise ReportError(f"{path} has only {len(sentences)} different sentences; at least 3 are needed")
@@ -71,7 +72,7 @@ def similarity_section(sentences: list[str], teacher: np.ndarray, students: dict
         if name == "Teacher":
             fact = "what the student is to copy"
         else:
-            rank = spearman(pairs, reference[off_diagonal], name)
+            rank = Spearman.of_scores(pairs, reference[off_diagonal], name)["spearman"]
             correlation = float(np.corrcoef(pairs, reference[off_diagonal])[0, 1])
             fact = f"Spearman with the teacher <b>{cosine(rank)}</b>, correlation <b>{cosine(correlation)}</b>"
         maps.append(

@@ -9,8 +9,9 @@ from string import Template
 from examples.demo.report_charts import cosine
 from examples.demo.report_data import Demo
 from examples.demo.report_gallery import picture
-from unime.data.data_files import read_rows
+from unime.data.bad_rows import BadRows
 from unime.data.images import DEFAULT_ARCHIVE, ImageStore
+from unime.data.rows import read_rows
 
 PICTURES = 3
 SEARCH_FILE = "search.json"  # written by the demo's second process
@@ -68,8 +69,8 @@ def usage_snippets(data: Path, exported: str) -> list[str]:
     Returns:
         A search with transformers, and text vectors with sentence-transformers.
     """
-    row = next(read_rows(data / "eval_retrieval_t2i.jsonl", 1)).values
-    pair = next(read_rows(data / "sts_eval.jsonl", 1)).values
+    row = next(read_rows(data / "eval_retrieval_t2i.jsonl", BadRows())).values
+    pair = next(read_rows(data / "sts_eval.jsonl", BadRows())).values
     search = {"model": exported, "query": row["qry_text"], "candidate": row["tgt_text"][0]}
     sentences = {"model": exported, "first": pair["sentence1"], "second": pair["sentence2"]}
     names = "".join(f"    {_literal(name)},\n" for name in row["tgt_img_path"][:PICTURES])
@@ -113,7 +114,7 @@ def _found_elsewhere(demo: Demo) -> str:
     cards = []
     for entry in json.loads(path.read_text(encoding="utf-8")):
         hits = "".join(
-            f"<li>{picture(hit['picture'], store, 'found picture')}<small>{cosine(hit['score'])}</small></li>"
+            f"<li>{picture(store.open(hit['picture']), 'found picture')}<small>{cosine(hit['score'])}</small></li>"
             for hit in entry["found"]
         )
         cards.append(

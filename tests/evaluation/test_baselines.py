@@ -5,7 +5,6 @@ from PIL import Image
 
 from evaluation.encoder import EncodingError
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 pytest.importorskip("sentence_transformers")
 
@@ -42,7 +41,7 @@ def test_text_model(text_model, tmp_path):
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
     with pytest.raises(EncodingError, match="toy: this baseline reads text, but the data set has image 'x.png'"):
-        encoder.check([Example("a"), Example(None, "x.png")], ImageStore(tmp_path), "toy")
+        encoder.check([Example("a"), Example(None, "x.png")], "toy")
 
 
 def test_mixed_batches_are_encoded_modality_by_modality(tmp_path, write_image):
@@ -66,9 +65,9 @@ def test_mixed_batches_are_encoded_modality_by_modality(tmp_path, write_image):
                 return len(entry["text"]) + 100 * ("image" in entry)
             return 50 if isinstance(entry, Image.Image) else len(entry)
 
-    write_image("x.png")
-    examples = [Example("ab"), Example("<|image_1|>\nabc", "x.png", ""), Example("<|image_1|>", "x.png"), Example("a")]
-    embeddings = SentenceTransformerEncoder(Multimodal()).encode(examples, ImageStore(tmp_path))
+    path = str(tmp_path / write_image("x.png"))
+    examples = [Example("ab"), Example("<|image_1|>\nabc", path, ""), Example("<|image_1|>", path), Example("a")]
+    embeddings = SentenceTransformerEncoder(Multimodal()).encode(examples)
     assert embeddings[:, 0].tolist() == [2, 103, 50, 1]
 
 

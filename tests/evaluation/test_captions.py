@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from evaluation.captions import CaptionTask
 from evaluation.load import load_task
-from unime.data.data_files import DataError
+from evaluation.tasks import CaptionTask
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 
@@ -16,14 +16,14 @@ def path(write_rows, write_image, tmp_path):
 
 
 def score(path, table):
-    task = load_task(path).task
+    task = load_task(path)
     return task, task.score(np.array([table[e.text or e.image] for e in task.index.examples], dtype=np.float32))
 
 
 def test_both_directions_by_hand(path):
     # "b" lies nearer to y; for x its caption "a" is first, which is enough; for y "b" comes before "c".
     task, result = score(path, {"x.png": [1, 0], "y.png": [0, 1], "a": [1, 0.1], "b": [0.1, 1], "c": [0.5, 1]})
-    assert isinstance(task, CaptionTask) and task.index.examples[0] == Example(None, "x.png", None)
+    assert isinstance(task, CaptionTask) and task.index.examples[0] == Example(None, "x.png", None, task.store)
     assert result.metrics["t2i_recall@1"] == pytest.approx(2 / 3)
     assert result.metrics["i2t_recall@1"] == pytest.approx(1 / 2)
     assert result.metrics["t2i_recall@5"] == result.metrics["i2t_recall@5"] == 1.0

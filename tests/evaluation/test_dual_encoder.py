@@ -19,7 +19,6 @@ from evaluation.plain_text import plain_text
 from evaluation.run import main
 from modeling_unime.modeling_unime import WeightsMismatchError
 from unime.data.example import Example
-from unime.data.images import ImageStore
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +164,7 @@ def test_evaluation_takes_a_clip_folder(folder, tmp_path, pictures):
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["data_sets"][0]["name"] == "set/a"
     encoder = Encoder.from_pretrained(folder, device="cpu")
-    store = ImageStore(tmp_path / "set")
-    vectors = encoder.encode([Example("a dog"), Example(image="0.png", instruction="")], store)
+    vectors = encoder.encode([Example("a dog"), Example(image=str(tmp_path / "set/0.png"), instruction="")])
     with Image.open(tmp_path / "set" / "0.png") as image:
         expected = [features(folder, text="a dog"), features(folder, image=image.convert("RGB"))]
     np.testing.assert_allclose(vectors, torch.stack(expected).numpy(), atol=1e-6)

@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evaluation.encoder import Encoder, EncodingError, pick_device, pick_dtype
 from unime.data.example import Example
@@ -27,16 +28,16 @@ def test_order_and_batches_do_not_matter(make_encoder, tmp_path, write_image):
     examples = [
         Example("a long text", None, ""),
         Example("short"),
-        Example(None, "x.png"),
-        Example("t", "y.png", "do"),
+        Example(None, "x.png", None, store),
+        Example("t", "y.png", "do", store),
         Example("z"),
-        Example("t", "x.png", "do"),
+        Example("t", "x.png", "do", store),
     ]
-    one_by_one = np.concatenate([make_encoder().encode([example], store) for example in examples])
+    one_by_one = np.concatenate([make_encoder().encode([example]) for example in examples])
     for batch_size in (1, 4, 32):
-        np.testing.assert_array_equal(make_encoder(batch_size=batch_size).encode(examples, store), one_by_one)
+        np.testing.assert_array_equal(make_encoder(batch_size=batch_size).encode(examples), one_by_one)
     encoder = make_encoder()
-    encoder.encode(examples, store)
+    encoder.encode(examples)
     has_image = [call[1] is not None for call in encoder.processor.calls]
     assert has_image == sorted(has_image, reverse=True)  # images together, first
 
@@ -47,14 +48,14 @@ def test_worker_processes_read_the_same_archive(make_encoder, tmp_path, write_im
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for number in range(12):
             archive.write(tmp_path / f"{number}.png", f"{number}.png")
-    examples = [Example("t", f"{number}.png") for number in range(12)]
     store = ImageStore(tmp_path / "images.zip")
-    expected = make_encoder(batch_size=3).encode(examples, store)
+    examples = [Example("t", f"{number}.png", None, store) for number in range(12)]
+    expected = make_encoder(batch_size=3).encode(examples)
     encoder = make_encoder(batch_size=3, num_workers=2)
-    np.testing.assert_array_equal(encoder.encode(examples, store), expected)
+    np.testing.assert_array_equal(encoder.encode(examples), expected)
     assert encoder.processor.calls == []  # it really ran elsewhere
     with pytest.raises(ImageError, match="99.png"):
-        encoder.encode([*examples, Example("t", "99.png")], store)
+        encoder.encode([*examples, Example("t", "99.png", None, store)])
 
 
 @pytest.mark.parametrize("value, fault", [(float("nan"), "NaN"), (0.0, "zero")])
@@ -66,12 +67,21 @@ def test_unusable_embeddings_name_the_example(make_encoder, value, fault):
         make_encoder(spoil).encode([Example("a"), Example("bb"), Example("ccc")], description="toy")
 
 
-def test_what_cannot_be_encoded_is_refused(make_encoder, tmp_path):
+def test_a_picture_may_be_held(make_encoder, tmp_path, write_image):
+    path = str(tmp_path / write_image("x.png", "red"))
+    held = Image.open(path)
+    ways = [Example("t", "x.png", None, ImageStore(tmp_path)), Example("t", path), Example("t", held)]
+    encoder = make_encoder()
+    vectors = encoder.encode([*ways, Example("t", held), Example("t", np.asarray(held))])
+    assert (vectors == vectors[0]).all() and len(encoder.processor.calls) == 4, "the same picture is taken once"
+
+
+def test_what_cannot_be_encoded_is_refused(make_encoder):
     with pytest.raises(EncodingError, match="nothing to encode"):
         make_encoder().encode([])
     with pytest.raises(EncodingError, match="example 1 has neither"):
-        make_encoder().encode([Example("a"), Example(instruction="do")], ImageStore(tmp_path))
-    with pytest.raises(EncodingError, match="example 0 has an image but no image store"):
+        make_encoder().encode([Example("a"), Example(instruction="do")])
+    with pytest.raises(ImageError, match="no picture file 'x.png'"):
         make_encoder().encode([Example("a", "x.png")])
     with pytest.raises(ValueError, match="batch_size"):
         make_encoder(batch_size=0)
@@ -103,14 +113,11 @@ def test_devices_and_types():
 
 @pytest.fixture(scope="module", params=["llava_next", "qwen2_vl"])
 def tiny_model(request, tmp_path_factory):
-    from tiny_models import BACKBONES
-
-    from modeling_unime import UniMEModel, UniMEProcessor
+    from tiny_models import BACKBONES, save_unime
 
     folder = tmp_path_factory.mktemp(request.param)
     backbone = BACKBONES[request.param](folder / "backbone")
-    UniMEModel.from_backbone(backbone).save_pretrained(folder / "model")
-    UniMEProcessor.from_backbone(backbone).save_pretrained(folder / "model")
+    save_unime(backbone, folder / "model")
     return folder / "model"
 
 
@@ -121,18 +128,19 @@ def test_a_saved_model_is_loaded_and_gives_what_it_gives_directly(tiny_model, tm
     store = ImageStore(tmp_path)
     examples = [
         Example("a dog"),
-        Example(None, "x.png"),
-        Example("<|image_1|>\nFind it.\n", "x.png", ""),
+        Example(None, "x.png", None, store),
+        Example("<|image_1|>\nFind it.\n", "x.png", "", store),
         Example("a label", None, ""),
-        Example("what is it?", "x.png", "Answer the question:"),
+        Example("what is it?", "x.png", "Answer the question:", store),
     ]
     encoder = Encoder.from_pretrained(tiny_model, device="cpu", batch_size=2)
-    embeddings = encoder.encode(examples, store)
+    embeddings = encoder.encode(examples)
     model = UniMEModel.from_pretrained(tiny_model).eval()
     processor = UniMEProcessor.from_pretrained(tiny_model)
     for example, embedding in zip(examples, embeddings, strict=True):
-        image = None if example.image is None else store.open(example.image)
-        inputs = processor(text=[example.text], images=[image], instruction=example.instruction, return_tensors="pt")
+        inputs = processor(
+            text=[example.text], images=[example.open()], instruction=example.instruction, return_tensors="pt"
+        )
         with torch.no_grad():
             expected = model(**inputs).embeddings[0].numpy()
         np.testing.assert_allclose(embedding, expected, atol=2e-5)
@@ -140,14 +148,14 @@ def test_a_saved_model_is_loaded_and_gives_what_it_gives_directly(tiny_model, tm
 
 
 def test_a_multimodal_llm_is_evaluated_without_its_head(backbones, tmp_path, write_image):
-    from modeling_unime import UniMEModel, UniMEProcessor
 
     write_image("x.png", "red")
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(backbones["llava_next"]).save_pretrained(tmp_path / "converted")
-    examples, store = [Example("a dog"), Example(None, "x.png")], ImageStore(tmp_path)
+    from tiny_models import save_unime
+
+    save_unime(backbones["llava_next"], tmp_path / "converted")
+    examples = [Example("a dog"), Example(None, "x.png", None, ImageStore(tmp_path))]
     vectors = [
-        Encoder.from_pretrained(folder, device="cpu").encode(examples, store)
+        Encoder.from_pretrained(folder, device="cpu").encode(examples)
         for folder in (backbones["llava_next"], tmp_path / "converted")
     ]
     np.testing.assert_array_equal(*vectors)

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from evaluation.load import load_task
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 from unime.data.images import ImageError
 
 
@@ -30,22 +30,24 @@ def test_bad_rows_are_an_error_that_names_file_line_and_field(mixed, write_rows)
         (3, "'gone.png' is missing"),
         (4, "'cut.png' .* cannot be decoded .*truncated"),
     ):
-        with pytest.raises(DataError, match=rf"eval_toy.jsonl, line 2: .*{message}.*--on_bad_row skip"):
+        with pytest.raises(DataError, match=rf"eval_toy.jsonl line 2: .*{message}.*on_bad_row=skip"):
             load_task(write_rows([lines[0], lines[number]]))
 
 
 def test_bad_rows_can_be_skipped_and_are_listed(mixed):
     loaded = load_task(mixed, on_bad_row="skip")
-    assert loaded.task.row_count == 2
+    assert len(loaded.queries) == 2
     assert [entry["row"] for entry in loaded.skipped] == ["line 2", "line 3", "line 4", "line 5"]
-    texts = {example.text for example in loaded.task.index.examples}
+    texts = {example.text for example in loaded.index.examples}
     assert texts == {"q", "a", "b", "c"}
-    assert len(loaded.task.index.examples) == 5  # "q" with and without image
+    assert len(loaded.index.examples) == 5  # "q" with and without image
 
 
 def test_nothing_left_is_an_error_even_when_skipping(write_rows):
     with pytest.raises(DataError, match="all 2 rows are bad; the first: line 1: not JSON"):
         load_task(write_rows(["{", "{"]), on_bad_row="skip")
+    with pytest.raises(DataError, match="eval_toy.jsonl: has no rows"):
+        load_task(write_rows([]))
 
 
 def test_unknown_form_lists_what_is_accepted(write_rows, data_dir):
@@ -63,9 +65,9 @@ def test_limit_and_image_root(write_rows, write_image, tmp_path):
     row = {"qry_text": "q", "qry_img_path": "good.png", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
     path = write_rows([row, row, "{"])
     with pytest.raises(DataError, match="'good.png' is missing"):
-        load_task(path)
+        load_task(path, limit=2)
     loaded = load_task(path, image_root=str(tmp_path / "elsewhere"), limit=2)
-    assert loaded.task.row_count == 2
+    assert len(loaded.queries) == 2
     with pytest.raises(ImageError, match="nowhere"):
         load_task(path, image_root=str(tmp_path / "nowhere"))
 
@@ -89,4 +91,4 @@ def test_the_published_layout(write_image, tmp_path, root):
             archive.write(image, stored if root == "images.zip" else f"images/{stored}")
             image.unlink()
     loaded = load_task(path, image_root=str(tmp_path / "MMEB-eval" / root))
-    assert loaded.task.store.open(loaded.task.index.examples[0].image).size == (8, 6)
+    assert loaded.index.examples[0].open().size == (8, 6)

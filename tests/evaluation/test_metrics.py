@@ -1,117 +1,130 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Metrics as modules of `evaluate`, loaded offline, against plain loops; what the runner calls is what they call."""
+
+import math
+
+import evaluate
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
-from evaluation.metrics import (
-    ConstantEmbeddingsError,
-    MetricError,
-    Similarities,
-    chance_level,
-    check_not_constant,
-    precision_at_1,
-    ranking_metrics,
-    spearman,
-    truth_rank,
-)
+from evaluation.metrics.ranking import right_ranks
+from evaluation.metrics.spearman.spearman import Spearman
+from evaluation.similarities import ConstantEmbeddingsError, MetricError
 
 
-def test_ties_with_another_content_are_wrong():
-    assert precision_at_1(np.array([0.9, 0.5, 0.2]))
-    assert not precision_at_1(np.array([0.9, 0.9, 0.2]))
-    assert not precision_at_1(np.array([0.5, 0.5, 0.5]))
-    assert not precision_at_1(np.array([0.5, 0.9, 0.2]))
+@pytest.fixture
+def load(repository):
+    return lambda name: evaluate.load(str(repository / "evaluation" / "metrics" / name))
 
 
-def test_candidates_identical_to_the_truth_never_count_against_it():
-    identical = np.array([True, True, False])
-    assert precision_at_1(np.array([0.9, 0.9, 0.2]), identical)
-    assert precision_at_1(np.array([0.9, 0.95, 0.2]), identical)
-    assert not precision_at_1(np.array([0.9, 0.9, 0.9]), identical)
+def plain_order(scores, right, ties):
+    """Candidates from the best to the worst: a loop over selections, with the rule written out."""
+    left, order = list(range(len(scores))), []
+    while left:
+        best = max(scores[candidate] for candidate in left)
+        equal = [candidate for candidate in left if scores[candidate] == best]
+        wrong = [candidate for candidate in equal if candidate not in right]
+        chosen = equal[0] if ties == "published" else (wrong or equal)[0]
+        order.append(chosen)
+        left.remove(chosen)
+    return order
 
 
-def test_rank_counts_ties_against_the_truth():
+def plain(name, rows, ties, k):
+    """The metric by its definition, row after row."""
+    values = []
+    for scores, right in rows:
+        hits = [candidate in right for candidate in plain_order(scores, right, ties)]
+        first = hits.index(True) + 1
+        if name == "ndcg_at_k":
+            gain = sum(1 / math.log2(place + 2) for place, hit in enumerate(hits[:k]) if hit)
+            ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(set(right)))))
+            values.append(gain / ideal)
+        else:
+            values.append({"precision_at_1": first == 1, "recall_at_k": first <= k, "mrr": 1 / first}[name])
+    return sum(values) / len(values)
+
+
+def draw_rows(generator, right_ones=3):
+    """Rows of 2 to 12 candidates with few distinct scores, so that ties abound, and one or several right ones."""
+    rows = []
+    for _ in range(60):
+        count = int(generator.integers(2, 13))
+        right = generator.choice(count, size=min(count, int(generator.integers(1, right_ones + 1))), replace=False)
+        rows.append(((generator.integers(0, 5, count) / 7).tolist(), right.tolist()))
+    return rows
+
+
+@pytest.mark.parametrize("ties", ["against", "published"])
+@pytest.mark.parametrize("name", ["precision_at_1", "recall_at_k", "ndcg_at_k", "mrr"])
+def test_ranking_metrics_equal_a_plain_loop(load, name, ties):
+    rows = draw_rows(np.random.default_rng(0))
+    assert any(plain_order(*row, "against") != plain_order(*row, "published") for row in rows)
+    predictions, references = zip(*rows, strict=True)
+    for k in (1, 3, 10):
+        options = {"k": k} if name.endswith("_k") else {}
+        found = load(name).compute(predictions=predictions, references=references, ties=ties, **options)
+        assert list(found.values()) == [pytest.approx(plain(name, rows, ties, k), abs=1e-15)]
+        assert options == {} or list(found) == [name.replace("_at_k", f"@{k}")]
+
+
+def test_paired_accuracy(load):
+    pairs = {"predictions": [[0.5, 0.2], [0.2, 0.5], [0.3, 0.3], [0.1, 0.4]], "references": [[0], [0], [0], [1]]}
+    assert load("paired_accuracy").compute(**pairs) == {"accuracy": 0.5}
+    assert load("paired_accuracy").compute(**pairs, ties="published") == {"accuracy": 0.75}
+    for scores, right in (([0.1, 0.2, 0.3], [0]), ([0.1, 0.2], [0, 1])):
+        with pytest.raises(ValueError, match="row 0 has .* not 2 and 1"):
+            load("paired_accuracy").compute(predictions=[scores], references=[right])
+
+
+def test_spearman_by_ranks(load):
+    generator = np.random.default_rng(1)
+    predicted, expected = generator.integers(0, 9, 50) / 7, generator.integers(0, 6, 50) / 3  # many ties
+    by_hand = np.corrcoef(rankdata(predicted), rankdata(expected))[0, 1]
+    found = load("spearman").compute(predictions=predicted, references=expected)
+    assert found == {"spearman": pytest.approx(by_hand, abs=1e-15)} == Spearman.of_scores(predicted, expected)
+
+
+def test_what_spearman_refuses():
+    expected = np.array([1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(ConstantEmbeddingsError, match="predicted"):
+        Spearman.of_scores(np.ones(4), expected)
+    with pytest.raises(MetricError, match="expected"):
+        Spearman.of_scores(expected, np.ones(4))
+    with pytest.raises(MetricError, match="NaN"):
+        Spearman.of_scores(np.array([0.1, np.nan, 0.3, 0.4]), expected)
+    with pytest.raises(MetricError, match="at least 3"):
+        Spearman.of_scores(expected[:2], expected[:2])
+
+
+def test_ties_count_against_the_right_one_and_copies_of_it_do_not():
     scores = np.array([0.5, 0.9, 0.5, 0.1, 0.6])
-    assert truth_rank(scores) == 4
-    assert truth_rank(scores, truth=1) == 1
-    assert truth_rank(scores, identical=np.array([True, False, True, False, False])) == 3
-    assert not np.shares_memory(scores, scores >= 0) and scores.tolist() == [0.5, 0.9, 0.5, 0.1, 0.6]
+    assert right_ranks(scores, [0]).tolist() == [4]
+    assert right_ranks(scores, [1]).tolist() == [1]
+    assert right_ranks(scores, [0, 2]).tolist() == [3, 4]
+    assert right_ranks(scores, [0], "published").tolist() == [3]
+    assert right_ranks(scores, [2, 1]).tolist() == [1, 4]
+    assert scores.tolist() == [0.5, 0.9, 0.5, 0.1, 0.6]
 
 
 def test_only_equal_scores_tie():
     """As documented: a difference as small as rounding is an order, in either direction."""
     next_up = np.nextafter(0.5, 1)
-    assert [truth_rank(np.array([0.5, other])) for other in (0.5, next_up)] == [2, 2]
-    assert truth_rank(np.array([next_up, 0.5])) == 1
+    assert [right_ranks([0.5, other], [0])[0] for other in (0.5, next_up)] == [2, 2]
+    assert right_ranks([next_up, 0.5], [0])[0] == 1
 
 
-def test_nan_scores_are_refused():
-    with pytest.raises(MetricError, match="NaN"):
-        precision_at_1(np.array([0.5, np.nan]))
-
-
-def test_ranking_metrics_by_hand():
-    metrics = ranking_metrics([1, 2, 5, 6, 11])
-    assert metrics == pytest.approx(
-        {"precision@1": 0.2, "recall@5": 0.6, "recall@10": 0.8, "mrr": (1 + 1 / 2 + 1 / 5 + 1 / 6 + 1 / 11) / 5}
-    )
-
-
-def test_chance_level():
-    assert chance_level([2, 4, 1]) == pytest.approx((0.5 + 0.25 + 1) / 3)
-
-
-def test_equal_vectors_get_equal_scores_whatever_the_matrix_product_does():
-    """A plain matrix-vector product rounds the last rows of a matrix differently and would break these ties."""
-    generator = np.random.default_rng(0)
-    for width in (16, 33, 384, 1000):
-        for count in (7, 13, 30, 101):
-            embeddings = generator.normal(size=(count + 3, width)).astype(np.float32)
-            embeddings[3:] = embeddings[3]
-            similarities = Similarities(embeddings)
-            everything = np.arange(count + 3)
-            scores = similarities.scores(0, everything)
-            assert len(set(scores[3:])) == 1
-            unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1)[:, None]
-            np.testing.assert_allclose(scores, unit @ unit[0], atol=1e-12)
-            for part, block in similarities.blocks(np.arange(3), everything, block_size=2):
-                assert all(len(set(row[3:])) == 1 for row in block)
-                np.testing.assert_allclose(block, unit[:3][part] @ unit.T, atol=1e-12)
-
-
-@pytest.mark.parametrize("value, fault", [(np.nan, "NaN"), (np.inf, "infinity"), (0.0, "zero")])
-def test_unusable_embeddings_are_refused(value, fault):
-    embeddings = np.ones((4, 3), dtype=np.float32)
-    embeddings[2] = value
-    with pytest.raises(MetricError, match=rf"queries of toy: 1 of 4 .* row 2 .*{fault}"):
-        Similarities(embeddings, "queries of toy")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_single_unusable_number_is_refused(value):
-    embeddings = np.ones((4, 3), dtype=np.float32)
-    embeddings[1, 2] = value
-    with pytest.raises(MetricError, match="queries of toy: 1 of 4 .* row 1 holds NaN or infinity"):
-        Similarities(embeddings, "queries of toy")
-
-
-def test_constant_embeddings_are_refused():
-    constant = np.ones((4, 3)) + 1e-8 * np.arange(4)[:, None]  # what rounding makes of a constant
-    with pytest.raises(ConstantEmbeddingsError, match="candidates"):
-        check_not_constant(constant, "candidates")
-    check_not_constant(constant[:1], "a single content cannot vary")
-    constant[3, 1] += 1e-3
-    check_not_constant(constant, "one row differs")
-
-
-def test_spearman():
-    expected = np.array([1.0, 2.0, 3.0, 4.0])
-    assert spearman(np.array([0.1, 0.2, 0.3, 0.9]), expected) == pytest.approx(1.0)
-    assert spearman(np.array([0.2, 0.1, 0.3, 0.9]), expected) == pytest.approx(0.8)
-    with pytest.raises(ConstantEmbeddingsError, match="predicted"):
-        spearman(np.ones(4), expected)
-    with pytest.raises(MetricError, match="expected"):
-        spearman(expected, np.ones(4))
-    with pytest.raises(MetricError, match="NaN"):
-        spearman(np.array([0.1, np.nan, 0.3, 0.4]), expected)
-    with pytest.raises(MetricError, match="at least 3"):
-        spearman(expected[:2], expected[:2])
+@pytest.mark.parametrize(
+    ("scores", "right", "ties", "message"),
+    [
+        ([0.5, np.nan], [0], "against", "NaN"),
+        ([0.5, 0.2], [], "against", r"2 candidates has the right ones \[\]"),
+        ([0.5, 0.2], [2], "against", r"right ones \[2\]"),
+        ([0.5, 0.2], [-1], "against", r"right ones \[-1\]"),
+        ([0.5, 0.2], [0], "for", "ties is 'for'; use one of against, published"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(scores, right, ties, message):
+    with pytest.raises(MetricError, match=message):
+        right_ranks(scores, right, ties)

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from evaluation.load import load_task
-from evaluation.metrics import ConstantEmbeddingsError
-from evaluation.mmeb import parse_fields
+from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.task import RowError
+from evaluation.tasks import parse_fields
 from unime.data.example import Example
 
 
 def score(path, embed, **options):
     """Score a file with embeddings that `embed` makes from each example."""
-    task = load_task(path, **options).task
+    task = load_task(path, **options)
     return task.score(np.array([embed(example) for example in task.index.examples], dtype=np.float32))
 
 
@@ -102,7 +102,7 @@ def test_images_with_the_same_bytes_are_the_same_content(write_rows, write_image
     for name, colour in (("a.png", "red"), ("b.png", "red"), ("c.png", "blue")):
         write_image(name, colour, tmp_path / "set")
     row = {"qry_text": "q", "qry_img_path": "", "tgt_text": ["t"] * 3, "tgt_img_path": ["a.png", "b.png", "c.png"]}
-    task = load_task(write_rows([row])).task
+    task = load_task(write_rows([row]))
     assert len(task.index.examples) == 3  # the query and two contents
     assert task.candidates[0].tolist() == [1, 1, 2]
     encoder = make_encoder()
@@ -122,19 +122,21 @@ def test_constant_sides_are_refused(write_rows, text_row):
 
 
 def test_real_rows_against_a_plain_loop(data_dir, make_encoder):
-    from unime.data.data_files import read_rows
+    from unime.data.bad_rows import BadRows
     from unime.data.images import ImageStore
+    from unime.data.rows import read_rows
 
     path = data_dir / "coco_tiny" / "eval_grounding.jsonl"
     encoder = make_encoder()
-    result = load_task(path).task.evaluate(encoder)
+    result = load_task(path).evaluate(encoder)
     store = ImageStore(path.parent / "images.zip")
     right = []
-    for row in read_rows(path):
+    for row in read_rows(path, BadRows()):
         query, candidates = parse_fields(row.values)
-        vectors = torch.from_numpy(make_encoder().encode([query, *candidates], store)).double()
+        examples = [example.placed(store) for example in (query, *candidates)]
+        vectors = torch.from_numpy(make_encoder().encode(examples)).double()
         scores = (vectors[1:] @ vectors[0]).tolist()
         right.append(all(scores[0] > other for other in scores[1:]))
     assert len(right) == 45 and 0 < sum(right) < 45
     assert result.metrics["precision@1"] == pytest.approx(sum(right) / 45)
-    assert len(encoder.processor.calls) < sum(1 + len(row.values["tgt_text"]) for row in read_rows(path))
+    assert len(encoder.processor.calls) < sum(1 + len(row.values["tgt_text"]) for row in read_rows(path, BadRows()))

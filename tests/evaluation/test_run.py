@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
-from evaluation import run
+from evaluation import encoders, run
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import EncodingError
 from evaluation.fingerprint import model_identity
-from unime.data.data_files import DataError
+from unime.data.bad_rows import DataError
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_report(start, two_sets, tmp_path):
     assert report["versions"]["torch"] == torch.__version__
     assert report["hardware"]["device"] == "cpu" and report["dtype"] == "float32" and report["created"]
     page = (tmp_path / "output" / "results.md").read_text()
-    assert "| one/class | vqa | 2 | 0 | 2-3 | 41.7 |" in page and "| two/test | 3 |" in page
+    assert "| one/class | vqa | 2 | 0 | 2-3 | 41.7 |" in page and "| two/test | sts | 3 | 0 |" in page
     assert not list((tmp_path / "output").rglob("*.part"))
 
 
@@ -118,12 +118,12 @@ def test_useless_embeddings_stop_the_run(start, two_sets):
 
 
 def test_model_folder(tmp_path, model_folder):
-    assert run.find_model(str(model_folder)) == model_folder
+    assert encoders.find_model(str(model_folder)) == model_folder
     with pytest.raises(DataError, match="has no modules.json"):
-        run.find_model(f"sentence-transformers:{model_folder}")
+        encoders.find_model(f"sentence-transformers:{model_folder}")
     (model_folder / "config.json").unlink()
     with pytest.raises(DataError, match="has no config.json"):
-        run.find_model(str(model_folder))
+        encoders.find_model(str(model_folder))
 
 
 def test_model_identity_ignores_what_is_not_loaded(model_folder):
@@ -149,13 +149,10 @@ def test_model_identity_goes_with_the_bytes_of_the_weights_and_not_with_their_ti
 
 
 def test_command_line_with_a_real_model(tmp_path, capsys, write_rows, write_image):
-    from tiny_models import make_llava_next
-
-    from modeling_unime import UniMEModel, UniMEProcessor
+    from tiny_models import make_llava_next, save_unime
 
     backbone = make_llava_next(tmp_path / "backbone")
-    UniMEModel.from_backbone(backbone).save_pretrained(tmp_path / "model")
-    UniMEProcessor.from_backbone(backbone).save_pretrained(tmp_path / "model")
+    save_unime(backbone, tmp_path / "model")
     write_image("a.png", "red", tmp_path / "set")
     row = {"qry_text": "<|image_1|>\nWhich?\n", "tgt_text": ["red", "blue"], "tgt_img_path": ["", ""]}
     data = write_rows([row | {"qry_img_path": "a.png"}])

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from evaluation.load import load_task
-from evaluation.metrics import ConstantEmbeddingsError
-from evaluation.sts import STSTask
-from unime.data.data_files import DataError
+from evaluation.similarities import ConstantEmbeddingsError
+from evaluation.tasks import STSTask
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 ANGLES = {"a": 0.0, "b": 0.1, "c": 0.9, "d": 2.0}
@@ -17,7 +17,7 @@ ROWS = [
 
 
 def test_spearman_of_cosines(write_rows):
-    task = load_task(write_rows(ROWS, "stsb/test.jsonl")).task
+    task = load_task(write_rows(ROWS, "stsb/test.jsonl"))
     assert isinstance(task, STSTask)
     assert task.index.examples[0] == Example("a", None, None)
     vectors = np.array(
@@ -33,7 +33,7 @@ def test_spearman_of_cosines(write_rows):
 def test_csv_and_relatedness(tmp_path):
     path = tmp_path / "sick.csv"
     path.write_text("sentence1,sentence2,relatedness\na,b,4.5\na,c,1\n")
-    assert load_task(path).task.expected == [4.5, 1.0]
+    assert load_task(path).labels == [4.5, 1.0]
 
 
 @pytest.mark.parametrize("value", ["high", None, True, float("nan"), [1]])
@@ -45,5 +45,5 @@ def test_scores_must_be_numbers(write_rows, value):
 def test_real_files(data_dir, make_encoder):
     for name, rows in (("stsb_en/test.jsonl", 1379), ("sick/pairs_test.jsonl", 4927)):
         loaded = load_task(data_dir / name)
-        assert loaded.task.row_count == rows and not loaded.skipped
-        assert abs(loaded.task.evaluate(make_encoder(batch_size=512)).metrics["spearman"]) < 0.15
+        assert len(loaded.queries) == rows and not loaded.skipped
+        assert abs(loaded.evaluate(make_encoder(batch_size=512)).metrics["spearman"]) < 0.15

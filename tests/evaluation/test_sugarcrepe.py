@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from evaluation.load import load_task
-from evaluation.metrics import ConstantEmbeddingsError
-from evaluation.sugarcrepe import SugarCrepeTask, group_means
-from unime.data.data_files import DataError
+from evaluation.report import group_means
+from evaluation.similarities import ConstantEmbeddingsError
+from evaluation.tasks import SugarCrepeTask
+from unime.data.bad_rows import DataError
 from unime.data.example import Example
 
 
@@ -29,14 +30,14 @@ def original(tmp_path, write_image):
 
 
 def test_original_files_use_the_papers_prompts(original):
-    task = load_task(original).task
+    task = load_task(original)
     assert isinstance(task, SugarCrepeTask)
-    assert task.index.examples[:2] == [Example(None, "1.png", None), Example("a", None, None)]
-    assert task.subsets == ["swap_obj", "swap_obj"]
+    assert task.index.examples[:2] == [Example(None, "1.png", None, task.store), Example("a")]
+    assert task.labels == ["swap_obj", "swap_obj"]
 
 
 def test_the_caption_must_be_strictly_nearer(original):
-    task = load_task(original).task
+    task = load_task(original)
     good = {"1.png": [1, 0], "2.png": [0, 1], "a": [1, 0.1], "b": [0, 1], "c": [0.1, 1], "d": [1, 0]}
     assert task.score(vectors(task, good)).metrics["accuracy"] == 1.0
     result = task.score(vectors(task, good | {"b": good["a"]}))  # a tie
@@ -50,9 +51,9 @@ def test_mmeb_like_rows(write_rows, write_image, tmp_path):
     write_image("1.png", "red", tmp_path / "set")
     row = {"qry_text": "Q", "qry_img_path": "1.png", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
     rows = [row | {"subset": "add_att"}, row | {"subset": "swap_obj", "tgt_text": ["b", "c"]}]
-    task = load_task(write_rows(rows)).task
+    task = load_task(write_rows(rows))
     assert isinstance(task, SugarCrepeTask)
-    assert task.index.examples[0] == Example("Q", "1.png", "")
+    assert task.index.examples[0] == Example("Q", "1.png", "", task.store)
     result = task.score(vectors(task, {"Q": [1, 0], "a": [1, 0], "b": [1, 1], "c": [1, 1]}))
     assert result.details["subsets"]["add_att"]["accuracy"] == 1.0
     assert result.details["subsets"]["swap_obj"]["accuracy"] == 0.0
@@ -87,10 +88,10 @@ def test_means_are_unweighted_over_subsets():
 
 def test_real_files(data_dir, make_encoder):
     loaded = load_task(data_dir / "coco_tiny" / "eval_sugarcrepe.jsonl")
-    assert loaded.task.row_count == 301 and set(loaded.task.subsets) == {
+    assert len(loaded.queries) == 301 and set(loaded.labels) == {
         *("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
     }
-    result = loaded.task.evaluate(make_encoder())
+    result = loaded.evaluate(make_encoder())
     assert 0.3 < result.metrics["accuracy"] < 0.7  # the stand-in knows nothing
-    with pytest.raises(DataError, match="add_att.json, key '.*': .* is missing"):  # its pictures are not there
+    with pytest.raises(DataError, match="add_att.json row 1: .* is missing"):  # its pictures are not there
         load_task(data_dir / "sugarcrepe" / "add_att.json")

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from evaluation.table import TableError, insert_between_markers, main
+from evaluation.report import TableError
+from evaluation.table import insert_between_markers, main
 
 
 def write(path, model, values, rows=10):

@@ -9,18 +9,18 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from trainers.data.texts import TextArguments
 from trainers.distillation_config import DistillationConfig
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.run import ModelArguments
-from trainers.teacher_arguments import TeacherArguments
-from trainers.train_stage1 import Stage1Arguments
+from trainers.teachers.load import TeacherArguments
 from trainers.train_stage2 import Stage2Arguments
 from unime.launch import build_command
 from unime.options import parse_dataclasses
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "recipes"
 CLASSES = {
-    "stage1": (ModelArguments, Stage1Arguments, TeacherArguments, DistillationConfig),
+    "stage1": (ModelArguments, TextArguments, TeacherArguments, DistillationConfig),
     "stage2": (ModelArguments, Stage2Arguments, HardNegativeConfig),
 }
 

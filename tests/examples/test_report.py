@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import ImageColor
+from tiny_models import save_unime
 
 from evaluation.arguments import EvaluationArguments
 from evaluation.kinds import KINDS
@@ -21,7 +22,6 @@ from examples.demo.report_gallery import SECTIONS, load_queries, rank_candidates
 from examples.demo.report_scores import Scores, headline_tiles, result_table
 from examples.demo.report_similarity import neighbour_order
 from examples.demo.report_usage import usage_snippets
-from modeling_unime import UniMEModel, UniMEProcessor
 
 HARDWARE = "a <fast> CPU & nothing else"
 VOID = {"meta", "img", "br"}
@@ -64,8 +64,7 @@ def demo_folder(tmp_path_factory, backbones):
         scenes.write_dataset(folder / "data", "least")
     for key in MODELS:
         if key == "base":
-            UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder / "models" / key)
-            UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder / "models" / key)
+            save_unime(backbones["llava_next"], folder / "models" / key)
             data = [str(folder / "data"), str(folder / "data" / "sts_eval.jsonl")]
             arguments = EvaluationArguments(
                 str(folder / "models" / key), data, str(folder / "results" / key), device="cpu"

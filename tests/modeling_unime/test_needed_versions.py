@@ -13,9 +13,9 @@ import pytest
 import sentence_transformers
 import transformers
 from sentence_transformers import SentenceTransformer
+from tiny_models import save_unime
 from transformers.dynamic_module_utils import get_relative_imports
 
-from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.needed_versions import NEEDED, check_version
 
 ENTRIES = ("configuration_unime", "modeling_unime", "processing_unime")  # what transformers opens
@@ -36,8 +36,7 @@ def find_pythons() -> list[str]:
 @pytest.fixture(scope="module")
 def folder(backbones, tmp_path_factory):
     path = tmp_path_factory.mktemp("needed") / "saved"
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(backbones["llava"]).save_pretrained(path)
+    save_unime(backbones["llava"], path)
     return path
 
 

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from tiny_models import BACKBONES
+from tiny_models import BACKBONES, save_unime
 
 from modeling_unime import UniMEModel, UniMEProcessor
 
@@ -67,8 +67,7 @@ def test_processor_goes_along(backbones, pictures):
 def test_multi_process_pool_of_sentence_transformers(backbones, pictures, tmp_path):
     """The folder's own code, too, is found in the pool's processes."""
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    for own in (UniMEModel, UniMEProcessor):
-        own.from_backbone(backbones["llava"]).save_pretrained(tmp_path)
+    save_unime(backbones["llava"], tmp_path)
     model = sentence_transformers.SentenceTransformer(str(tmp_path), trust_remote_code=True, device="cpu")
     items = ["hello world", pictures[0], {"text": "a red car", "image": pictures[1]}]
     expected = model.encode(items)

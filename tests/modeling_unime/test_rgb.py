@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import CLEAR_REFS, peak_extra_bytes
-from modeling_unime.rgb import to_rgb
+from modeling_unime.pictures import to_rgb
 
 
 def noise(shape: tuple[int, ...], dtype) -> np.ndarray:

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
-from tiny_models import BACKBONES
+from tiny_models import BACKBONES, save_unime
 from transformers import pipeline
 
 from modeling_unime import UniMEModel, UniMEProcessor
@@ -28,8 +28,7 @@ def folders(backbones, tmp_path_factory):
 
     def folder(family: str) -> str:
         if not (root / family).exists():
-            UniMEModel.from_backbone(backbones[family]).save_pretrained(root / family)
-            UniMEProcessor.from_backbone(backbones[family]).save_pretrained(root / family)
+            save_unime(backbones[family], root / family)
         return str(root / family)
 
     return folder

@@ -13,8 +13,9 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Dense
+from tiny_models import save_unime
 
-from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime import UniMEModel
 
 PROMPTS = {"query": "Find: ", "document": "", "bare": " "}
 
@@ -22,8 +23,7 @@ PROMPTS = {"query": "Find: ", "document": "", "bare": " "}
 @pytest.fixture(scope="module")
 def folder(backbones, tmp_path_factory):
     path = tmp_path_factory.mktemp("st") / "saved"
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(backbones["llava_next"]).save_pretrained(path)
+    save_unime(backbones["llava_next"], path)
     return path
 
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import save_unime
 
-from modeling_unime import UniMEModel, UniMEProcessor
-from modeling_unime.weights_digest import DIGEST_FILE, digest_weight
+from modeling_unime.saved_folder import DIGEST_FILE, digest_weight
 from release.check import check, findings_table, main, smallest_cosine
 from release.remote_code import foreign_code
 
@@ -17,8 +17,7 @@ from release.remote_code import foreign_code
 @pytest.fixture(scope="module")
 def saved(backbones, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder)
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    save_unime(backbones["llava_next"], folder)
     return folder
 
 
@@ -83,7 +82,7 @@ def test_other_code_is_run_only_when_trusted_and_never_sees_a_token(folder, tmp_
     [
         ("more.py", "", "more.py is no file of this package"),
         ("sub/__init__.py", "", "sub/__init__.py is no file"),
-        ("rgb.py", "", "rgb.py differs"),
+        ("pictures.py", "", "pictures.py differs"),
         ("config.json", {"auto_map": {"AutoModel": "me/mine--modeling_unime.UniMEModel"}}, "me/mine--modeling_unime"),
         (
             "tokenizer_config.json",

@@ -7,9 +7,11 @@ import re
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from tiny_models import save_unime
 
-from modeling_unime import UniMEModel, UniMEProcessor, WeightsMismatchError
+from modeling_unime import UniMEModel, WeightsMismatchError
 from release.export import ExportArguments, export
 from release.remote_code import foreign_code
 
@@ -17,8 +19,7 @@ from release.remote_code import foreign_code
 @pytest.fixture
 def trained(backbones, tmp_path):
     folder = tmp_path / "trained"
-    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(folder)
-    UniMEProcessor.from_backbone(backbones["llava_next"]).save_pretrained(folder)
+    save_unime(backbones["llava_next"], folder)
     record = {"stage": "stage2", "steps": 7, "seed": 3, "world_size": 1, "hardware": {"cpu": "x"}, "versions": {}}
     (folder / "training_record.json").write_text(json.dumps(record))
     (folder / "training_options.json").write_text(json.dumps({"temperature": 0.02}))
@@ -34,8 +35,9 @@ def test_export(trained, tmp_path):
     card = (output / "README.md").read_text()
     assert card.startswith("---\n") and 'SentenceTransformer("me/my-unime"' in card
     assert "stage2, 7 steps, seed 3" in card and "temperature: 0.02" in card
-    for slot in ("{name}", "{results}", "{training}", "{dimension}"):
-        assert slot not in card
+    assert "{{" not in card and "}}" not in card
+    told = ModelCard(card).data
+    assert (told.license, told.library_name, told.base_model) == ("other", "sentence-transformers", None)
     before, after = UniMEModel.from_pretrained(trained), UniMEModel.from_pretrained(output)
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
@@ -122,10 +124,19 @@ def test_weights_are_exported_bit_by_bit(trained, tmp_path, dtype):
 
 def test_the_title_is_the_name_on_the_hub_and_slots_are_filled_once(trained, tmp_path):
     arguments = ExportArguments(
-        model=str(trained), output=str(tmp_path / "out"), repository="me/my-unime", limits="{results}", check=False
+        model=str(trained), output=str(tmp_path / "out"), repository="me/my-unime", limits="{{ results }}", check=False
     )
     lines = (export(arguments) / "README.md").read_text().splitlines()
-    assert "# my-unime" in lines and lines[-1] == "{results}"
+    assert "# my-unime" in lines and lines[-1] == "{{ results }}"
+
+
+def test_what_is_not_known_is_said_to_be_unknown(trained, tmp_path):
+    """A card that said "stage 2" of a model that was only converted would be wrong."""
+    (trained / "training_record.json").unlink()
+    card = (export(ExportArguments(str(trained), str(tmp_path / "out"), check=False)) / "README.md").read_text()
+    assert "how it was trained is not recorded" in card and "- training: not recorded" in card
+    assert "- backbone: a model of the family llava_next" in card and "Not evaluated." in card
+    assert "stage 2" not in card
 
 
 def test_the_card_names_the_versions_of_setup(repository):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from trainers.chunks import WHOLE_BATCH
 from trainers.distillation_config import DistillationConfig
 from trainers.distillation_trainer import DistillationTrainer
-from trainers.shares import WHOLE_BATCH
 
 
 class FixedStudent(nn.Module):
@@ -27,7 +27,7 @@ class FixedStudent(nn.Module):
 class Collator:
     """Numbers of rows as model inputs, with the teacher's vectors."""
 
-    share = WHOLE_BATCH
+    rank_slice = WHOLE_BATCH
 
     def __init__(self, teacher: torch.Tensor):
         self.teacher = teacher
@@ -35,7 +35,7 @@ class Collator:
     def __call__(self, rows: list[int]) -> dict:
         order = torch.arange(len(rows))
         chunks = [{"rows": torch.tensor(rows)}]
-        return {"chunks": chunks, "own_places": order, "places": order, "teacher": self.teacher[rows]}
+        return {"chunks": chunks, "local_order": order, "global_order": order, "teacher": self.teacher[rows]}
 
 
 def train(folder, **options) -> list[dict]:

@@ -131,9 +131,9 @@ def test_stage1_refuses_clip(folder, tmp_path):
     options = [
         f"--model={folder / 'clip'}",
         f"--texts={tmp_path / 'texts.jsonl'}::sent0",
-        f"--teacher={tmp_path / 't.npy'}",
+        f"--teacher={tmp_path / 't.parquet'}",
     ]
     options.append("--per_device_train_batch_size=2")
-    (tmp_path / "t.npy").touch()
+    (tmp_path / "t.parquet").touch()
     with pytest.raises(ValueError, match="clip"):
         trainers.train_stage1.main([*options, f"--output_dir={tmp_path / 'out'}", "--use_cpu=True"])

@@ -66,7 +66,7 @@ def test_loss_and_gradient_are_those_of_the_formula(backbones, data, tmp_path, c
     )
     trainer = HardNegativeTrainer(str(backbone), config, train_dataset=load_mmeb_train(str(data), progress=False))
     batch = trainer.data_collator(list(trainer.train_dataset))
-    assert sum(len(part["input_ids"]) for part in batch["chunks"]) == len(batch["places"]) == 10
+    assert sum(len(part["input_ids"]) for part in batch["chunks"]) == len(batch["global_order"]) == 10
     trainer.train()
     entry = trainer.state.log_history[0]
     assert entry["loss"] == pytest.approx(expected.item(), rel=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import BACKBONES, make_llava_next, write_pairs
+from tiny_models import BACKBONES, make_llava_next
 
 from modeling_unime import UniMEModel
 from trainers.frozen_vision import FrozenVision, modules_outside_the_llm
@@ -14,13 +14,6 @@ from trainers.lora import freeze_for_training
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def gradients_and_runs(model, folder, **options):

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The gradient cache gives the plain loss's value and gradients, with dropout and uneven chunks."""
+"""The gradient cache gives the plain loss's value and gradients, with dropout and uneven chunks; ranks stay in step."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainers import gradient_cache
-from trainers.gradient_cache import gradient_cached_step
+from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SimilarityDistillationLoss
 
 CHUNKS = [5, 5, 3]  # the last one is smaller
@@ -112,7 +112,7 @@ def test_kept_graph_equals_recomputation():
 
 
 def test_scale_and_synchronisation():
-    """The scale reaches the gradients, not the reported loss; only the last chunk synchronises."""
+    """What `backward` scales reaches the gradients, not the reported loss; only the last chunk synchronises."""
     events = []
 
     @contextlib.contextmanager
@@ -122,7 +122,7 @@ def test_scale_and_synchronisation():
 
     def backward(value: torch.Tensor) -> None:
         events.append("backward")
-        value.backward()
+        (3.0 * value).backward()
 
     inputs = torch.randn(13, 6, dtype=torch.float64)
     reference, scaled = make_model(0.0), make_model(0.0)
@@ -133,7 +133,6 @@ def test_scale_and_synchronisation():
         make_loss("info_nce"),
         backward,
         defer_synchronisation=defer,
-        scale=3.0,
     )
     torch.testing.assert_close(other, loss)
     for a, b in zip(gradients(reference), gradients(scaled), strict=True):
@@ -168,3 +167,46 @@ def test_no_chunk_is_refused():
         gradient_cached_step([], None, None, None)
     with pytest.raises(ValueError, match="no chunk"):
         gradient_cached_step([{}], None, None, None, is_filler=[True])
+
+
+CPU = torch.device("cpu")
+
+
+def chunk(name: str, image: bool = False) -> dict:
+    return {"input_ids": name} | ({"pixel_values": name} if image else {})
+
+
+def names(chunks: list[dict]) -> list[str]:
+    return [entry["input_ids"] for entry in chunks]
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    """Another rank has 2 chunks of text and 3 with images."""
+    monkeypatch.setattr(
+        gradient_cache, "largest", lambda numbers, device: [max(pair) for pair in zip(numbers, (2, 3), strict=True)]
+    )
+
+
+def test_missing_chunks_are_repeated(ranks):
+    filled, is_filler = add_fillers([chunk("a"), chunk("b", True)], lambda with_image: pytest.fail(), CPU)
+    assert names(filled) == ["a", "a", "b", "b", "b"]
+    assert is_filler == [False, True, False, True, True]
+
+
+def test_a_kind_that_is_not_there_is_made(ranks):
+    filled, is_filler = add_fillers([chunk("a")], lambda with_image: chunk(f"made {with_image}", True), CPU)
+    assert names(filled) == ["a", "a", "made True", "made True", "made True"]
+    filled, is_filler = add_fillers([chunk("b", True)] * 4, lambda with_image: chunk(f"made {with_image}"), CPU)
+    assert names(filled) == ["made False", "made False", "b", "b", "b", "b"]
+    assert is_filler == [True, True, False, False, False, False]
+
+
+def test_nothing_is_added_to_the_rank_with_most(ranks):
+    chunks = [chunk("a"), chunk("b"), chunk("c", True), chunk("d", True), chunk("e", True)]
+    assert add_fillers(chunks, None, CPU) == (chunks, [False] * 5)
+
+
+def test_the_order_of_chunks_is_checked(ranks):
+    with pytest.raises(ValueError, match="must come before"):
+        add_fillers([chunk("b", True), chunk("a")], None, CPU)

@@ -13,9 +13,7 @@ import evaluation.run
 import trainers.mine_negatives
 import trainers.train_stage2
 from evaluation.arguments import EvaluationArguments
-from unime.data.bad_rows import BadRowError
-from unime.data.data_files import DataError
-from unime.shards import MiningError
+from unime.data.bad_rows import BadRowError, DataError
 
 SIZES = {"small.png": (56, 56), "thin.png": (401, 2), "twelve.png": (84, 112)}
 # Options, and what is said of the second and the third row; None: nothing.
@@ -108,7 +106,7 @@ def test_mining(backbones, folder, monkeypatch, case):
     monkeypatch.setattr("trainers.mine_negatives.make_encoder", must_not_load)
     command = ["--model", str(backbones["qwen2_vl"]), "--data", str(folder / "train_x.jsonl"), "--device", "cpu"]
     command += ["--num_negatives", "2", "--output", str(folder / "mined"), *options]
-    with pytest.raises(MiningError, match=f"train_x.jsonl line 2: {second}"):
+    with pytest.raises(BadRowError, match=f"train_x.jsonl line 2: {second}"):
         trainers.mine_negatives.main(command)
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main([*command, "--on_bad_row", "skip"])
@@ -123,7 +121,7 @@ def test_the_judge_has_to_read_the_images_too(backbones, folder, monkeypatch):
     with pytest.raises(AssertionError, match="was loaded"):
         trainers.mine_negatives.main(command)
     command[-1] = str(folder / "judged")
-    with pytest.raises(MiningError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
+    with pytest.raises(BadRowError, match="train_x.jsonl line 2: image 'thin.png'.*cannot be processed"):
         trainers.mine_negatives.main([*command, "--judge", str(backbones["qwen2_vl"])])
 
 
@@ -133,7 +131,7 @@ def test_evaluation(backbones, folder, case):
     length = int(options[1]) if options else None
     places = (str(backbones["qwen2_vl"]), [str(folder / "eval_x.jsonl")], str(folder / "scores"))
     arguments = EvaluationArguments(*places, device="cpu", max_length=length)
-    with pytest.raises(DataError, match=f"eval_x.jsonl, line 2: {second}"):
+    with pytest.raises(DataError, match=f"eval_x.jsonl line 2: {second}"):
         evaluation.run.evaluate(arguments, must_not_load)
     arguments = EvaluationArguments(*places, device="cpu", max_length=length, on_bad_row="skip")
     result = json.loads(evaluation.run.evaluate(arguments).read_text(encoding="utf-8"))
@@ -148,7 +146,7 @@ def test_the_prompt_of_the_form_counts_in_evaluation(backbones, folder):
     arguments = EvaluationArguments(
         str(backbones["qwen2_vl"]), [str(folder / "captions.jsonl")], str(folder / "o"), device="cpu", max_length=20
     )
-    with pytest.raises(DataError, match="captions.jsonl, line [12]: image .* max_length is 20"):
+    with pytest.raises(DataError, match="captions.jsonl line [12]: image .* max_length is 20"):
         evaluation.run.evaluate(arguments, must_not_load)
 
 
@@ -165,7 +163,7 @@ def test_the_limit_of_pixels_is_an_option(backbones, folder, command, capsys):
         "evaluate": (evaluation.run.main, evaluate),
     }[command]
     with pytest.raises(
-        (BadRowError, MiningError, DataError),
+        (BadRowError, BadRowError, DataError),
         match="line 1: image 'small.png'.* 56 x 56 pixels are more than the allowed",
     ):
         main(argv)

@@ -33,6 +33,7 @@ OTHER_VALUES = {
     "metric_for_best_model": "accuracy",
     "train_sampling_strategy": "group_by_length",
     "length_column_name": "words",
+    "dataloader_drop_last": "false",
     "dataloader_in_order": "false",
     "label_smoothing_factor": "0.1",
     "label_names": "labels",

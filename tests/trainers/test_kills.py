@@ -68,7 +68,7 @@ def checkpoint_step(output: Path) -> int:
 
 
 def shards(output: Path) -> set[Path]:
-    return set((output / "vectors").glob("*/shard-*.npy"))
+    return set((output / "vectors").glob("*/texts-*.parquet"))
 
 
 @pytest.mark.slow

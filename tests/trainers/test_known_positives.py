@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers.chunks import ChunkLimits
+from trainers.chunks import ChunkLimits, RankSlice
 from trainers.collators import PairCollator
 from trainers.data.mmeb import load_mmeb_train
-from trainers.shares import Share
 
 # Four positives of one query, two of another, one that two queries share, a query with one; and negatives of rows, two of
 # which another row calls positives of the same query.
@@ -87,9 +86,7 @@ def first_log(output: Path) -> dict:
 
 @pytest.mark.parametrize("exclude", [True, False])
 @pytest.mark.parametrize("loss_type", ["hard_negative", "info_nce"])
-@pytest.mark.parametrize(
-    "how", [[], ["--gradient_cache_chunk_size", "3"], ["--loss_block_size", "3"]], ids=["plain", "cached", "blocked"]
-)
+@pytest.mark.parametrize("how", [[], ["--gradient_cache_chunk_size", "3"]], ids=["plain", "cached"])
 def test_stage_2_trains_on_negatives_only(loss_type, exclude, how, backbones, data, tmp_path):
     backbone = backbones["llava_next"]
     options = ["--model", str(backbone), "--data", str(data / "train_rows.jsonl"), "--output_dir", str(tmp_path)]
@@ -129,7 +126,7 @@ def test_the_same_text_under_another_instruction_is_another_query(backbones, dat
             instructions=instructions,
             progress=False,
         )
-        batches = [PairCollator(processor, ChunkLimits(), share=Share(rank, 2)) for rank in range(2)]
+        batches = [PairCollator(processor, ChunkLimits(), rank_slice=RankSlice(rank, 2)) for rank in range(2)]
         batches = [collator([dataset[row] for row in range(4)]) for collator in batches]
         assert torch.equal(batches[0]["other_positives"], batches[1]["other_positives"])
         found[instructions[1]] = batches[0]["other_positives"].int().tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -97,6 +97,54 @@ def test_model_object_is_finished_without_reading_it_again(backbones, tmp_path):
         assert weights.keys() == source.keys()
         changed = {name for name, weight in source.items() if not torch.equal(weights[name], weight)}
         assert changed and all("language_model" in name for name in changed)
+
+
+def test_model_init_gives_every_training_a_fresh_model(backbones, tmp_path):
+    trainer = HardNegativeTrainer(
+        model_init=lambda: UniMEModel.from_backbone(backbones["llava_next"]),
+        args=HardNegativeConfig(**options(tmp_path, gradient_cache_chunk_size=3, num_hard_negatives=2)),
+        train_dataset=make_rows(),
+        processing_class=UniMEProcessor.from_backbone(backbones["llava_next"]),
+    )
+
+    def train() -> list[float]:
+        trainer.train()
+        assert isinstance(trainer.model, PeftModel) and trainer.vision.modules[0] in list(trainer.model.modules())
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    first, again = train(), train()
+    assert first == again and len(first) == 4
+    trainer.args.temperature = 0.5  # as a trial of a search sets it
+    assert train()[0] != first[0]
+    trainer.save_model()
+    assert not torch.equal(
+        load_file(tmp_path / "out/model.safetensors")["model.language_model.layers.0.self_attn.q_proj.weight"],
+        UniMEModel.from_backbone(backbones["llava_next"]).language_model.layers[0].self_attn.q_proj.weight,
+    )
+
+
+def test_rows_are_checked_before_the_weights_are_loaded(backbones, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.embedding_trainer.prepare_model", lambda *a: pytest.fail("too late"))
+    model = str(backbones["llava_next"])
+    bad = [{"query": "a", "positive": "b"}] * 4 + [{"query": "a", "positive": ""}]
+    with pytest.raises(ValueError, match="train_dataset row 5: the positive has neither"):
+        HardNegativeTrainer(model, HardNegativeConfig(**options(tmp_path)), train_dataset=bad)
+    with pytest.raises(ValueError, match="a batch takes 4 rows, and there are 3"):
+        HardNegativeTrainer(model, HardNegativeConfig(**options(tmp_path)), train_dataset=make_rows(3))
+    with pytest.raises(ValueError, match="train_dataset row 2"):
+        config = DistillationConfig(**options(tmp_path))
+        DistillationTrainer(model, config, train_dataset=[{"text": "a"}, {"text": ""}], teacher="absent")
+
+
+@pytest.mark.parametrize("loss_type", ["info_nce", "soft_label"])
+def test_an_option_that_the_loss_ignores_is_refused(loss_type, tmp_path):
+    for name, value in (("false_negative_margin", 0.2), ("short_rows", "mask"), ("num_hard_negatives", 3)):
+        more = options(tmp_path, loss_type=loss_type, **{name: value})
+        if (loss_type, name) == ("soft_label", "num_hard_negatives"):
+            assert HardNegativeConfig(**more).num_hard_negatives == 3
+            continue
+        with pytest.raises(ValueError, match=f"{name} has no effect with loss_type {loss_type}: leave it out"):
+            HardNegativeConfig(**more)
 
 
 def test_without_options(backbones, tmp_path, monkeypatch):

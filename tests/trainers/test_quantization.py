@@ -18,7 +18,7 @@ import trainers.train_stage1
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import engines
-from trainers.engines import Setup, check_setup
+from trainers.engines import check_engine
 from trainers.lora import freeze_for_training, merge_trained
 from trainers.quantization import quantize_llm
 
@@ -37,12 +37,14 @@ def test_refused_without_a_gpu_before_anything_is_read(main, tmp_path):
 
 
 def test_refused_without_bitsandbytes(monkeypatch):
-    setup = Setup("ddp", lora=True, gradient_cache=False, precision="bf16", quantization="4bit")
+    config = SimpleNamespace(
+        fp16=False, bf16=True, fsdp=None, deepspeed_plugin=None, quantization="4bit", device=torch.device("cuda")
+    )
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"\[quant\]"):
-        check_setup(setup, on_gpu=True)
+        check_engine(config, lora=True)
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object())
-    check_setup(setup, on_gpu=True)
+    check_engine(config, lora=True)
 
 
 class FakeLinear4bit(nn.Linear):

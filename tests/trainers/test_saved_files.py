@@ -8,10 +8,10 @@ import stat
 import pytest
 import torch
 from peft import LoraConfig
-from tiny_models import make_clip, make_llava_next, write_pairs
+from tiny_models import make_clip, make_llava_next, save_unime, write_pairs
 
 import trainers.train_stage2
-from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime import UniMEModel
 from release.convert import main as convert
 from trainers.lora import freeze_for_training
 from unime.public_names import public_name
@@ -71,8 +71,7 @@ def test_no_file_of_a_run_or_a_conversion_says_where_the_model_lay(tmp_path):
     private = tmp_path / "private-of-me" / "also-mine"
     private.mkdir(parents=True)
     backbone = make_llava_next(private / "backbone")
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(backbone).save_pretrained(private / "stage1")
+    save_unime(backbone, private / "stage1")
     output = run(private / "stage1", write_pairs(tmp_path / "data", rows=8), tmp_path / "output", lora_rank=2)
     convert([str(backbone), str(tmp_path / "converted")])
     found = [

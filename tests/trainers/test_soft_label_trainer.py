@@ -10,13 +10,12 @@ from torch.nn import functional as F
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
-from trainers.chunks import ChunkLimits
+from trainers.chunks import ChunkLimits, RankSlice
 from trainers.collators import PairCollator
 from trainers.data.mmeb import load_mmeb_train
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer, check_scores
 from trainers.losses import SoftLabelLoss
-from trainers.shares import Share
 
 TOKEN = "<|image_1|>\n"
 
@@ -66,7 +65,7 @@ def test_own_candidates_are_the_rows_own(backbones, folder, k):
     pairs = [dataset[index] for index in (4, 9, 0, 14, 3, 4)]
     batch = collator(pairs)
     embedded = sorted_examples(pairs, k)
-    assert len(embedded) == len(batch["places"])
+    assert len(embedded) == len(batch["global_order"])
     assert batch["own"].shape == batch["scores"].shape == (6, 1 + k)
     for row, pair in enumerate(pairs):
         expected = [pair.positive, *pair.negatives[:k]]
@@ -90,11 +89,11 @@ def sorted_examples(pairs, k):
 def test_ranks_have_the_same_choices(backbones, folder):
     batches = []
     for rank in range(2):
-        collator, dataset = make_collator(backbones["llava_next"], folder, 3, share=Share(rank, 2))
+        collator, dataset = make_collator(backbones["llava_next"], folder, 3, rank_slice=RankSlice(rank, 2))
         batches.append(collator([dataset[index] for index in range(8)]))
-    for name in ("own", "scores", "candidate_positions", "places"):
+    for name in ("own", "scores", "candidate_positions", "global_order"):
         assert torch.equal(batches[0][name], batches[1][name])
-    assert sum(len(batch["own_places"]) for batch in batches) == len(batches[0]["places"])
+    assert sum(len(batch["local_order"]) for batch in batches) == len(batches[0]["global_order"])
 
 
 def build(backbone, folder, chunk, steps=3, **options):
@@ -149,7 +148,7 @@ def test_loss_of_a_batch_equals_that_of_rows_embedded_one_by_one(backbones, fold
     batch = trainer.data_collator(pairs)
     with torch.no_grad():
         embeddings = torch.cat([model(**chunk).embeddings for chunk in batch["chunks"]])
-        loss, _ = trainer.batch_loss(embeddings[batch["own_places"]][batch["places"]], batch)
+        loss, _ = trainer.batch_loss(embeddings[batch["local_order"]][batch["global_order"]], batch)
     torch.testing.assert_close(loss, torch.stack(divergences).mean(), rtol=1e-4, atol=1e-6)
 
 
@@ -175,7 +174,7 @@ def test_rows_without_scores_or_negatives_are_refused(folder):
 def test_options_that_contradict_each_other_are_refused(tmp_path):
     with pytest.raises(ValueError, match="leave use_row_negatives true"):
         HardNegativeConfig(output_dir=str(tmp_path), loss_type="soft_label", use_row_negatives=False, use_cpu=True)
-    with pytest.raises(ValueError, match="num_hard_negatives must be 1 or more"):
+    with pytest.raises(ValueError, match="num_hard_negatives must be at least 1"):
         HardNegativeConfig(output_dir=str(tmp_path), loss_type="soft_label", num_hard_negatives=0, use_cpu=True)
 
 

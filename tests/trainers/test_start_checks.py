@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-import trainers.encode_teacher
+import trainers.embedding_trainer
+import trainers.encode_texts
 import trainers.train_stage1
 import trainers.train_stage2
 from trainers.hard_negative_config import HardNegativeConfig
@@ -21,7 +22,7 @@ def nothing_is_read(monkeypatch):
     for module, names in (
         (trainers.train_stage1, ("load_texts", "DistillationTrainer")),
         (trainers.train_stage2, ("load_data", "HardNegativeTrainer")),
-        (trainers.encode_teacher, ("load_texts", "teacher_vectors")),
+        (trainers.encode_texts, ("load_texts", "encode_teacher")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
@@ -34,7 +35,7 @@ def without(monkeypatch, package: str) -> None:
         return None if name.split(".")[0] == package else REAL_FIND_SPEC(name, *args)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    for module in ("trainers.embedding_config", "trainers.teacher_arguments"):
+    for module in ("trainers.embedding_config", "trainers.teachers.load"):
         monkeypatch.setattr(f"{module}.find_spec", find_spec)
 
 
@@ -98,17 +99,17 @@ def test_missing_teacher_or_its_package(command, nothing_is_read, monkeypatch, t
     main, argv = command["stage1"]
     with pytest.raises(FileNotFoundError, match="/no/such/teacher: no such folder"):
         main([*argv, "--teacher", "/no/such/teacher"])
-    with pytest.raises(FileNotFoundError, match="absent.npy: no such file of vectors"):
-        main([*argv, "--teacher", str(tmp_path / "absent.npy")])
+    with pytest.raises(FileNotFoundError, match="absent.parquet: no such file of vectors"):
+        main([*argv, "--teacher", str(tmp_path / "absent.parquet")])
     without(monkeypatch, "sentence_transformers")
     with pytest.raises(ImportError, match=r'needs the package sentence-transformers: pip install .*"\.\[st\]"'):
         main(argv)
     texts = ["--texts", "t.jsonl", "--teacher_cache", str(tmp_path / "cache")]
     with pytest.raises(ImportError, match="needs the package sentence-transformers"):
-        trainers.encode_teacher.main(texts)
+        trainers.encode_texts.main(texts)
     (tmp_path / "file").write_text("")
     with pytest.raises(RuntimeError, match="teacher_cache .*file cannot be written"):
-        trainers.encode_teacher.main([*texts[:3], str(tmp_path / "file")])
+        trainers.encode_texts.main([*texts[:3], str(tmp_path / "file")])
 
 
 def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):
@@ -122,11 +123,7 @@ def test_vectors_that_are_there_need_no_package(command, monkeypatch, tmp_path):
 
 
 def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
-    for module, name in (
-        (trainers.train_stage1, "DistillationTrainer"),
-        (trainers.train_stage2, "HardNegativeTrainer"),
-    ):
-        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr(trainers.embedding_trainer, "prepare_model", lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "texts.jsonl").write_text('{"sent0": "a dog", "sent1": "a cat", "hard_neg": "a car"}\n')
     main, argv = command["stage1"]
     size = ["--per_device_train_batch_size", "500"]
@@ -139,9 +136,10 @@ def test_a_batch_larger_than_the_data(command, monkeypatch, tmp_path):
 
 
 def test_a_baseline_without_sentence_transformers(monkeypatch, tmp_path):
+    import evaluation.encoders
     import evaluation.run
 
-    monkeypatch.setattr(evaluation.run, "find_spec", lambda name: None)
+    monkeypatch.setattr(evaluation.encoders, "find_spec", lambda name: None)
     monkeypatch.setattr(evaluation.run, "find_data_files", lambda *a: pytest.fail("too late"))
     argv = ["--model", f"sentence-transformers:{tmp_path}", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r'needs the package sentence-transformers: pip install .*"\.\[st\]"'):

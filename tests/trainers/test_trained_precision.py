@@ -8,24 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import BACKBONES, make_clip, write_pairs
+from tiny_models import BACKBONES, make_clip
 from transformers import CLIPModel
 
 import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.distillation_config import DistillationConfig
 from trainers.loading import prepare_model
+from trainers.lora import lora_config
 from trainers.run import train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def stored_in(dtype: torch.dtype, backbone: Path, folder: Path) -> Path:
@@ -96,7 +90,7 @@ def test_ten_small_steps_reach_as_many_weights_as_in_float32(backbones, folder, 
 @pytest.mark.parametrize("options", [{"lora_rank": 0}, {"lora_rank": 4}, {"lora_rank": 4, "lora_type": "dora"}])
 def test_trained_weights_are_float32_and_frozen_ones_as_stored(options, dtype, backbones, tmp_path):
     config = DistillationConfig(output_dir=str(tmp_path), use_cpu=True, dtype=dtype, **options)
-    model = prepare_model(str(backbones["llava_next"]), config)
+    model = prepare_model(str(backbones["llava_next"]), config, lora_config(config))
     assert types_of_the_trained(model) == {torch.float32}
     frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
     assert frozen == {getattr(torch, dtype)}

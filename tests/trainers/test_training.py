@@ -2,6 +2,7 @@
 """The trainers: chunked and de-duplicated runs equal a plain one; resumption after a kill is exact."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,24 +15,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import make_llava_next, make_qwen2_vl, write_pairs
+from safetensors.torch import load_file
+from tiny_models import make_llava_next, make_qwen2_vl
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 import trainers.train_stage1
 import trainers.train_stage2
-from modeling_unime.prompt_tokenizer import PromptTokenizer
+from modeling_unime.prompts import PromptBuilder
+from trainers.chunks import RankSlice
+from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.resumption import last_complete_checkpoint
-from trainers.shares import Share
+from trainers.run import train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("pairs")
-    write_pairs(path)
-    return path
 
 
 def train(run: Run) -> list[dict]:
@@ -109,7 +107,7 @@ def test_the_gradient_of_accumulated_batches_is_their_mean(backbones, folder):
 def test_texts_are_tokenised_before_training_and_workers_change_nothing(backbones, folder, monkeypatch):
     run = Run("stage1", str(backbones["llava_next"]), str(folder), batch=16, steps=3)
     trainer = build(replace(run, options={"dataloader_num_workers": 2}))
-    monkeypatch.setattr(PromptTokenizer, "tokenize", None)  # any use of the tokenizer is an error from here on
+    monkeypatch.setattr(PromptBuilder, "tokenize", None)  # any use of the tokenizer is an error from here on
     trainer.train()
     monkeypatch.undo()
     assert_same_history(train(run), history_of(trainer))
@@ -156,8 +154,6 @@ def test_killed_run_continues_to_the_same_end(stage, tmp_path, folder):
     assert [entry["step"] for entry in histories[0]] == [3, 4, 6, 8, 9, 12]
     assert [entry["loss"] for entry in histories[0]] == [entry["loss"] for entry in histories[1]]
     assert records[0]["final_loss"] == records[1]["final_loss"]
-    from safetensors.torch import load_file
-
     unbroken, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "killed"))
     assert all(torch.equal(value, killed[name]) for name, value in unbroken.items())
 
@@ -189,6 +185,79 @@ def test_a_terminated_run_writes_a_checkpoint(tmp_path, folder):
     assert not (output / "training_record.json").exists() and not (output / "model.safetensors").exists()
     logged = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in logged] == list(range(1, step + 1))
+
+
+class AtAnEvaluation(TrainerCallback):
+    """Something happens in the middle of the evaluation after step 6."""
+
+    def __init__(self, event):
+        self.event = event
+
+    def on_prediction_step(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            self.event()
+
+
+class Killed(BaseException):
+    """As little is done after it as after SIGKILL."""
+
+
+def kill():
+    raise Killed
+
+
+@pytest.mark.parametrize("event, error", [(kill, Killed), (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit)])
+def test_a_run_interrupted_at_an_evaluation_continues_to_the_same_end(event, error, tmp_path, folder):
+    model = make_llava_next(tmp_path / "backbone", dropout=0.2)
+    options = {"eval_steps": 2, "save_steps": 4, "save_strategy": "steps", "lora_dropout": 0.2}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "save_total_limit": 1}
+
+    def start(output: Path, *callbacks, save_steps: int = 4) -> EmbeddingTrainer:
+        run = Run("stage2", str(model), str(folder), chunk=6, steps=12, lora_rank=4, evaluates=True)
+        run.options = {**options, "save_steps": save_steps, "output_dir": str(output)}
+        trainer = build(run)
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=5))
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        train_and_save(trainer, "stage2", {})
+        return trainer
+
+    unbroken = start(tmp_path / "unbroken")
+    with pytest.raises(error):
+        start(tmp_path / "broken", AtAnEvaluation(event))
+    step = 4 if error is Killed else 7  # SIGTERM lets the next step end with a checkpoint
+    assert last_complete_checkpoint(str(tmp_path / "broken")) == str(tmp_path / "broken" / f"checkpoint-{step}")
+    continued = start(tmp_path / "broken")
+    for name in ("loss", "eval_loss", "eval_mrr"):
+        first, second = (
+            [(entry["step"], entry[name]) for entry in trainer.state.log_history if name in entry]
+            for trainer in (unbroken, continued)
+        )
+        assert first == second and len(first) >= 6
+    for name in ("best_metric", "best_global_step"):
+        assert getattr(unbroken.state, name) == getattr(continued.state, name) is not None
+    patience = [trainer.state.stateful_callbacks["EarlyStoppingCallback"] for trainer in (unbroken, continued)]
+    assert patience[0] == patience[1]
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "broken"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_continued_run_saves_as_often_as_it_is_told_now(tmp_path, folder, backbones):
+    """The library would go on with the checkpoint's `save_steps`."""
+
+    def start(steps: int, save_steps: int) -> None:
+        options = {
+            "save_strategy": "steps",
+            "save_steps": save_steps,
+            "save_total_limit": 9,
+            "output_dir": str(tmp_path),
+        }
+        trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=steps, options=options))
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(tmp_path)))
+
+    start(4, 4)
+    start(9, 3)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (4, 6, 9)]
 
 
 def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, folder, capsys):
@@ -242,8 +311,8 @@ def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, fo
 
 def test_a_collator_of_another_world_is_refused(folder, backbones):
     trainer = build(Run("stage2", str(backbones["llava_next"]), str(folder), steps=1))
-    trainer.data_collator.share = Share(0, 2)
-    with pytest.raises(ValueError, match="share of process 0 of 2, but this is 0 of 1"):
+    trainer.data_collator.rank_slice = RankSlice(0, 2)
+    with pytest.raises(ValueError, match="inputs of process 0 of 2, but this is 0 of 1"):
         HardNegativeTrainer(
             model=trainer.model,
             args=trainer.args,

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from datasets import Dataset
 
-from modeling_unime import UniMEProcessor
 from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
+from trainers.chunks import ChunkLimits
 from trainers.data.mmeb import load_mmeb_train
-from trainers.data.text_dataset import TextDataset
-from trainers.data.tokens import TokenizedTexts
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.run import train_and_save
 from unime.distributed import check_world_size
@@ -39,6 +38,7 @@ class Run:
         folder: where the pairs are.
         batch: rows of all processes together.
         chunk: size of the gradient cache's chunks; 0 for none.
+        padded_together: inputs of a chunk without the gradient cache; 0 for as many as always.
         steps: optimizer steps.
         lora_rank: 0 trains the LLM.
         pairs: file of the pairs in `folder`.
@@ -52,22 +52,13 @@ class Run:
     folder: str
     batch: int = 8
     chunk: int = 0
+    padded_together: int = 0
     steps: int = 2
     lora_rank: int = 0
     pairs: str = "train_pairs.jsonl"
     finish: str | None = None
     evaluates: bool = False
     options: dict = field(default_factory=dict)
-
-
-class RandomTeacher:
-    """Vectors of a teacher, random but fixed."""
-
-    def __init__(self, size: int):
-        self.vectors = np.random.default_rng(0).normal(size=(size, 12)).astype(np.float32)
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        return self.vectors[rows]
 
 
 def make_texts(count: int) -> list[str]:
@@ -101,10 +92,14 @@ def build(run: Run, processes: int = 1) -> EmbeddingTrainer:
     }
     if run.stage == "stage1":
         config = DistillationConfig(**common, lora_rank=run.lora_rank)
-        processor = UniMEProcessor.from_backbone(run.backbone)
-        dataset = TextDataset(TokenizedTexts.of(processor, make_texts(64)), RandomTeacher(64))
+        vectors = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+        dataset = Dataset.from_dict({"text": make_texts(64), "vector": vectors})
         return DistillationTrainer(
-            run.backbone, config, train_dataset=dataset, eval_dataset=dataset if run.evaluates else None
+            run.backbone,
+            config,
+            train_dataset=dataset,
+            eval_dataset=dataset if run.evaluates else None,
+            teacher="vector",
         )
     options = {"num_hard_negatives": 3} if run.stage == "stage2" else {"loss_type": "info_nce", "temperature": 0.05}
     config = HardNegativeConfig(**{**options, **common}, lora_rank=run.lora_rank)
@@ -142,6 +137,8 @@ def do(run: Run, processes: int) -> dict:
     check_world_size(processes)
     with pytest.raises(RuntimeError, match=f"expected_world_size is 3, but {processes} process"):
         check_world_size(3)
+    if run.padded_together:
+        trainer.data_collator.limits = ChunkLimits(run.padded_together)
     fillers = []
     if run.stage == "stage2":
         make_filler = trainer.data_collator.make_filler

@@ -2,6 +2,7 @@
 """The console script: what it says of itself and of wrong words."""
 
 import importlib
+import json
 import re
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 
 import pytest
-from tiny_models import write_pairs
+from tiny_models import save_unime, write_pairs
 
 from unime.cli import COMMANDS, main
 
@@ -113,6 +114,61 @@ def test_known_errors_end_with_one_line_and_code_2(name, tmp_path, monkeypatch, 
     assert end.value.code == 2
     assert "error: " in errors and word in errors and "Traceback" not in errors
     assert not (tmp_path / "out").exists(), "something is left of a run that never began"
+
+
+def unusable(folder, fault):
+    """A saved model with one file that is not what it should be."""
+    if fault == "weights cut off":
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    if fault == "a processor that is a list":
+        (folder / "processor_config.json").write_text("[]")
+    if fault == "a backbone that is a number":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"backbone": 3}))
+
+
+@pytest.mark.parametrize("fault", ["weights cut off", "a processor that is a list", "a backbone that is a number"])
+def test_damaged_files_of_a_model_end_with_one_line(fault, backbones, tmp_path, capsys):
+    folder = tmp_path / "model"
+    save_unime(backbones["llava_next"], folder)
+    unusable(folder, fault)
+    row = {"qry_text": "a", "qry_img_path": "", "tgt_text": ["a", "b"], "tgt_img_path": ["", ""]}
+    (tmp_path / "eval_toy.jsonl").write_text(json.dumps(row))
+    data = ["--data", str(tmp_path / "eval_toy.jsonl"), "--output", str(tmp_path / "results")]
+    for argv in (["evaluate", "--model", str(folder), *data], ["convert", str(folder), str(tmp_path / "converted")]):
+        with pytest.raises(SystemExit) as end:
+            main(argv)
+        errors = capsys.readouterr().err
+        assert end.value.code == 2 and errors.splitlines()[-1].startswith("error: ") and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["launch", "train-stage2", "--nproc_per_node", "0"], "nproc_per_node must be at least 1"),
+        (["launch", "train-stage2", "--expected_world_size", "-3"], "expected_world_size must be at least 0"),
+        (["launch", "fly"], "argument command: invalid choice: 'fly'"),
+        (["convert", "m", "o", "--image_resolution", "0"], "image_resolution must be at least 1"),
+        (["evaluate", "bad.yaml"], "bad.yaml: cannot be read as YAML (while parsing"),
+        (
+            ["train-stage2", "--model", "m", "--data", "d", "--output_dir", "o", "--deepspeed", "list.json"],
+            "list.json",
+        ),
+        (["train-stage2", "--model", "m", "--data", "d"], "required: --output_dir"),
+        (["table", "a.json"], "give --output, --insert or both"),
+        (["check", "absent"], "absent: no such folder"),
+    ],
+)
+def test_wrong_options_end_with_one_line(argv, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text("a: [\n")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    errors = capsys.readouterr().err
+    assert end.value.code == 2
+    assert errors.startswith("error: ") and len(errors.splitlines()) == 1 and words in errors
 
 
 def test_the_same_under_python_m(tmp_path, repository):

@@ -138,10 +138,12 @@ def test_a_recipe_goes_by_its_name(tmp_path, monkeypatch, repository):
     monkeypatch.chdir(tmp_path)
     for name in ("tiny-cpu/stage1", "tiny-cpu/stage1.yaml", "examples/recipes/tiny-cpu/stage1.yaml"):
         assert find_recipe(name) == recipe
+    assert find_recipe("tiny-cpu", "stage1") == find_recipe("examples/recipes/tiny-cpu", "stage1") == recipe
     (tmp_path / "tiny-cpu").mkdir()
     (tmp_path / "tiny-cpu" / "stage1.yaml").write_text("seed: 1\n")
     assert find_recipe("tiny-cpu/stage1.yaml").resolve() == (tmp_path / "tiny-cpu/stage1.yaml").resolve(), "one's own"
     with pytest.raises(FileNotFoundError, match="did you mean 'tiny-cpu/stage2'"):
         find_recipe("tiny-cpu/stage3")
-    with pytest.raises(FileNotFoundError):
-        find_recipe("../../setup.py")
+    for name in ("../../setup.py", "tiny-cpu", "recipes"):
+        with pytest.raises(FileNotFoundError):
+            find_recipe(name)

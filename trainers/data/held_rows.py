@@ -5,33 +5,30 @@ Pictures stay where they are: the table made of the rows names them by row, and 
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 from torch.utils.data import IterableDataset
 
-from modeling_unime.pictures import read_picture
-from trainers.data.mmeb import READ_SCHEMA, finish_dataset, table_row
+from trainers.data.mmeb import finish_dataset, read_table
 from trainers.data.pairs import PairDataset, PairSource
 from unime.data.bad_rows import BadRows, Place, as_bad_rows
+from unime.data.example import Example
 from unime.data.forms import Form, find_form
 from unime.data.image_sizes import ImageSizes
-from unime.data.images import ImageError
-from unime.data.mmeb_rows import RowFault
+from unime.data.rows import Row
 
 ACCEPTED = "a datasets.Dataset, a DatasetDict (or dict) by source, a list of them, or a list of rows"
 
 
 class HeldRows:
-    """Rows of a data set as plain dicts, pictures of `datasets.Image` columns not decoded.
-
-    Args:
-        rows: anything with a length whose entries are dicts.
-        name: for messages.
-    """
+    """Rows of a data set, or of anything with a length whose entries are dicts, as plain dicts; pictures not decoded."""
 
     def __init__(self, rows: Sequence[Mapping], name: str):
         self.name = name
@@ -50,12 +47,7 @@ class HeldRows:
 
 
 class RowImages:
-    """Opens the pictures of held rows, as an `ImageStore` those of files. "3/1" is the second example of row 3.
-
-    Args:
-        rows: where the pictures are.
-        form: reads a row.
-    """
+    """Opens the pictures of held rows, as an `ImageStore` those of files. "3/1" is the second example of row 3."""
 
     roots = ()
 
@@ -71,17 +63,10 @@ class RowImages:
         return repr(self), path
 
     def open(self, path: str) -> Image.Image:
-        """Decode a picture to RGB.
-
-        Raises:
-            ImageError: it cannot be decoded.
-        """
+        """A picture, decoded to RGB; ImageError if it cannot be."""
         row, number = map(int, path.split("/"))
-        picture = self.form.parse(self.rows[row]).examples[number].image
-        try:
-            return read_picture(picture)
-        except ValueError as error:
-            raise ImageError(f"a picture of {self!r} cannot be opened: {error}") from error
+        example = self.form.parse(self.rows[row - 1]).examples[number]
+        return example.open()
 
     def stamp(self, path: str) -> tuple[int, int]:
         """What tells whether a picture has changed: its size in pixels and a digest of them."""
@@ -102,14 +87,10 @@ def hold_rows(
 
     Args:
         data: a `datasets.Dataset`, a `DatasetDict` or dict of them by source, a list of them, or a list of rows; see
-            `unime.data.forms` for the columns. A `PairDataset` is returned as it is.
+            `unime.data.forms` for the columns. Rows may name their source themselves, in a column `source`. A
+            `PairDataset` is returned as it is.
         name: of the data, for messages, and of its source where it has no other.
-        on_bad_row: "error" stops at the first row that cannot be used; "skip" leaves such rows out. A `BadRows`
-            collects them for the caller.
-        image_check: "full" decodes every picture once, now, so that equal ones are known and damaged ones told.
-        seed: for the choice of rows where a source has a weight.
-        progress: show a bar for the check of the pictures.
-        sizes: knows which sizes of pictures the model's processor can take; None: all are taken.
+        on_bad_row, image_check, seed, progress, sizes: see `trainers.data.mmeb.load_mmeb_train`.
 
     Raises:
         TypeError: the data are of a kind that cannot be read by row.
@@ -120,14 +101,20 @@ def hold_rows(
     bad_rows = as_bad_rows(on_bad_row)
     tables, stores, sources = [], [], []
     for part_name, part in parts_of(data, name):
-        rows = HeldRows(part, part_name)
-        by_source, form = _read(rows, bad_rows)
-        stores.append(RowImages(rows, form))
-        for source_name, block in by_source.items():
-            table = pa.Table.from_pylist([{**row, "source": len(sources)} for row in block], READ_SCHEMA)
-            tables.append(table)
-            sources.append(PairSource(source_name or part_name, part_name, len(stores) - 1, len(table), 1.0))
+        held = HeldRows(part, part_name)
+        # Numbers of the sources in this part, in the order of appearance.
+        numbers: dict[str | None, int] = defaultdict(count(len(sources)).__next__)
+        rows = (Row(values, Place(part_name, number)) for number, values in enumerate(held, start=1))
+        table = read_table(rows, part_name, bad_rows, lambda v, n=numbers: n[v.get("source")], name_image=_name_image)
+        stores.append(RowImages(held, find_form(list(held[0]))))
+        for source_name, number in (numbers or {None: len(sources)}).items():
+            tables.append(table.filter(pc.equal(table["source"], number)))
+            sources.append(PairSource(source_name or part_name, part_name, len(stores) - 1, len(tables[-1]), 1.0))
     return finish_dataset(sources, tables, stores, bad_rows, image_check, seed, progress=progress, sizes=sizes)
+
+
+def _name_image(example: Example, row: int, number: int) -> str | None:
+    return None if example.image is None else f"{row}/{number}"
 
 
 def parts_of(data: Any, name: str) -> list[tuple[str, Sequence[Mapping]]]:
@@ -146,20 +133,3 @@ def parts_of(data: Any, name: str) -> list[tuple[str, Sequence[Mapping]]]:
     if len(data) == 0:
         raise ValueError(f"{name} has no rows")
     return [(name, data)]
-
-
-def _read(rows: HeldRows, bad_rows: BadRows) -> tuple[dict[str | None, list[dict]], Form]:
-    """Rows of a table by the name of their source, in the order of appearance, and the form they have."""
-    columns = list(rows[0])
-    form = find_form(columns)
-    form.check_columns(columns, rows.name)
-    found: dict[str | None, list[dict]] = {}
-    for number, values in enumerate(rows):
-        try:
-            row = form.parse(values)
-        except RowFault as fault:
-            bad_rows.add(Place(rows.name, number + 1), str(fault), "Fix or remove the row.")
-            continue
-        images = [None if e.image is None else f"{number}/{i}" for i, e in enumerate(row.examples)]
-        found.setdefault(values.get("source"), []).append(table_row(row, number + 1, images))
-    return found, form

@@ -38,6 +38,11 @@ PAIR_SCHEMA = pa.schema(
 )
 
 
+def read_example(entry: dict, store: ImageStore | None) -> Example:
+    """An example of the table; without an image it is the same whatever store is beside it."""
+    return Example(**entry, store=None if entry["image"] is None else store)
+
+
 class Pair(NamedTuple):
     """One training row. Its examples name their images; `open` opens them.
 
@@ -49,7 +54,6 @@ class Pair(NamedTuple):
         group: equal for rows whose positives are identical in content: those are no negatives of each other.
         negative_groups: the same for each of the negatives, out of the same numbers.
         place: file and line.
-        store: which of `PairDataset.stores` has the images.
         scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
         known_positives: groups of the positives that the data give its query, in whatever row; none where it has one.
     """
@@ -61,7 +65,6 @@ class Pair(NamedTuple):
     group: int
     negative_groups: tuple[int, ...]
     place: Place
-    store: int
     scores: tuple[float, ...] | None = None
     known_positives: tuple[int, ...] = ()
 
@@ -109,7 +112,7 @@ class PairSource:
 
 
 class PairDataset(Dataset):
-    """Rows of several sources, mixed by weights. Made by `trainers.data.mmeb.load_mmeb_train`.
+    """Rows of several sources, mixed by weights. Made by `load_mmeb_train` and `hold_rows`.
 
     An epoch holds `weight x rows` rows of a source (see `trainers.data.mixing`): which ones depends on the seed and
     the epoch alone. The order is by source; shuffling is the sampler's work. The data set can be pickled, so that one
@@ -195,19 +198,14 @@ class PairDataset(Dataset):
         values = self.table.slice(row, 1).to_pylist()[0]
         source = self.sources[values["source"]]
         images = self.stores[source.store] if source.store >= 0 else None
-
-        def example(entry: dict) -> Example:  # without an image it is the same whatever store is beside it
-            return Example(**entry, store=None if entry["image"] is None else images)
-
         return Pair(
-            query=example(values["query"]),
-            positive=example(values["positive"]),
-            negatives=tuple(map(example, values["negatives"])),
+            query=read_example(values["query"], images),
+            positive=read_example(values["positive"], images),
+            negatives=tuple(read_example(entry, images) for entry in values["negatives"]),
             source=source.name,
             group=values["group"],
             negative_groups=tuple(values["negative_groups"]),
             place=Place(source.file, values["line"]),
-            store=source.store,
             scores=None if values["scores"] is None else tuple(values["scores"]),
             known_positives=tuple(self.known_positives(row).tolist()),
         )

@@ -1,89 +1,82 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Texts for stage 1. The distillation loss needs no pairs, so that every text column of a source is one more text."""
+"""Texts of stage 1. The distillation loss needs no pairs, so that every text of a row is one more text."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from unime.data.bad_rows import BadRows, as_bad_rows
+import datasets
+
+from unime.data.bad_rows import BadRowError, BadRows, Place, as_bad_rows
 from unime.data.columns import COLUMN_MARK, text_fault
-from unime.data.rows import Row, expand_source, read_rows
+from unime.data.rows import expand_source, read_rows
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_COLUMNS = ("sent0", "sent1", "hard_neg")
+DEFAULT_COLUMNS = ("sent0", "sent1", "hard_neg")  # of files
+# Of data sets in memory: those that are there.
+KNOWN_COLUMNS = (
+    "text texts sentence sentences sent0 sent1 hard_neg sentence1 sentence2 anchor query positive negative negatives "
+    "caption captions"
+).split()
+BLOCK_ROWS = 1024  # read at a time
 
 
-class TextFault(ValueError):
-    """Why a column of one row gives no text."""
+@dataclass
+class TextArguments:
+    """The texts of stage 1."""
+
+    texts: list[str] = field(
+        metadata={
+            "help": "Files (.jsonl, .jsonl.gz, .json, .csv, .parquet), globs, folders or names of data sets. "
+            "FILE::column1,column2 gives a source columns of its own."
+        }
+    )
+    columns: list[str] = field(
+        default_factory=lambda: list(DEFAULT_COLUMNS),
+        metadata={"help": "Columns with texts, or with lists of texts, of the sources that name none."},
+    )
+    max_rows_per_source: int | None = field(default=None, metadata={"help": "Rows read of each file. Default: all."})
+    on_bad_row: str = field(
+        default="error",
+        metadata={
+            "help": "Rows with a missing or empty text: stop before training (error), or leave them out and list them "
+            "(skip).",
+            "choices": ["error", "skip"],
+        },
+    )
 
 
 def split_columns(source: str, default: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Take the columns off "path::column1,column2".
-
-    Args:
-        source: a source, with or without columns of its own.
-        default: the columns of a source without.
-
-    Returns:
-        The source and its columns.
-
-    Raises:
-        ValueError: no column is named.
-    """
+    """Take the columns off "path::column1,column2"; a source without has the default ones."""
     path, mark, names = source.rpartition(COLUMN_MARK)
     if not mark:
-        path, names = source, ",".join(default)
+        return source, tuple(default)
     columns = tuple(name.strip() for name in names.split(",") if name.strip())
     if not columns:
-        raise ValueError(f"{source}: no column is named. Write path{COLUMN_MARK}column1,column2.")
+        raise ValueError(f"{source}: no column is named; write path{COLUMN_MARK}column1,column2")
     return path, columns
 
 
-def clean_text(column: str, value: object, member: bool = False) -> str:
-    """A text of a row without surrounding white space, which is no part of it.
-
-    Args:
-        column: its column, for the message.
-        value: what should be a text.
-        member: whether it stands in a list, for the message.
+def texts_of_row(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """The texts of a row, in the order of the columns and of the members of lists, without surrounding white space.
 
     Raises:
-        TextFault: it is none, or empty.
+        ValueError: one is missing, empty or no text; to be read after the name of the row.
     """
-    fault = text_fault(value)
-    if fault is None and not value.strip():
-        fault = "is empty"
-    if fault:
-        raise TextFault(f"{'a member of ' if member else ''}column {column!r} {fault}")
-    return value.strip()
-
-
-def texts_of(column: str, value: object) -> Iterator[str]:
-    """The texts of one column: itself, or the members of a list."""
-    if not isinstance(value, list):
-        yield clean_text(column, value)
-    elif not value:
-        raise TextFault(f"column {column!r} is an empty list")
-    else:
-        yield from (clean_text(column, member, member=True) for member in value)
-
-
-def read_text_rows(
-    sources: str | Sequence[str], columns: Sequence[str], bad_rows: BadRows, max_rows: int | None
-) -> Iterator[tuple[Row, tuple[str, ...]]]:
-    """Rows of sources, each with the columns to read of it.
-
-    Args:
-        sources: see `load_texts`.
-        columns: those of sources that name none.
-        bad_rows: told of lines that are no rows.
-        max_rows: of each file; None reads all.
-    """
-    for source in [sources] if isinstance(sources, str) else sources:
-        pattern, wanted = split_columns(source, columns)
-        for file in expand_source(pattern):
-            for row in read_rows(file, bad_rows, wanted, max_rows):
-                yield row, wanted
+    texts = []
+    for column in columns:
+        value = row[column]
+        is_list = isinstance(value, list | tuple)
+        if is_list and not value:
+            raise ValueError(f"column {column!r} is an empty list")
+        for text in value if is_list else [value]:
+            fault = text_fault(text) or (None if text.strip() else "is empty")
+            if fault:
+                raise ValueError(f"{'a member of ' if is_list else ''}column {column!r} {fault}")
+            texts.append(text.strip())
+    return texts
 
 
 def load_texts(
@@ -91,45 +84,97 @@ def load_texts(
     columns: Sequence[str] = DEFAULT_COLUMNS,
     on_bad_row: str | BadRows = "error",
     max_rows: int | None = None,
-    distinct: bool = True,
-) -> list[str]:
-    """Load the texts of stage 1, in the order of the sources, their rows, the columns, and the members of a list.
+) -> datasets.Dataset:
+    """The distinct texts of files, in their order, as a data set with the column "text".
+
+    A text that occurs twice in a batch would compete with itself in the softmax of the distillation loss.
 
     Args:
         sources: files, glob patterns, folders saved by `datasets`, or names "name[:config][:split]" of data sets
             (see `unime.data.rows.read_rows`). "source::column1,column2" gives a source columns of its own.
-        columns: the columns to read of all other sources. A column may hold a text or a list of texts, such as the
-            captions of a picture.
+        columns: the columns to read of all other sources, with texts or lists of texts.
         on_bad_row: "error" stops at the first row with a text that is missing, empty or no string; "skip" leaves such
             rows out as a whole. A `BadRows` collects them for the caller.
         max_rows: read this many rows of each file at most; None reads all.
-        distinct: keep the first of equal texts only. A text that occurs twice in a batch would compete with itself in
-            the softmax of the distillation loss.
-
-    Returns:
-        The texts, without surrounding white space.
 
     Raises:
-        SourceError: a file is broken, or lacks a column.
-        BadRowError: a bad row under the policy "error".
+        SourceError, BadRowError: a file or row cannot be used.
         ValueError: there are no sources, or no text at all.
-
-    Example:
-        >>> load_texts(["nli.csv", "captions.jsonl.gz::captions"], on_bad_row="skip")  # doctest: +SKIP
     """
     sources = [sources] if isinstance(sources, str) else list(sources)
     bad_rows = as_bad_rows(on_bad_row)
     already_bad = len(bad_rows)
-    texts: list[str] = []
-    for row, wanted in read_text_rows(sources, columns, bad_rows, max_rows):
-        try:
-            texts += [text for column in wanted for text in texts_of(column, row.values[column])]
-        except TextFault as fault:
-            bad_rows.add(row.place, str(fault), "Fill or remove the row.")
+    texts: dict[str, None] = {}
+    for source in sources:
+        pattern, wanted = split_columns(source, columns)
+        for file in expand_source(pattern):
+            for row in read_rows(file, bad_rows, wanted, max_rows):
+                try:
+                    texts |= dict.fromkeys(texts_of_row(row.values, wanted))
+                except ValueError as fault:
+                    bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     if len(bad_rows) > already_bad:
         logger.warning(bad_rows.report(max_rows=20))
     if not texts:
-        raise ValueError(
-            f"No text was found in {', '.join(sources) or 'an empty list of sources'}. Check the sources."
-        )
-    return list(dict.fromkeys(texts)) if distinct else texts
+        raise ValueError(f"no text was found in {', '.join(sources) or 'an empty list of sources'}; check the sources")
+    return datasets.Dataset.from_dict({"text": list(texts)})
+
+
+def row_texts(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None = None) -> list[list[str]]:
+    """The texts of each row of a data set in memory.
+
+    Args:
+        rows: a `datasets.Dataset`, or anything with a length whose entries are dicts.
+        name: for messages.
+        columns: with texts or lists of texts (default: those of a known name, else the only column of texts).
+
+    Raises:
+        ValueError: a column is not there or cannot be told, or a row lacks a text; names it.
+    """
+    columns = find_text_columns(rows, name, columns)
+    found = []
+    for number, row in enumerate(plain_rows(rows, columns), start=1):
+        try:
+            found.append(texts_of_row(row, columns))
+        except ValueError as fault:
+            raise BadRowError(f"{Place(name, number)}: {fault}; fill or remove the row") from None
+    return found
+
+
+def is_plain(rows: Sequence[Mapping]) -> bool:
+    """Whether rows are an Arrow table as it is, not what a function of the caller makes of one."""
+    return isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom"
+
+
+def plain_rows(rows: Sequence[Mapping], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Rows as dicts that have at least these columns."""
+    if not is_plain(rows):
+        yield from (rows[number] for number in range(len(rows)))
+        return
+    for table in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=BLOCK_ROWS):
+        yield from table.to_pylist()
+
+
+def column_names(rows: Sequence[Mapping]) -> list[str]:
+    """The columns of a data set in memory."""
+    return rows.column_names if is_plain(rows) else list(rows[0])
+
+
+def find_text_columns(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None) -> list[str]:
+    """The columns that hold texts, of those asked for or else of all."""
+    present = column_names(rows)
+    if columns is not None:
+        absent = [column for column in columns if column not in present]
+        if absent:
+            raise ValueError(f"{name} has no column {absent[0]!r}; its columns are {', '.join(present)}")
+        return list(columns)
+    known = [column for column in KNOWN_COLUMNS if column in present]
+    if known:
+        return known
+    if is_plain(rows):
+        strings = [column for column, kind in rows.features.items() if kind == datasets.Value("string")]
+    else:
+        strings = [column for column, value in rows[0].items() if isinstance(value, str)]
+    if len(strings) != 1:
+        raise ValueError(f"which columns of {name} hold texts? Name them as text_columns; it has {', '.join(present)}")
+    return strings

@@ -7,34 +7,29 @@ import math
 from numbers import Real
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.losses.blocks import (
-    DEFAULT_BLOCK_SIZE,
-    check_count,
-    check_retrieval_inputs,
-    check_temperature,
-    correct_rows,
-    effective_number,
-    mean_where,
-    other_candidates,
-)
+from trainers.losses.base import DEFAULT_BLOCK_SIZE, ContrastiveLoss
+from trainers.losses.blocks import effective_number, other_candidates, retrieval_rows
+from trainers.losses.checks import check_choice, check_count
 from trainers.losses.gathered_cosines import gathered_cosines
-from trainers.losses.unit_rows import UnitRows, common_dtype
+from trainers.losses.unit_rows import UnitRows
 
 SHORT_ROWS = ("repeat", "mask")
 
 
-def _check_margin(margin: float) -> float:
-    """Accepts every margin that leaves a rule to apply: finite, or +inf for no filtering."""
-    if not isinstance(margin, Real) or isinstance(margin, bool) or math.isnan(margin) or margin == -math.inf:
-        raise ValueError(f"false_negative_margin must be a number (inf switches the filter off), got {margin!r}")
-    return float(margin)
-
-
-class HardNegativeInfoNCELoss(nn.Module):
+class HardNegativeInfoNCELoss(ContrastiveLoss):
     """Cross-entropy of finding the positive among itself and its k hardest trustworthy negatives.
+
+    Example::
+
+        import torch
+        from trainers.losses import HardNegativeInfoNCELoss
+
+        loss = HardNegativeInfoNCELoss(num_hard_negatives=3)
+        value = loss(torch.ones(5, 8), torch.ones(5, 8))  # all alike: log(3 + 1)
+        assert abs(value.item() - 1.3863) < 1e-4
 
     Per query q with positive p, margin beta and temperature tau (UniME, arXiv 2504.17432, section 3.3):
 
@@ -71,19 +66,11 @@ class HardNegativeInfoNCELoss(nn.Module):
               the same in the softmax, 1 when one takes all.
 
             A mean over no rows is 0.
-        row_statistics: after each forward, detached (N,) values of the rows, for logs by source: ``loss``, the
-            similarities, ``accuracy``, ``effective_negatives``, ``share_filtered``, ``short_rows``; not finite where a
-            row has none.
+        row_statistics: after each forward, the same of each row and its ``loss``, detached (N,), for logs by source; not
+            finite where a row has none.
 
     Raises:
         ValueError: an option is out of range.
-
-    Example:
-        >>> import torch
-        >>> loss = HardNegativeInfoNCELoss(num_hard_negatives=3)
-        >>> value = loss(torch.ones(5, 8), torch.ones(5, 8))  # all alike: log(3 + 1)
-        >>> print(f"{value.item():.4f}")
-        1.3863
     """
 
     def __init__(
@@ -94,139 +81,83 @@ class HardNegativeInfoNCELoss(nn.Module):
         short_rows: str = "repeat",
         block_size: int = DEFAULT_BLOCK_SIZE,
     ) -> None:
-        super().__init__()
-        self.temperature = check_temperature(temperature)
+        super().__init__(temperature, block_size)
         self.num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
-        self.false_negative_margin = _check_margin(false_negative_margin)
-        if short_rows not in SHORT_ROWS:
-            raise ValueError(f"short_rows must be one of {SHORT_ROWS}, got {short_rows!r}")
-        self.short_rows = short_rows
-        self.block_size = check_count("block_size", block_size)
-        self.statistics: dict[str, Tensor] = {}
-        self.row_statistics: dict[str, Tensor] = {}
+        margin = false_negative_margin
+        if not isinstance(margin, Real) or isinstance(margin, bool) or math.isnan(margin) or margin == -math.inf:
+            raise ValueError(f"false_negative_margin must be a number (inf switches the filter off), got {margin!r}")
+        self.false_negative_margin = float(margin)
+        self.short_rows = check_choice("short_rows", short_rows, SHORT_ROWS)
 
-    def forward(
-        self,
-        queries: Tensor,
-        candidates: Tensor,
-        *,
-        group_ids: Tensor | None = None,
-        duplicate_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Computes the mean loss of the queries.
+    def _compute_rows(
+        self, queries: UnitRows, candidates: UnitRows, group_ids: Tensor | None, duplicate_mask: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        rows, chosen, num_kept = self._choose(queries, candidates, group_ids, duplicate_mask)
+        own = torch.arange(len(queries), device=chosen.device).unsqueeze(1)  # (N, 1)
+        cosines = gathered_cosines(queries, candidates, torch.cat([own, chosen], dim=1))  # (N, 1 + K)
+        # Step 3. A slot counted n times is its logit plus log n; an unused slot has n = 0 and thus -inf, and as the
+        # positive is always there, no row is ever all -inf.
+        counts = F.pad(self._slot_counts(num_kept.unsqueeze(1), chosen.shape[1]), (1, 0), value=1)  # (N, 1 + K)
+        logits = cosines / self.temperature + counts.to(cosines.dtype).log()  # (N, 1 + K)
+        losses = F.cross_entropy(logits, torch.zeros_like(num_kept), reduction="none")  # (N,)
+        rows["effective_negatives"] = effective_number(logits[:, 1:].detach())
+        return losses, rows
 
-        Args:
-            queries: (N, D), of any length.
-            candidates: (M, D), M >= N. Candidate i is the positive of query i; rows N.. are extra hard negatives,
-                open to every query.
-            group_ids: (M,) integers. Candidates with the id of candidate i are never negatives of query i. Every
-                candidate needs an id: give one of its own to a candidate without a twin. Default: none.
-            duplicate_mask: (N, M) boolean, True = never a negative. Default: none.
+    def _mean(self, losses: Tensor, rows: dict[str, Tensor]) -> Tensor:
+        num_others, num_dropped = rows.pop("num_others"), rows.pop("num_dropped")  # (N,)
+        loss = super()._mean(losses, rows)
+        # Of all pairs, and not the mean of the rows' shares: rows may have more or fewer negatives.
+        self.statistics["share_filtered"] = num_dropped.sum().to(losses.dtype) / num_others.sum().clamp(min=1)
+        return loss
 
-        Returns:
-            Scalar. A query with nothing left adds 0 to the mean.
-
-        Raises:
-            ValueError: shapes or types do not fit, or a row holds NaN or infinity.
-        """
-        check_retrieval_inputs(queries, candidates, group_ids, duplicate_mask)
-        with torch.autocast(queries.device.type, enabled=False):
-            dtype = common_dtype(queries, candidates)
-            query_rows = UnitRows.measure("queries", queries, dtype)
-            candidate_rows = UnitRows.measure("candidates", candidates, dtype)
-            # Steps 1 and 2 carry no gradient, so what they look at is never kept: block by block, and only once. What a
-            # block chose goes into one tensor at once: small ones that stay, made between large ones that go, would keep
-            # the allocator from using that memory again.
-            choice: dict[str, Tensor] = {}
-            for first in range(0, len(queries), self.block_size):
-                block = self._choose(query_rows, candidate_rows, first, group_ids, duplicate_mask)
-                for name, values in block.items():
-                    whole = choice.setdefault(name, values.new_empty(len(queries), *values.shape[1:]))  # (N, ...)
-                    whole[first : first + len(values)] = values
-            chosen, num_kept = choice.pop("chosen"), choice["num_kept"]
-            own = torch.arange(len(queries), device=queries.device).unsqueeze(1)  # (N, 1)
-            cosines = gathered_cosines(query_rows, candidate_rows, torch.cat([own, chosen], dim=1))  # (N, 1 + K)
-            # Step 3. A slot counted n times is its logit plus log n; an unused slot has n = 0 and thus -inf, and as the
-            # positive is always there, no row is ever all -inf.
-            counts = F.pad(self._slot_counts(num_kept.unsqueeze(1), chosen.shape[1]), (1, 0), value=1)  # (N, 1 + K)
-            logits = cosines / self.temperature + counts.to(dtype).log()  # (N, 1 + K)
-            losses = F.cross_entropy(logits, torch.zeros_like(num_kept), reduction="none")  # (N,)
-        effective = effective_number(logits[:, 1:].detach())  # (N,)
-        self.statistics = self._summarise(**choice, effective=effective)
-        self.row_statistics = {
-            "loss": losses.detach(),
-            "positive_similarity": choice["positive"],
-            "hardest_negative_similarity": choice["hardest"],
-            "accuracy": correct_rows(choice["positive"], choice["hardest"]),
-            "effective_negatives": effective.masked_fill(num_kept == 0, torch.nan),
-            "share_filtered": choice["num_dropped"] / choice["num_others"],
-            "short_rows": (num_kept < self.num_hard_negatives).to(dtype),
-        }
-        return losses.mean()
-
-    @torch.no_grad()
+    @torch.no_grad()  # steps 1 and 2: what they look at is never kept, a block of queries by a block of candidates
     def _choose(
-        self,
-        queries: UnitRows,
-        candidates: UnitRows,
-        first: int,
-        group_ids: Tensor | None,
-        duplicate_mask: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """Negatives and statistics of one block of queries.
-
-        Args:
-            queries: N rows.
-            candidates: M rows.
-            first: number of the block's first query.
-            group_ids: (M,) or None.
-            duplicate_mask: (N, M) or None.
-
-        Returns:
-            ``chosen`` (B, K) candidates, hardest first, of which the first ``num_kept`` count; and per row (B,)
-            ``positive`` and ``hardest`` cosine (-inf where nothing is left), ``num_others``, ``num_dropped``, ``num_kept``.
-        """
+        self, queries: UnitRows, candidates: UnitRows, group_ids: Tensor | None, duplicate_mask: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """What is told of the rows, each (N,); the chosen (N, K), hardest first; and how many are kept, (N,)."""
         size, slots = self.block_size, min(self.num_hard_negatives, len(candidates))  # K
-        block = queries[first : first + size]  # (B, D)
-        rows = torch.arange(first, first + len(block), device=block.device)  # (B,)
-        hardest = block.new_full((len(rows), slots), -torch.inf)  # (B, K)
-        chosen = torch.zeros_like(hardest, dtype=torch.long)  # (B, K)
-        num_others, num_dropped = torch.zeros_like(rows), torch.zeros_like(rows)  # (B,)
-        # The filter needs the positives, and candidate r is the positive of row r: the block that holds them comes first.
-        for start in [first, *(start for start in range(0, len(candidates), size) if start != first)]:
-            similarities = block @ candidates[start : start + size].T  # (B, C)
-            if start == first:
-                positive = similarities.diagonal().unsqueeze(1).clone()  # (B, 1)
-            columns = torch.arange(start, start + similarities.shape[1], device=block.device)  # (C,)
-            duplicates = None if duplicate_mask is None else duplicate_mask[first : first + size, start : start + size]
-            others = other_candidates(rows, columns, group_ids, duplicates)  # (B, C)
-            dropped = others & (similarities > positive + self.false_negative_margin)  # (B, C)
-            num_others += others.sum(dim=1)
-            num_dropped += dropped.sum(dim=1)
-            similarities.masked_fill_(~others | dropped, -torch.inf)
-            found, places = similarities.topk(min(slots, len(columns)), dim=1)  # (B, K) or narrower
-            hardest, order = torch.cat([hardest, found], dim=1).topk(slots, dim=1)  # (B, K)
-            chosen = torch.cat([chosen, columns[places]], dim=1).gather(1, order)  # (B, K)
-        return {
-            "chosen": chosen,
-            "positive": positive.squeeze(1),
-            "hardest": hardest[:, 0],
+        # What a block finds goes into whole tensors at once: small ones that stay, made between large ones that go, would
+        # keep the allocator from using that memory again.
+        numbers = torch.arange(len(candidates), device=queries.norms.device)  # (M,)
+        positive, hardest = queries.norms.new_empty(2, len(queries))  # (N,) each
+        num_others, num_dropped = numbers.new_zeros(2, len(queries))  # (N,) each
+        chosen = numbers.new_empty(len(queries), slots)  # (N, K)
+        for first in range(0, len(queries), size):
+            own = slice(first, min(first + size, len(queries)))
+            block, rows = queries[own], numbers[own]  # (B, D), (B,)
+            best = block.new_full((len(rows), slots), -torch.inf)  # (B, K)
+            best_numbers = numbers.new_zeros(len(rows), slots)  # (B, K)
+            # The filter needs the positives, and candidate r is the positive of row r: their block comes first.
+            for start in [first, *(start for start in range(0, len(candidates), size) if start != first)]:
+                columns = numbers[start : start + size]  # (C,)
+                similarities = block @ candidates[start : start + size].T  # (B, C)
+                if start == first:
+                    positive[own] = similarities.diagonal()
+                duplicates = None if duplicate_mask is None else duplicate_mask[own, start : start + size]
+                others = other_candidates(rows, columns, group_ids, duplicates)  # (B, C)
+                dropped = others & (similarities > positive[own].unsqueeze(1) + self.false_negative_margin)  # (B, C)
+                num_others[own] += others.sum(dim=1)
+                num_dropped[own] += dropped.sum(dim=1)
+                similarities.masked_fill_(~others | dropped, -torch.inf)
+                found, places = similarities.topk(min(slots, len(columns)), dim=1)  # (B, K) or narrower
+                best, order = torch.cat([best, found], dim=1).topk(slots, dim=1)  # (B, K)
+                best_numbers = torch.cat([best_numbers, columns[places]], dim=1).gather(1, order)  # (B, K)
+            hardest[own], chosen[own] = best[:, 0], best_numbers
+        num_kept = num_others - num_dropped
+        rows = {
+            **retrieval_rows(positive, hardest),
+            "short_rows": (num_kept < self.num_hard_negatives).to(positive.dtype),
+            "share_filtered": num_dropped / num_others,
+            "share_rows_filtered": (num_dropped > 0).to(positive.dtype),
             "num_others": num_others,
             "num_dropped": num_dropped,
-            "num_kept": num_others - num_dropped,
         }
+        return rows, chosen, num_kept
 
     def _slot_counts(self, num_kept: Tensor, slots: int) -> Tensor:
-        """How often each of the K hardest candidates is used as a negative, hardest first.
+        """How often each of the K hardest candidates is used, (B, K), hardest first, where ``num_kept`` (B, 1) are left.
 
         Going round r kept candidates until k are drawn takes each of them k // r times and the first k % r once more.
-
-        Args:
-            num_kept: (B, 1).
-            slots: K.
-
-        Returns:
-            (B, K) whole numbers; 0 for slots that hold no kept candidate.
         """
         slot = torch.arange(slots, device=num_kept.device)  # (K,)
         if self.short_rows == "mask":
@@ -236,26 +167,3 @@ class HardNegativeInfoNCELoss(nn.Module):
             distinct = num_kept.clamp(min=1, max=k)  # (B, 1)
             counts = k // distinct + (slot < k % distinct)  # (B, K)
         return counts * (slot < num_kept)  # (B, K)
-
-    def _summarise(
-        self,
-        positive: Tensor,
-        hardest: Tensor,
-        num_others: Tensor,
-        num_dropped: Tensor,
-        num_kept: Tensor,
-        effective: Tensor,
-    ) -> dict[str, Tensor]:
-        """Turns row statistics, each (N,), into scalars."""
-        dtype = positive.dtype
-        has_negative = num_kept > 0  # (N,)
-        return {
-            "share_filtered": num_dropped.sum().to(dtype) / num_others.sum().clamp(min=1),
-            "share_rows_filtered": (num_dropped > 0).to(dtype).mean(),
-            "short_rows": (num_kept < self.num_hard_negatives).to(dtype).mean(),
-            "empty_rows": (~has_negative).to(dtype).mean(),
-            "positive_similarity": positive.mean(),
-            "hardest_negative_similarity": mean_where(hardest, has_negative),
-            "accuracy": mean_where((positive > hardest).to(dtype), has_negative),
-            "effective_negatives": mean_where(effective, has_negative),
-        }

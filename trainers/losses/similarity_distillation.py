@@ -4,52 +4,52 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from trainers.losses.blocks import (
-    DEFAULT_BLOCK_SIZE,
-    check_count,
-    check_group_ids,
-    check_matrix,
-    check_temperature,
-    map_row_blocks,
-    mean_where,
-    other_candidates,
-    row_entropy,
-    row_kl,
-)
-from trainers.losses.unit_rows import common_dtype, unit_rows
+from trainers.losses.base import DEFAULT_BLOCK_SIZE, RowLoss
+from trainers.losses.blocks import log_distribution, map_row_blocks, other_candidates, row_entropy, row_kl
+from trainers.losses.checks import FLOATS, INTEGERS, check_choice, check_temperature, check_tensor
+from trainers.losses.unit_rows import measure_rows
 
 DIRECTIONS = ("teacher_to_student", "student_to_teacher", "symmetric")
 
 
-def _row_similarity_statistics(student: Tensor, teacher: Tensor, others: Tensor) -> dict[str, Tensor]:
-    """Mean and Pearson correlation per row, each (B,), over the chosen pairs of two similarity matrices, (B, N)."""
-    num_others = others.sum(dim=1, keepdim=True)  # (B, 1)
-    divisor = num_others.clamp(min=1)
-    student_mean = (student * others).sum(dim=1, keepdim=True) / divisor  # (B, 1)
-    teacher_mean = (teacher * others).sum(dim=1, keepdim=True) / divisor  # (B, 1)
-    student_centred = (student - student_mean) * others  # (B, N)
-    teacher_centred = (teacher - teacher_mean) * others  # (B, N)
-    student_spread = (student_centred.square().sum(dim=1) / divisor.squeeze(1)).sqrt()  # (B,)
-    teacher_spread = (teacher_centred.square().sum(dim=1) / divisor.squeeze(1)).sqrt()  # (B,)
-    covariance = (student_centred * teacher_centred).sum(dim=1) / divisor.squeeze(1)  # (B,)
+def _compare_similarities(student: Tensor, teacher: Tensor, others: Tensor) -> dict[str, Tensor]:
+    """Means and Pearson correlation of the chosen pairs of two similarity matrices, (B, N), per row, (B,); NaN without."""
+    num_others = others.sum(dim=1)  # (B,)
+
+    def mean(values: Tensor) -> Tensor:
+        return ((values * others).sum(dim=1) / num_others.clamp(min=1)).unsqueeze(1)  # (B, 1)
+
+    student_mean, teacher_mean = mean(student), mean(teacher)
+    student_spread = mean((student - student_mean).square()).sqrt()
+    teacher_spread = mean((teacher - teacher_mean).square()).sqrt()
+    covariance = mean((student - student_mean) * (teacher - teacher_mean))
     rounding = 16 * torch.finfo(student.dtype).eps  # what varies less than this does not vary
+    constant = (student_spread <= rounding) | (teacher_spread <= rounding)  # (B, 1)
+    correlation = (covariance / (student_spread * teacher_spread)).masked_fill(constant, torch.nan)
+    without_others = num_others == 0
     return {
-        "num_others": num_others.squeeze(1),
-        "student_mean": student_mean.squeeze(1),
-        "teacher_mean": teacher_mean.squeeze(1),
-        "correlation": covariance / (student_spread * teacher_spread).clamp(min=rounding**2),
-        "varies": (student_spread > rounding) & (teacher_spread > rounding),
+        "teacher_similarity": teacher_mean.squeeze(1).masked_fill(without_others, torch.nan),
+        "student_similarity": student_mean.squeeze(1).masked_fill(without_others, torch.nan),
+        "similarity_correlation": correlation.squeeze(1),
     }
 
 
-class SimilarityDistillationLoss(nn.Module):
+class SimilarityDistillationLoss(RowLoss):
     """Kullback-Leibler divergence between the similarity distributions of teacher and student.
+
+    Example::
+
+        import torch
+        from trainers.losses import SimilarityDistillationLoss
+
+        loss = SimilarityDistillationLoss()
+        teacher = torch.eye(4)
+        student = torch.cat([teacher, teacher], dim=1)  # another width, the same cosines
+        assert abs(loss(student, teacher).item()) < 1e-6
 
     For the N texts of a batch, with embeddings s_i of the student and t_i of the teacher (UniME, arXiv 2504.17432,
     Eq. 2):
@@ -64,9 +64,6 @@ class SimilarityDistillationLoss(nn.Module):
     (``direction="student_to_teacher"``), keeps the diagonal (``include_self=True``), shows only its term in the
     numerator (here: the whole row, as the paper's figure has it), sums over i (here: the mean, so that the learning
     rate does not depend on N), and gives no temperature.
-
-    There is no option for a softmax over columns: the matrix of a batch with itself is symmetric, so the columns'
-    distributions are the rows', and the loss is the same number. (It would differ between two unlike sets of texts.)
 
     Why the diagonal is left out by default: cos(s_i, s_i) = 1 in both spaces, whatever the weights. At a small
     temperature this one term takes nearly all the mass of both distributions, and the loss goes flat.
@@ -87,18 +84,13 @@ class SimilarityDistillationLoss(nn.Module):
         statistics: after each forward, detached scalars. ``teacher_entropy``, ``student_entropy``: mean entropy, in
             nats, of the rows of the two distributions. ``teacher_similarity``, ``student_similarity``: mean cosine
             between different texts. ``similarity_correlation``: mean, over rows in which both vary, of the Pearson
-            correlation between the teacher's and the student's cosines with the other texts. A mean over no rows is 0.
+            correlation between the teacher's and the student's cosines with the other texts. ``resolution``: what rounding
+            alone adds to the loss at the optimum; below it a loss has nothing to teach. A mean over no rows is 0.
+        row_statistics: after each forward, the same of each row and its ``loss``, detached (N,); not finite where a row
+            has none.
 
     Raises:
         ValueError: an option is out of range.
-
-    Example:
-        >>> import torch
-        >>> loss = SimilarityDistillationLoss()
-        >>> teacher = torch.eye(4)
-        >>> student = torch.cat([teacher, teacher], dim=1)  # another width, the same cosines
-        >>> print(f"{loss(student, teacher).item():.4f}")
-        0.0000
     """
 
     def __init__(
@@ -110,8 +102,7 @@ class SimilarityDistillationLoss(nn.Module):
         states: torch.dtype = torch.float32,
         block_size: int = DEFAULT_BLOCK_SIZE,
     ) -> None:
-        super().__init__()
-        self.temperature = check_temperature(temperature)
+        super().__init__(temperature, block_size)
         self.teacher_temperature = self.temperature
         if teacher_temperature is not None:
             self.teacher_temperature = check_temperature(teacher_temperature, "teacher_temperature")
@@ -119,11 +110,7 @@ class SimilarityDistillationLoss(nn.Module):
         if include_self not in (True, False):
             raise ValueError(f"include_self must be True or False, got {include_self!r}")
         self.include_self = include_self
-        if direction not in DIRECTIONS:
-            raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
-        self.direction = direction
-        self.block_size = check_count("block_size", block_size)
-        self.statistics: dict[str, Tensor] = {}
+        self.direction = check_choice("direction", direction, DIRECTIONS)
 
     def forward(self, student: Tensor, teacher: Tensor, *, group_ids: Tensor | None = None) -> Tensor:
         """Computes the mean divergence of the rows.
@@ -136,64 +123,54 @@ class SimilarityDistillationLoss(nn.Module):
                 and kept with True. Every text needs an id. Default: all texts differ.
 
         Returns:
-            Scalar. A row with no other text left (a batch of one, or of copies) adds 0 to the mean.
+            Scalar, in float32 (float64 if an input is). A row with no other text left (a batch of one, or of copies) adds 0 to the mean.
 
         Raises:
             ValueError: shapes or types do not fit, or a row holds NaN or infinity.
         """
-        check_matrix("student", student)
-        check_matrix("teacher", teacher)
-        if len(student) != len(teacher):
-            raise ValueError(
-                f"student and teacher must embed the same texts, row by row; got {len(student)} and {len(teacher)}"
-            )
-        check_group_ids(group_ids, len(student))
+        check_tensor("student", student, FLOATS, (None, None), "a floating-point matrix with one embedding per row")
+        num_texts = len(student)
+        wanted = f"a floating-point matrix that embeds the same texts as student, row by row ({num_texts})"
+        check_tensor("teacher", teacher, FLOATS, (num_texts, None), wanted)
+        if group_ids is not None:
+            wanted = f"a tensor of integers (torch.long) with one id per text, ({num_texts},)"
+            check_tensor("group_ids", group_ids, INTEGERS, (num_texts,), wanted)
         with torch.autocast(student.device.type, enabled=False):
-            dtype = common_dtype(student, teacher)
-            student, teacher = unit_rows("student", student, dtype), unit_rows("teacher", teacher.detach(), dtype)
-            rows = torch.arange(len(student), device=student.device)  # (N,)
-            block = partial(self._block, all_student=student, all_teacher=teacher, group_ids=group_ids)
-            losses, row_statistics = map_row_blocks(block, (rows, student, teacher), self.block_size)
-        self.statistics = self._summarise(**row_statistics)
-        return losses.mean()
+            student_rows, teacher_rows = measure_rows(student=student, teacher=teacher.detach())
+            losses, rows = self._compute_rows(student_rows.matrix(), teacher_rows.matrix(), group_ids)
+        return self._mean(losses, rows)
 
-    def _block(
-        self,
-        rows: Tensor,
-        student: Tensor,
-        teacher: Tensor,
-        *,
-        all_student: Tensor,
-        all_teacher: Tensor,
-        group_ids: Tensor | None,
+    def _compute_rows(
+        self, all_student: Tensor, all_teacher: Tensor, group_ids: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Row losses and row statistics of one block: rows (B,), student (B, Ds), teacher (B, Dt)."""
-        student_similarities = student @ all_student.T  # (B, N)
-        teacher_similarities = teacher @ all_teacher.T  # (B, N)
-        columns = torch.arange(len(all_student), device=rows.device)  # (N,)
-        others = other_candidates(rows, columns, group_ids)  # (B, N)
-        log_student = self._log_distribution(student_similarities / self.temperature, others)  # (B, N)
-        log_teacher = self._log_distribution(teacher_similarities / self.teacher_temperature, others)  # (B, N)
-        if self.direction == "teacher_to_student":
-            losses = row_kl(log_teacher, log_student)  # (B,)
-        elif self.direction == "student_to_teacher":
-            losses = row_kl(log_student, log_teacher)  # (B,)
-        else:
-            losses = (row_kl(log_teacher, log_student) + row_kl(log_student, log_teacher)) / 2  # (B,)
-        with torch.no_grad():
-            statistics = _row_similarity_statistics(student_similarities, teacher_similarities, others)
-            statistics["student_entropy"] = row_entropy(log_student)
-            statistics["teacher_entropy"] = row_entropy(log_teacher)
-            statistics["resolution"] = self._row_resolution(log_teacher, student.shape[1])
-        return losses, statistics
+        """Losses and statistics of the rows, (N,), of unit rows (N, Ds) and (N, Dt)."""
+        columns = torch.arange(len(all_student), device=all_student.device)  # (N,)
 
-    def _log_distribution(self, logits: Tensor, others: Tensor) -> Tensor:
-        """Log-softmax of each row over the texts that take part, (B, N)."""
-        if not self.include_self:
-            # The lowest finite number has probability 0, as -inf would, but 0 * (low - low) is 0 where
-            # 0 * (-inf + inf) is NaN; and a row with nothing left becomes uniform on both sides: a divergence of 0.
-            logits = logits.masked_fill(~others, torch.finfo(logits.dtype).min)
-        return F.log_softmax(logits, dim=1)
+        def compute_block(rows: Tensor, student: Tensor, teacher: Tensor):
+            student_similarities = student @ all_student.T  # (B, N)
+            teacher_similarities = teacher @ all_teacher.T  # (B, N)
+            others = other_candidates(rows, columns, group_ids)  # (B, N)
+            present = torch.ones_like(others) if self.include_self else others  # (B, N)
+            log_student = log_distribution(student_similarities / self.temperature, present)  # (B, N)
+            log_teacher = log_distribution(teacher_similarities / self.teacher_temperature, present)  # (B, N)
+            if self.direction == "teacher_to_student":
+                losses = row_kl(log_teacher, log_student)  # (B,)
+            elif self.direction == "student_to_teacher":
+                losses = row_kl(log_student, log_teacher)  # (B,)
+            else:
+                losses = (row_kl(log_teacher, log_student) + row_kl(log_student, log_teacher)) / 2  # (B,)
+            with torch.no_grad():
+                distributions = {
+                    "teacher_entropy": row_entropy(log_teacher),
+                    "student_entropy": row_entropy(log_student),
+                    "resolution": self._row_resolution(log_teacher, student.shape[1]),
+                }
+                empty = ~present.any(dim=1)  # (B,)
+                statistics = {name: values.masked_fill(empty, torch.nan) for name, values in distributions.items()}
+                statistics |= _compare_similarities(student_similarities, teacher_similarities, others)
+            return losses, statistics
+
+        return map_row_blocks(compute_block, (columns, all_student, all_teacher), self.block_size)
 
     def _row_resolution(self, log_p: Tensor, dimension: int) -> Tensor:
         """What rounding adds to the divergence of each row at the optimum, (B,), of a log-distribution, (B, N).
@@ -210,26 +187,3 @@ class SimilarityDistillationLoss(nn.Module):
         rounding = torch.finfo(log_p.dtype).eps * (row_entropy(log_p) + 1)  # (B,)
         logit_error = torch.finfo(self.states).eps / 2 / (self.temperature * math.sqrt(dimension))
         return rounding + logit_error**2 / 2 * (1 - log_p.exp().square().sum(dim=1))
-
-    def _summarise(
-        self,
-        num_others: Tensor,
-        student_mean: Tensor,
-        teacher_mean: Tensor,
-        correlation: Tensor,
-        varies: Tensor,
-        student_entropy: Tensor,
-        teacher_entropy: Tensor,
-        resolution: Tensor,
-    ) -> dict[str, Tensor]:
-        """Turns row statistics, each (N,), into scalars."""
-        has_others = num_others > 0  # (N,)
-        has_distribution = has_others | self.include_self  # (N,)
-        return {
-            "teacher_entropy": mean_where(teacher_entropy, has_distribution),
-            "student_entropy": mean_where(student_entropy, has_distribution),
-            "resolution": mean_where(resolution, has_distribution),
-            "teacher_similarity": mean_where(teacher_mean, has_others),
-            "student_similarity": mean_where(student_mean, has_others),
-            "similarity_correlation": mean_where(correlation, varies),
-        }

@@ -4,28 +4,22 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.losses.blocks import check_matrix, check_temperature, mean_where, row_entropy, row_kl
+from trainers.losses.base import RowLoss
+from trainers.losses.blocks import log_distribution, retrieval_rows, row_entropy, row_kl
+from trainers.losses.checks import FLOATS, INTEGERS, check_pair, check_tensor
 from trainers.losses.gathered_cosines import gathered_cosines
-from trainers.losses.unit_rows import UnitRows, common_dtype
+from trainers.losses.unit_rows import measure_rows
 
 
 def _check_choices(own: Tensor, scores: Tensor, num_queries: int, num_candidates: int) -> None:
     """Refuses candidate numbers and scores that do not fit the embeddings or each other."""
-    if not isinstance(own, Tensor) or own.dtype not in (torch.int64, torch.int32):
-        kind = own.dtype if isinstance(own, Tensor) else type(own).__name__
-        raise ValueError(f"own must be a tensor of integers (torch.long), got {kind}")
-    if not isinstance(scores, Tensor) or not scores.is_floating_point():
-        kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"scores must be a floating-point tensor, got {kind}")
-    if own.dim() != 2 or len(own) != num_queries or own.shape[1] == 0:
-        raise ValueError(
-            f"own must have one row per query, ({num_queries}, 1 + K), the positive first; got {tuple(own.shape)}"
-        )
-    if scores.shape != own.shape:
-        raise ValueError(f"scores needs one score per candidate, {tuple(own.shape)}; got {tuple(scores.shape)}")
+    wanted = f"a tensor of integers (torch.long) with one row per query, ({num_queries}, 1 + K), the positive first"
+    check_tensor("own", own, INTEGERS, (num_queries, None), wanted)
+    wanted = f"a floating-point tensor with one score per candidate, {tuple(own.shape)}"
+    check_tensor("scores", scores, FLOATS, own.shape, wanted)
     if int(own.min()) < -1 or int(own.max()) >= num_candidates:
         raise ValueError(
             f"own must hold numbers of the {num_candidates} candidates, or -1 for none; "
@@ -38,8 +32,18 @@ def _check_choices(own: Tensor, scores: Tensor, num_queries: int, num_candidates
         raise ValueError(f"scores: row {int(bad_rows[0])} has a candidate whose score is NaN or infinite")
 
 
-class SoftLabelLoss(nn.Module):
+class SoftLabelLoss(RowLoss):
     """Divergence, both ways, between the model's and a judge's opinion of a query's own candidates.
+
+    Example::
+
+        import torch
+        from trainers.losses import SoftLabelLoss
+
+        loss = SoftLabelLoss(temperature=1.0)
+        own = torch.tensor([[0, 2], [1, 3]])  # each query's positive and one negative
+        value = loss(torch.ones(2, 8), torch.ones(4, 8), own, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+        assert abs(value.item() - 0.0578) < 1e-4  # the model finds all alike; in one row the judge does, too
 
     For query q with positive c_0 and its own negatives c_1 .. c_k, which a judge (a large multimodal LLM) gave the scores
     s_0 .. s_k (UniME-V2, arXiv 2510.13515):
@@ -59,24 +63,15 @@ class SoftLabelLoss(nn.Module):
             ``positive_similarity``: mean cosine of the positives. ``hardest_negative_similarity``: mean largest cosine of
             a negative. ``accuracy``: share of rows whose positive is strictly above all of their negatives. ``empty_rows``:
             share of rows without a negative, over which no other statistic but ``positive_similarity`` is taken.
+        row_statistics: after each forward, the same of each row and its ``loss``, detached (N,), for logs by source; not
+            finite where a row has none.
 
     Raises:
         ValueError: an option is out of range.
-
-    Example:
-        >>> import torch
-        >>> loss = SoftLabelLoss(temperature=1.0)
-        >>> own = torch.tensor([[0, 2], [1, 3]])  # each query's positive and one negative
-        >>> value = loss(torch.ones(2, 8), torch.ones(4, 8), own, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-        >>> print(f"{value.item():.4f}")  # P is even; one row's labels are, too
-        0.0578
     """
 
     def __init__(self, temperature: float = 0.02) -> None:
-        super().__init__()
-        self.temperature = check_temperature(temperature)
-        self.statistics: dict[str, Tensor] = {}
-        self.row_statistics: dict[str, Tensor] = {}
+        super().__init__(temperature)
 
     def forward(self, queries: Tensor, candidates: Tensor, own: Tensor, scores: Tensor) -> Tensor:
         """Computes the mean divergence of the queries.
@@ -89,50 +84,28 @@ class SoftLabelLoss(nn.Module):
             scores: (N, 1 + K) the judge's scores of them; what stands at -1 is not looked at.
 
         Returns:
-            Scalar. A query without negatives adds 0 to the mean.
+            Scalar, in float32 (float64 if an input is). A query without negatives adds 0 to the mean.
 
         Raises:
             ValueError: shapes, types or numbers do not fit, or a row holds NaN or infinity.
         """
-        check_matrix("queries", queries)
-        check_matrix("candidates", candidates)
-        if queries.shape[1] != candidates.shape[1]:
-            raise ValueError(
-                f"queries and candidates must have the same width, got {queries.shape[1]} and {candidates.shape[1]}"
-            )
+        check_pair(queries, candidates)
         _check_choices(own, scores, len(queries), len(candidates))
         present = own >= 0  # (N, 1 + K)
         with torch.autocast(queries.device.type, enabled=False):
-            dtype = common_dtype(queries, candidates)
-            query_rows = UnitRows.measure("queries", queries, dtype)
-            candidate_rows = UnitRows.measure("candidates", candidates, dtype)
+            query_rows, candidate_rows = measure_rows(queries=queries, candidates=candidates)
             cosines = gathered_cosines(query_rows, candidate_rows, own.long().clamp(min=0))  # (N, 1 + K)
-            log_p = self._log_distribution(cosines, present)  # (N, 1 + K)
-            log_q = self._log_distribution(scores.detach().to(dtype), present)  # (N, 1 + K)
+            log_p = log_distribution(cosines / self.temperature, present)  # (N, 1 + K)
+            log_q = log_distribution(scores.detach().to(cosines.dtype) / self.temperature, present)  # (N, 1 + K)
             losses = (row_kl(log_p, log_q) + row_kl(log_q, log_p)) / 2  # (N,)
-        self.statistics = self._summarise(cosines.detach(), log_p.detach(), log_q, present)
-        self.row_statistics = {"loss": losses.detach(), "positive_similarity": cosines[:, 0].detach()}
-        return losses.mean()
-
-    def _log_distribution(self, values: Tensor, present: Tensor) -> Tensor:
-        """Log-softmax of each row over the candidates that are there, (N, 1 + K)."""
-        # The lowest finite number has probability 0, as -inf would, but 0 * (low - low) is 0 where 0 * (-inf + inf) is NaN.
-        logits = (values / self.temperature).masked_fill(~present, torch.finfo(values.dtype).min)
-        return F.log_softmax(logits, dim=1)
-
-    def _summarise(self, cosines: Tensor, log_p: Tensor, log_q: Tensor, present: Tensor) -> dict[str, Tensor]:
-        """Turns the rows, each (N, 1 + K), into scalars."""
-        has_negative = present[:, 1:].any(dim=1)  # (N,)
         # A column of -inf, so that there is a largest value in rows, and in batches, without negatives.
-        negatives = F.pad(cosines[:, 1:].masked_fill(~present[:, 1:], -torch.inf), (0, 1), value=-torch.inf)
-        positive, hardest = cosines[:, 0], negatives.amax(dim=1)  # (N,)
-        return {
-            "label_entropy": mean_where(row_entropy(log_q), has_negative),
-            "prediction_entropy": mean_where(row_entropy(log_p), has_negative),
-            "label_positive": mean_where(log_q[:, 0].exp(), has_negative),
-            "prediction_positive": mean_where(log_p[:, 0].exp(), has_negative),
-            "positive_similarity": positive.mean(),
-            "hardest_negative_similarity": mean_where(hardest, has_negative),
-            "accuracy": mean_where((positive > hardest).to(positive.dtype), has_negative),
-            "empty_rows": (~has_negative).to(positive.dtype).mean(),
+        negatives = cosines.detach()[:, 1:].masked_fill(~present[:, 1:], -torch.inf)  # (N, K)
+        hardest = F.pad(negatives, (0, 1), value=-torch.inf).amax(dim=1)  # (N,)
+        distributions = {
+            "label_entropy": row_entropy(log_q),
+            "prediction_entropy": row_entropy(log_p.detach()),
+            "label_positive": log_q[:, 0].exp(),
+            "prediction_positive": log_p[:, 0].detach().exp(),
         }
+        rows = {name: values.masked_fill(~hardest.isfinite(), torch.nan) for name, values in distributions.items()}
+        return self._mean(losses, rows | retrieval_rows(cosines[:, 0].detach(), hardest))

@@ -18,11 +18,6 @@ from torch.autograd.function import once_differentiable
 BLOCK_ELEMENTS = 2**22  # of a temporary tensor: 16 MB in float32
 
 
-def common_dtype(first: Tensor, second: Tensor) -> torch.dtype:
-    """The type to compute in: float32, or float64 if one of the two is float64."""
-    return torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
-
-
 def row_slices(num_rows: int, width: int) -> Iterator[slice]:
     """Cuts rows of so many elements into blocks of about `BLOCK_ELEMENTS`."""
     rows = max(1, BLOCK_ELEMENTS // width)
@@ -32,32 +27,21 @@ def row_slices(num_rows: int, width: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class UnitRows:
-    """A matrix whose rows are scaled to length 1 when they are asked for, without a graph.
+    """A matrix whose rows are scaled to length 1 when they are asked for.
 
     An all-zero row has no direction: it stays zero (cosine 0 with everything) and gets a zero gradient, where dividing by
     a small epsilon would give it a gradient of 1e12.
-
-    Args:
-        embeddings: (N, D), any floating-point type.
-        norms: (N, 1) lengths, in the type to compute in; infinity for an all-zero row, so that dividing gives zeros.
     """
 
-    embeddings: Tensor
-    norms: Tensor
+    embeddings: Tensor  # (N, D), any floating-point type
+    norms: (
+        Tensor  # (N, 1) lengths in the type to compute in; infinity for an all-zero row, so that dividing gives zeros
+    )
 
     @classmethod
     @torch.no_grad()
     def measure(cls, name: str, embeddings: Tensor, dtype: torch.dtype) -> UnitRows:
-        """Measures all rows.
-
-        Args:
-            name: the argument's name, for the message.
-            embeddings: (N, D).
-            dtype: the type to compute in.
-
-        Raises:
-            ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
-        """
+        """Measures all rows; refuses, by the argument's ``name``, those that are not finite or too long for ``dtype``."""
         norms = embeddings.new_empty(len(embeddings), 1, dtype=dtype)  # (N, 1)
         for rows in row_slices(*embeddings.shape):
             norms[rows] = torch.linalg.vector_norm(embeddings[rows].to(dtype), dim=1, keepdim=True)
@@ -65,8 +49,8 @@ class UnitRows:
         if not finite.all():
             bad_rows = (~finite).nonzero().squeeze(1)
             raise ValueError(
-                f"{name}: row {int(bad_rows[0])} is NaN or infinite ({len(bad_rows)} of {len(finite)} rows are). "
-                "Look at the input of that row; if all rows are bad, lower the learning rate or use bfloat16, not float16"
+                f"{name}: row {int(bad_rows[0])} is NaN or infinite ({len(bad_rows)} of {len(finite)} rows are): look "
+                "at the input of that row; if all rows are bad, lower the learning rate or use bfloat16, not float16"
             )
         return cls(embeddings, norms.masked_fill(norms == 0, torch.inf))
 
@@ -80,18 +64,17 @@ class UnitRows:
 
     @torch.no_grad()
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Unit rows, (..., D) for row numbers of shape (...), in the type to compute in."""
+        """Unit rows, (..., D) for row numbers of shape (...), in the type to compute in, without a graph."""
         return self.embeddings[rows].to(self.norms.dtype, copy=True).div_(self.norms[rows])
 
     def pull_back(self, rows: slice, gradient: Tensor) -> Tensor:
-        """Gradient of the embeddings of some rows from that of their unit rows: across the row, over its length.
-
-        Args:
-            rows: which rows.
-            gradient: (B, D).
-        """
+        """Gradient of the embeddings of some rows from that of their unit rows, (B, D): across the row, over its length."""
         unit = self[rows]  # (B, D)
         return (gradient - (gradient * unit).sum(dim=1, keepdim=True) * unit) / self.norms[rows]
+
+    def matrix(self) -> Tensor:
+        """All unit rows, (N, D), with a graph."""
+        return _Scale.apply(self.embeddings, self.norms)
 
 
 class _Scale(torch.autograd.Function):
@@ -115,18 +98,8 @@ class _Scale(torch.autograd.Function):
         return result, None
 
 
-def unit_rows(name: str, embeddings: Tensor, dtype: torch.dtype) -> Tensor:
-    """Scales every row to length 1, with a graph; see `UnitRows`.
-
-    Args:
-        name: the argument's name, for the message.
-        embeddings: (N, D), any floating-point type.
-        dtype: the type to compute in.
-
-    Returns:
-        Unit rows, (N, D), in ``dtype``.
-
-    Raises:
-        ValueError: a row holds NaN or infinity, or is too long for ``dtype``.
-    """
-    return _Scale.apply(embeddings, UnitRows.measure(name, embeddings, dtype).norms)
+def measure_rows(**embeddings: Tensor) -> list[UnitRows]:
+    """Measures two matrices by their arguments' names, to compute in float32, or in float64 if one of them has that type."""
+    first, second = (matrix.dtype for matrix in embeddings.values())
+    dtype = torch.promote_types(torch.promote_types(first, second), torch.float32)
+    return [UnitRows.measure(name, matrix, dtype) for name, matrix in embeddings.items()]

@@ -6,21 +6,30 @@ The score is the probability of "Yes" against "No" as the first token of the ans
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
-from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig, AutoModelForImageTextToText, BatchFeature
+from torch.utils.data import DataLoader
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    BatchFeature,
+    PreTrainedModel,
+)
 
+from evaluation.encoder import pick_device, pick_dtype
+from evaluation.encoders import find_model
+from evaluation.fingerprint import code_identity, model_identity
 from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
 from modeling_unime.families import SUMMARY_TURNS, get_family
 from modeling_unime.modeling_unime import STRICT_LOADING, check_loading
-from trainers.mining.pool import Content
-from unime.data.images import ImageStore
-from unime.shards import MiningError
+from unime.data.example import Example
+from unime.options import check_at_least
 
 # What precedes the query, stands between query and candidate, and follows the candidate (UniME-V2's prompt).
 QUESTION = (
@@ -33,191 +42,148 @@ ANSWERS = ("Yes", "No")
 IMAGE = "<|image_1|>\n"  # the processor puts an image wherever one of these stands
 NO_LIMIT = 1 << 30  # tokens: the processor would shorten a prompt from its end, where the answer is asked for
 
-
-class Side(NamedTuple):
-    """A query or a candidate as the judge reads it: its text with image token, and where its image is."""
-
-    text: str
-    content: Content
+Pairs = Sequence[tuple[Example, Example]]  # of query and candidate
 
 
-class JudgePrompt:
-    """From pairs to the model inputs of a judge. Refuses early, before any weights are loaded.
+@dataclass
+class JudgeOptions:
+    """A chat model that says which candidates meet the query (UniME-V2)."""
+
+    judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder (or name on the Hub) of a multimodal chat model, which is asked whether a candidate meets the "
+            "query; what it affirms nearly as much as the positive is left out. Default: no judge."
+        },
+    )
+    judge_batch_size: int = field(default=8, metadata={"help": "Pairs that the judge reads at a time."})
+    judge_max_text_tokens: int = field(
+        default=1024, metadata={"help": "Tokens of a query's or candidate's text that the judge reads."}
+    )
+    judge_image_resolution: int | None = field(
+        default=None, metadata={"help": "Resize images for the judge to squares of so many pixels. Default: do not."}
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least(self, judge_batch_size=1, judge_max_text_tokens=1, judge_image_resolution=1)
+
+
+class Judge:
+    """A chat model that scores pairs; its weights are loaded when the first pairs are asked about.
 
     Args:
-        folder: a chat model with configuration, tokenizer and image processor.
-        max_text_tokens: tokens of a query's or candidate's text that are kept.
-        image_resolution: side of the square to which images are resized; None leaves them.
-        chat_format: a name of `families.CHAT_FORMATS`; None takes what fits.
+        options: which model, and how it is asked.
+        device: where to run.
+        dtype: of the weights.
+        num_workers: processes that prepare batches; None: 4 on an accelerator, none on the CPU.
 
     Raises:
-        MiningError: the model cannot be a judge.
-        ValueError: the family is not supported.
+        ValueError: the model cannot be a judge.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        max_text_tokens: int = 1024,
-        image_resolution: int | None = None,
-        chat_format: str | None = None,
+        self, options: JudgeOptions, device: str = "auto", dtype: str = "auto", num_workers: int | None = None
     ):
-        config = AutoConfig.from_pretrained(folder)
+        self.options = options
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
+        self.num_workers = (0 if self.device.type == "cpu" else 4) if num_workers is None else num_workers
+        try:
+            self.folder = find_model(options.judge)
+            self._read_folder()
+        except (OSError, ValueError) as error:  # what the libraries say of a folder that is not as it should be
+            raise ValueError(f"judge {options.judge}: {error}") from error
+
+    def _read_folder(self) -> None:
+        config = AutoConfig.from_pretrained(self.folder)
         if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-            raise MiningError(
-                f"transformers has no chat model of type {config.model_type!r}; a UniME folder has lost its "
-                "head. Use a multimodal chat model, such as Qwen2.5-VL"
+            raise ValueError(
+                f"transformers has no chat model of type {config.model_type!r}; a UniME folder has lost its head. Use a "
+                "multimodal chat model, such as Qwen2.5-VL"
             )
-        self.folder = folder
-        self.processor = UniMEProcessor.from_backbone(
-            str(folder), chat_format=chat_format, image_resolution=image_resolution
-        )
-        self.max_text_tokens = max_text_tokens
+        resolution = self.options.judge_image_resolution
+        self.processor = UniMEProcessor.from_backbone(str(self.folder), image_resolution=resolution)
         self.turn = self.processor.prompts["text"].split(SUMMARY_TURNS["text"])  # what surrounds the user's words
         tokenizer = self.processor.tokenizer
         self.answer_ids = [tokenizer.encode(answer, add_special_tokens=False)[0] for answer in ANSWERS]
         if self.answer_ids[0] == self.answer_ids[1]:
             token = tokenizer.convert_ids_to_tokens(self.answer_ids[0])
-            raise MiningError(f"Yes and No begin with the same token, {token!r}; its score says nothing")
+            raise ValueError(f"Yes and No begin with the same token, {token!r}; its score says nothing")
         self.limit = min(tokenizer.model_max_length, config.get_text_config().max_position_embeddings)
 
-    def side(self, content: Content) -> Side:
-        """A query or a candidate; its image stands before its text, as in MMEB's strings."""
-        example = content.example
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The chat model, whose weights must fit exactly."""
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            self.folder, dtype=self.dtype, key_mapping=get_family(self.processor.family).key_mapping, **STRICT_LOADING
+        )
+        check_loading(str(self.folder), info)
+        return model.eval().to(self.device)
+
+    def __getstate__(self) -> dict:
+        """Without the weights: workers that prepare batches need none."""
+        return {name: value for name, value in self.__dict__.items() if name != "model"}
+
+    def identity(self) -> list:
+        """What the scores depend on beside the pairs, ready for JSON."""
+        asked = [QUESTION, self.turn, self.options.judge_max_text_tokens, self.options.judge_image_resolution]
+        code = code_identity(Path(__file__).parent)
+        return [model_identity(self.folder), *asked, self.device.type, str(self.dtype), code]
+
+    def text(self, example: Example) -> str:
+        """A query or a candidate as the judge reads it; its image stands before its text, as in MMEB's strings."""
         text = plain_text(example.text, example.instruction)
         for token in (self.processor.image_block, self.processor.image_token):
             text = text.replace(token, "")  # a text must not claim the place of an image
         encoded = self.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        if len(encoded["input_ids"]) > self.max_text_tokens:
-            text = text[: encoded["offset_mapping"][self.max_text_tokens][0]]
-        return Side(text if example.image is None else IMAGE + text, content)
+        if len(encoded["input_ids"]) > self.options.judge_max_text_tokens:
+            text = text[: encoded["offset_mapping"][self.options.judge_max_text_tokens][0]]
+        return text if example.image is None else IMAGE + text
 
-    def text(self, query: Side, candidate: Side) -> str:
-        """The whole prompt of a pair."""
-        parts = [QUESTION[0], query.text, QUESTION[1], candidate.text, QUESTION[2]]
+    def prompt(self, query: Example, candidate: Example) -> str:
+        """The whole question on a pair."""
+        parts = [QUESTION[0], self.text(query), QUESTION[1], self.text(candidate), QUESTION[2]]
         return self.turn[0] + "".join(parts) + self.turn[1]
 
-    def inputs(self, pairs: Sequence[tuple[Side, Side]], stores: Sequence[ImageStore]) -> BatchFeature:
-        """Model inputs of some pairs of query and candidate, padded on the left.
-
-        Raises:
-            MiningError: a prompt is longer than the judge can read.
-        """
-        images = [
-            [
-                stores[side.content.store].open(side.content.example.image)
-                for side in pair
-                if side.content.example.image
-            ]
-            for pair in pairs
-        ]
-        texts = [self.text(*pair) for pair in pairs]
+    def inputs(self, pairs: Pairs) -> BatchFeature:
+        """Model inputs of some pairs, padded on the left; refuses a question that is longer than the judge can read."""
+        images = [[example.open() for example in pair if example.image is not None] for pair in pairs]
+        texts = [self.prompt(*pair) for pair in pairs]
         inputs = self.processor(text=texts, images=images, instruction="", max_length=NO_LIMIT, padding_side="left")
         lengths = inputs["attention_mask"].sum(dim=1)
         if (longest := int(lengths.max())) > self.limit:
-            query = pairs[int(lengths.argmax())][0].content.example
-            raise MiningError(
+            query = pairs[int(lengths.argmax())][0]
+            raise ValueError(
                 f"the judge reads {self.limit} tokens, but the question on the query {query.describe()} has {longest}; "
-                "lower --judge_max_text_tokens or --judge_image_resolution, in a new output folder; with the --cache of this run "
-                "nothing that was judged is lost"
+                "lower --judge_max_text_tokens or --judge_image_resolution, in a new output folder"
             )
         if get_family(self.processor.family).needs_token_types:
             inputs["mm_token_type_ids"] = (inputs["input_ids"] == self.processor.image_token_id).int()
         return inputs
 
-
-class _Batches(Dataset):
-    """Opens images and builds model inputs, one item per batch; runs in the workers of a DataLoader."""
-
-    def __init__(self, prompt: JudgePrompt, batches: list[list[tuple[Side, Side]]], stores: Sequence[ImageStore]):
-        self.prompt = prompt
-        self.batches = batches
-        self.stores = stores
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> BatchFeature:
-        return self.prompt.inputs(self.batches[number], self.stores)
-
-
-def _as_it_is(inputs: BatchFeature) -> BatchFeature:
-    return inputs
-
-
-class Judge:
-    """A chat model that scores pairs.
-
-    Args:
-        prompt: names the model, whose weights must fit exactly, and makes its inputs.
-        dtype: of the weights.
-        device: where to run.
-        batch_size: pairs per forward pass.
-        num_workers: processes that prepare batches; None: 4 on an accelerator, none on the CPU.
-
-    Raises:
-        WeightsMismatchError: weights are missing or unexpected.
-    """
-
-    def __init__(
-        self,
-        prompt: JudgePrompt,
-        dtype: torch.dtype,
-        device: torch.device,
-        batch_size: int = 8,
-        num_workers: int | None = None,
-    ):
-        key_mapping = get_family(prompt.processor.family).key_mapping
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            prompt.folder, dtype=dtype, key_mapping=key_mapping, **STRICT_LOADING
-        )
-        check_loading(str(prompt.folder), info)
-        self.model = model.eval().to(device)
-        self.prompt = prompt
-        self.batch_size = batch_size
-        self.num_workers = (0 if device.type == "cpu" else 4) if num_workers is None else num_workers
-
-    def scores(self, pairs: Sequence[tuple[Side, Side]], stores: Sequence[ImageStore]) -> np.ndarray:
-        """How surely each candidate meets its query.
-
-        Args:
-            pairs: queries and candidates.
-            stores: where their images are.
-
-        Returns:
-            (N,) float32 between 0 and 1.
-
-        Raises:
-            MiningError: a score is NaN.
-        """
-        order = sorted(range(len(pairs)), key=lambda i: _cost(pairs[i]), reverse=True)
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        scores = np.empty(len(pairs), np.float32)  # (N,)
-        for batch, output in zip(
-            batches, self._run([[pairs[i] for i in batch] for batch in batches], stores), strict=True
-        ):
+    def scores(self, pairs: Pairs) -> np.ndarray:
+        """How surely each candidate meets its query, (N,) float32 between 0 and 1."""
+        # Pairs of like cost go together: by images, then by length.
+        costs = [tuple(map(sum, zip(query.cost, candidate.cost, strict=True))) for query, candidate in pairs]
+        order = sorted(range(len(pairs)), key=costs.__getitem__, reverse=True)
+        size = self.options.judge_batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        scores = np.empty(len(pairs), np.float32)
+        outputs = self._run([[pairs[i] for i in batch] for batch in batches])
+        for batch, output in zip(batches, outputs, strict=True):
             scores[batch] = output
         for i in np.flatnonzero(np.isnan(scores)):
-            query, candidate = (side.content.example.describe() for side in pairs[i])
-            raise MiningError(
+            query, candidate = (example.describe() for example in pairs[i])
+            raise ValueError(
                 f"the judge's score of query {query} and candidate {candidate} is NaN; use --dtype float32"
             )
         return scores
 
-    def _run(self, batches: list[list[tuple[Side, Side]]], stores: Sequence[ImageStore]) -> Iterator[np.ndarray]:
-        loader = DataLoader(
-            _Batches(self.prompt, batches, stores),
-            batch_size=None,
-            num_workers=min(self.num_workers, len(batches)),
-            collate_fn=_as_it_is,
-        )
-        for inputs in loader:
+    def _run(self, batches: list[Pairs]) -> Iterator[np.ndarray]:
+        # One item of the data set is a batch: workers open images and build model inputs.
+        workers = min(self.num_workers, len(batches))
+        for inputs in DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=self.inputs):
             with torch.inference_mode():
                 # Padded on the left, so that the answer follows the last position in every row.
                 logits = self.model(**inputs.to(self.model.device, self.model.dtype), logits_to_keep=1).logits[:, -1]
-            yield logits[:, self.prompt.answer_ids].float().softmax(dim=-1)[:, 0].cpu().numpy()  # (B,)
-
-
-def _cost(pair: tuple[Side, Side]) -> tuple[int, int]:
-    """Pairs of like cost go together: by images, then by length."""
-    return sum(side.content.example.image is not None for side in pair), sum(len(side.text) for side in pair)
+            yield logits[:, self.answer_ids].float().softmax(dim=-1)[:, 0].cpu().numpy()  # (B,)

@@ -1,142 +1,107 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""The most similar candidates of each row, without those that are likely false negatives, searched in shards."""
+"""The most similar candidates of each row, without those that are likely false negatives."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from evaluation.encoder import DTYPES, pick_device
-from trainers.mining.arguments import MiningArguments
-from trainers.mining.faiss_search import FaissIndex
+from trainers.mining.options import MiningOptions
 from trainers.mining.pool import Pool, Search
-from trainers.mining.search import Neighbours
-from trainers.mining.search import search as exact_search
-from unime.shards import Arrays, Shards, digest
+from trainers.mining.search import search as search_exactly
+from unime.distributed import LongWaitGroup
 
-# Pairs that one shard excludes at most: where thousands of rows share a query (the name of a class), each of them
-# excludes all positives of the others.
+ROWS = 4096  # of one call of the search
+# Pairs that one call excludes at most: where thousands of rows share a query (the name of a class), each of them excludes
+# all positives of the others.
 MAX_EXCLUDED = 1 << 24
 
-SearchFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Neighbours]  # of queries, limits, excluded
 
-
-class RowNeighbours(NamedTuple):
+class Found(NamedTuple):
     """What the search found for n rows.
 
     Attributes:
         rows: (n,) rows of the data set.
         positive_similarities: (n,) float32.
         similarities: (n, k) float32, falling; -inf where there are fewer than k.
-        candidates: (n, k) numbers of the pool's candidates; -1 where there are fewer than k.
+        neighbours: (n, k) rows whose positives the candidates are; -1 where there are fewer than k.
         above_limit: (n,) how many candidates are too similar.
     """
 
     rows: np.ndarray
     positive_similarities: np.ndarray
     similarities: np.ndarray
-    candidates: np.ndarray
+    neighbours: np.ndarray
     above_limit: np.ndarray
 
 
 def find_neighbours(
-    pool: Pool,
-    search: Search,
-    vectors: tuple[np.ndarray, np.ndarray],
-    identity: object,
-    arguments: MiningArguments,
-    shards: Shards,
-) -> Iterator[RowNeighbours]:
-    """Search, or read what an earlier run has found.
+    pool: Pool, vectors: tuple[np.ndarray, np.ndarray], options: MiningOptions, device: torch.device
+) -> Found:
+    """The best `range_max` candidates of each row, in the order of the rows, of what is neither known to be right nor too
+    similar; the processes of a run share the rows.
 
     Args:
         pool: what there is.
-        search: which rows among which candidates.
         vectors: of the pool's queries, (queries, D), and candidates, (candidates, D); float32, unit length.
-        identity: what the vectors depend on beside the contents, ready for JSON.
-        arguments: how to search, and what is too similar: by `false_negative_margin` more than the positive (UniME, arXiv
-            2504.17432, Eq. 3), or above `max_similarity` (UniME-V2).
-        shards: where results are kept.
-
-    Yields:
-        Neighbours, shard by shard, in the order of the rows: the best `rank_to` of what is neither known to be right nor
-        too similar.
+        options: what is too similar.
+        device: where to compute.
     """
-    query_vectors, candidate_vectors = vectors
-    known = [pool.known(row) for row in search.rows]
-    parts = list(_cut([len(entry) for entry in known], arguments.shard_size))
-    options = [arguments.false_negative_margin, arguments.max_similarity, arguments.rank_to, arguments.search_dtype]
-    options += [arguments.backend, arguments.faiss_index]
-    common = digest(identity, options, [pool.candidate_digests[i] for i in search.candidates])
-    keys = []
-    for part in parts:
-        rows = search.rows[part]
-        asked = [
-            pool.query_digests[pool.query_of_row[row]] + pool.candidate_digests[pool.positive_of_row[row]]
-            for row in rows
+    with LongWaitGroup() as ranks:
+        own = [
+            part
+            for search in pool.searches(by_source=options.pool == "source")
+            for part in _search(pool, search, search.rows[ranks.rank :: ranks.size], vectors, options, device)
         ]
-        keys.append(digest(common, asked, _pairs(search, known[part]).tobytes()))
-
-    @cache  # made at its first use: not if nothing is left to search
-    def search_function() -> SearchFunction:
-        whole = len(search.candidates) == len(candidate_vectors)
-        return make_search(candidate_vectors if whole else candidate_vectors[search.candidates], arguments)
-
-    def compute(number: int) -> Arrays:
-        part = parts[number]
-        rows = search.rows[part]
-        queries = query_vectors[pool.query_of_row[rows]]  # (n, D)
-        positives = np.einsum("nd,nd->n", queries, candidate_vectors[pool.positive_of_row[rows]])  # (n,)
-        limits = positives + np.float32(arguments.false_negative_margin)
-        if arguments.max_similarity is not None:
-            limits = np.minimum(limits, np.float32(arguments.max_similarity))
-        tensors = map(torch.from_numpy, (queries, limits, _pairs(search, known[part])))
-        found = search_function()(*tensors)
-        numbers = found.numbers.cpu().numpy()
-        return {
-            "positive_similarities": positives,
-            "similarities": found.similarities.cpu().numpy(),
-            "candidates": np.where(numbers < 0, -1, search.candidates[numbers]),
-            "above_limit": found.above_limit.cpu().numpy(),
-        }
-
-    shards.ensure("neighbours", keys, compute)
-    for part, arrays in zip(parts, shards.read("neighbours", keys), strict=True):
-        yield RowNeighbours(rows=search.rows[part], **arrays)
+        found = Found(*map(np.concatenate, zip(*chain(*ranks.gather(own)), strict=True)))
+    order = found.rows.argsort()
+    return Found(*(values[order] for values in found))
 
 
-def make_search(candidates: np.ndarray, arguments: MiningArguments) -> SearchFunction:
-    """The search that the options name, among candidates (m, D)."""
-    k = arguments.rank_to
-    if arguments.backend == "faiss":
-        index = FaissIndex(candidates, arguments.faiss_index)
-        return lambda queries, limits, excluded: index.search(queries, k, limits, excluded)
-    device, tensor = pick_device(arguments.device), torch.from_numpy(candidates)
-    options = {
-        "dtype": DTYPES[arguments.search_dtype],
-        "query_block": arguments.query_block,
-        "candidate_block": arguments.candidate_block,
-    }
-    return lambda queries, limits, excluded: exact_search(queries.to(device), tensor, k, limits, excluded, **options)
+def _search(
+    pool: Pool,
+    search: Search,
+    rows: np.ndarray,
+    vectors: tuple[np.ndarray, np.ndarray],
+    options: MiningOptions,
+    device: torch.device,
+) -> Iterator[Found]:
+    """Some rows of a search, part by part."""
+    query_vectors, candidate_vectors = vectors
+    whole = len(search.candidates) == len(candidate_vectors)
+    candidates = torch.from_numpy(candidate_vectors if whole else candidate_vectors[search.candidates])
+    most = max((len(pool.known(row)) for row in rows), default=1)
+    size = min(ROWS, max(1, MAX_EXCLUDED // most))
+    for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+        queries = query_vectors[pool.query_of_row[part]]  # (n, D)
+        positives = np.einsum("nd,nd->n", queries, candidate_vectors[pool.positive_of_row[part]])  # (n,)
+        tensors = map(torch.from_numpy, (queries, _limits(positives, options), _excluded(pool, search, part)))
+        queries, limits, excluded = tensors
+        best = search_exactly(queries.to(device), candidates, options.range_max, limits, excluded)
+        numbers = best.numbers.cpu().numpy()
+        neighbours = np.where(numbers < 0, -1, search.places[numbers])
+        yield Found(part, positives, best.similarities.cpu().numpy(), neighbours, best.above_limit.cpu().numpy())
 
 
-def _pairs(search: Search, known: Sequence[np.ndarray]) -> np.ndarray:
+def _limits(positives: np.ndarray, options: MiningOptions) -> np.ndarray:
+    """The greatest similarity (n,) that a candidate may have, by that of the positive."""
+    limits = np.full_like(positives, np.inf)
+    if options.absolute_margin is not None:
+        limits = np.minimum(limits, positives - np.float32(options.absolute_margin))
+    if options.relative_margin is not None:
+        limits = np.minimum(limits, positives - np.abs(positives) * np.float32(options.relative_margin))
+    if options.max_score is not None:
+        limits = np.minimum(limits, np.float32(options.max_score))
+    return limits
+
+
+def _excluded(pool: Pool, search: Search, rows: np.ndarray) -> np.ndarray:
     """(e, 2) int64: place of each row, and places among the search's candidates of what is known to be right for it."""
-    rows = np.repeat(np.arange(len(known)), [len(entry) for entry in known])
+    known = [pool.known(row) for row in rows]
+    numbers = np.repeat(np.arange(len(known)), [len(entry) for entry in known])
     candidates = np.concatenate(known)
     places = np.searchsorted(search.candidates, candidates).clip(max=len(search.candidates) - 1)
     here = search.candidates[places] == candidates  # those of other sources are not
-    return np.stack([rows[here], places[here]], axis=1).astype(np.int64)
-
-
-def _cut(excluded: Sequence[int], shard_size: int) -> Iterator[slice]:
-    """Rows of each shard: `shard_size` of them, or fewer that exclude `MAX_EXCLUDED` pairs."""
-    start = total = 0
-    for row, count in enumerate(excluded):
-        if row - start == shard_size or (row > start and total + count > MAX_EXCLUDED):
-            yield slice(start, row)
-            start, total = row, 0
-        total += count
-    yield slice(start, len(excluded))
+    return np.stack([numbers[here], places[here]], axis=1).astype(np.int64)

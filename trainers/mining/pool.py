@@ -1,28 +1,18 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What is searched with what: distinct queries and candidates of a data set, and the searches they take part in."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from trainers.data.pairs import PairDataset
 from unime.data.example import Example
-from unime.data.images import ImageStore
-from unime.shards import MiningError, digest
+from unime.shards import digest
 
 
-class Content(NamedTuple):
-    """An example, and which of the data set's stores has its image."""
-
-    example: Example
-    store: int
-
-
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """Rows whose negatives are looked for among the same candidates.
 
     Attributes:
@@ -49,8 +39,6 @@ class Pool:
         query_of_row: (rows,) number of each row's query; -1 for a row that only gives a candidate.
         positive_of_row: (rows,) number of each row's positive among the candidates.
         sources: (rows,) number of each row's source.
-        query_digests: what each query holds, as a short string.
-        candidate_digests: the same for candidates.
     """
 
     def __init__(self, dataset: PairDataset):
@@ -58,19 +46,14 @@ class Pool:
         groups, query_groups, self.sources = (
             dataset.table[name].to_numpy() for name in ("group", "query_group", "source")
         )
-        has_query = _given(dataset, "query", "text") | _given(dataset, "query", "image")
-
         candidate_groups, places, self.positive_of_row = np.unique(groups, return_index=True, return_inverse=True)
-        self.candidates = [self.positive(row) for row in places]
-        mined = np.flatnonzero(has_query)
+        self.candidates = [dataset[int(row)].positive for row in places]
+        mined = np.flatnonzero(self.has("query", "text") | self.has("query", "image"))
         keys = np.stack([query_groups, dataset.instruction_numbers], axis=1)[mined]  # (m, 2)
         distinct, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         self.query_of_row = np.full(len(groups), -1)
         self.query_of_row[mined] = numbers
-        pairs_of_queries = (dataset[int(row)] for row in mined[first])
-        self.queries = [Content(pair.query, pair.store) for pair in pairs_of_queries]
-        self.query_digests = [content_digest(content, dataset.stores) for content in self.queries]
-        self.candidate_digests = [content_digest(content, dataset.stores) for content in self.candidates]
+        self.queries = [dataset[int(row)].query for row in mined[first]]
 
         # A query's own content and the positives of all its rows are never its negatives.
         same = np.searchsorted(candidate_groups, distinct[:, 0]).clip(max=len(candidate_groups) - 1)
@@ -83,10 +66,19 @@ class Pool:
         self._known = pairs[:, 1]
         self._known_starts = np.searchsorted(pairs[:, 0], np.arange(len(self.queries) + 1))
 
-    def positive(self, row: int) -> Content:
-        """The positive of a row."""
-        pair = self.dataset[int(row)]
-        return Content(pair.positive, pair.store)
+    @cached_property
+    def query_digests(self) -> list[str]:
+        """What each query holds, as a short string."""
+        return [_content_digest(query) for query in self.queries]
+
+    @cached_property
+    def candidate_digests(self) -> list[str]:
+        """What each candidate holds, as a short string."""
+        return [_content_digest(candidate) for candidate in self.candidates]
+
+    def has(self, side: str, part: str) -> np.ndarray:
+        """Which rows' query or positive has a text or an image, (rows,) bool."""
+        return self.dataset.table[side].combine_chunks().field(part).is_valid().to_numpy(zero_copy_only=False)
 
     def known(self, row: int) -> np.ndarray:
         """Numbers of the candidates that are known not to be negatives of a row, (p,), rising."""
@@ -94,12 +86,8 @@ class Pool:
         return self._known[self._known_starts[query] : self._known_starts[query + 1]]
 
     def searches(self, by_source: bool) -> Iterator[Search]:
-        """The searches that mine all rows.
-
-        Args:
-            by_source: whether rows are searched only among the positives of their own source, and those of rows that
-                only give candidates, instead of all.
-        """
+        """The searches that mine all rows: one, or one for each source among its own positives; positives of rows that
+        only give a candidate count in all."""
         mined = self.query_of_row >= 0
         for source in np.unique(self.sources[mined]) if by_source else [None]:
             here = mined if source is None else mined & (self.sources == source)
@@ -107,41 +95,8 @@ class Pool:
             candidates, first = np.unique(self.positive_of_row[giving], return_index=True)
             yield Search(np.flatnonzero(here), candidates, giving[first])
 
-    def image_store(self, search: Search) -> int:
-        """Which of the data set's stores has all images of a search, so that a row can have any candidate's; -1: none.
 
-        Raises:
-            MiningError: images of rows and candidates lie in several places.
-        """
-        with_image = search.places[_given(self.dataset, "positive", "image")[search.places]]
-        sources = np.unique(self.sources[np.concatenate([search.rows, with_image])])
-        stores = sorted({self.dataset.sources[source].store for source in sources} - {-1})
-        if len(stores) > 1:
-            names = ", ".join(repr(self.dataset.stores[store]) for store in stores[:3])
-            raise MiningError(
-                f"images of rows and candidates lie in {len(stores)} places ({names}), but those of a row and its negatives "
-                "must lie in one. Search each source by itself (--pool source), or bring all images into one folder or "
-                "archive and name it (--image_root)."
-            )
-        return stores[0] if stores else -1
-
-    def images_in(self, store: int) -> list[str]:
-        """The images of queries and positives that a store has, each once."""
-        here = np.isin(self.sources, [i for i, source in enumerate(self.dataset.sources) if source.store == store])
-        images: set[str] = set()
-        for side in ("query", "positive"):
-            column = self.dataset.table[side].combine_chunks().field("image").filter(pa.array(here))
-            images |= set(column.unique().to_pylist())
-        return sorted(images - {None})
-
-
-def _given(dataset: PairDataset, side: str, part: str) -> np.ndarray:
-    """Which rows' query or positive has a text or an image, (rows,) bool."""
-    return dataset.table[side].combine_chunks().field(part).is_valid().to_numpy(zero_copy_only=False)
-
-
-def content_digest(content: Content, stores: Sequence[ImageStore]) -> str:
-    """What a content holds, as a short string; its image by path, size and time or checksum."""
-    example, store = content
-    image = None if example.image is None else [example.image, *stores[store].stamp(example.image)]
+def _content_digest(example: Example) -> str:
+    """What an example holds, as a short string; its image by path, size and time or checksum."""
+    image = None if example.image is None else [example.image, *example.store.stamp(example.image)]
     return digest([example.text, example.instruction, image])

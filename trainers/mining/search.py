@@ -11,9 +11,6 @@ Design decisions:
   wait for each other longer than they work.
 - What is above a query's limit (a likely false negative) and what is excluded by number is left out before the k best
   are taken, so that k remain wherever there are k.
-- In bfloat16 more than k are found, computed again in float32, and the k best of these taken. For each query the rounding
-  error then tells whether anything else could be among them; where it could, the query is searched again in float32. So
-  bfloat16 changes the time and not the result.
 - Equal similarities are ordered by the number of the candidate, whatever the sizes of the blocks.
 """
 
@@ -25,10 +22,6 @@ import torch
 from torch import Tensor
 
 RUN = 64  # similarities that share a maximum
-# How far a bfloat16 similarity of unit vectors is from the true one at most: 2**-8 by rounding the vectors, 2**-9 by
-# rounding the result, and as much again for partial sums that some kernels round.
-BFLOAT16_ERROR = 2.0**-7
-RESCORED_AT_A_TIME = 8192  # pairs, whose two vectors are copied
 
 
 class Neighbours(NamedTuple):
@@ -51,9 +44,8 @@ def search(
     k: int,
     limits: Tensor,
     excluded: Tensor,
-    dtype: torch.dtype = torch.float32,
-    query_block: int = 1024,
-    candidate_block: int = 4096,
+    query_block: int | None = None,
+    candidate_block: int | None = None,
 ) -> Neighbours:
     """Find the k most similar candidates of each query that are neither excluded nor above the query's limit.
 
@@ -63,59 +55,26 @@ def search(
         k: candidates wanted for each query.
         limits: (n,) float32: a candidate whose similarity is greater is left out; inf for no limit.
         excluded: (e, 2) int64, pairs (query, candidate) that are left out, in any order.
-        dtype: of the product, float32 or bfloat16; the result is the same.
-        query_block: queries of a product (default 1024); all of them are best on an accelerator, to which the candidates
-            go once for each block.
-        candidate_block: candidates of a product (default 4096).
+        query_block: queries of a product; None: what suits the device.
+        candidate_block: candidates of a product; None: what suits the device.
 
     Returns:
         The neighbours, on the queries' device.
     """
     excluded = excluded[excluded[:, 1].argsort()].to(queries.device)
     limits = limits.to(queries.device)
-    blocks = (query_block, candidate_block)
-    if dtype == torch.float32:
-        return _search_in(dtype, queries, candidates, k, limits, excluded, blocks)
-
-    rough = _search_in(dtype, queries, candidates, 4 * k + 32, limits + BFLOAT16_ERROR, excluded, blocks)
-    numbers = rough.numbers.sort(dim=1).values
-    scores = _score_again(queries, candidates, numbers, candidate_block)
-    above = scores > limits[:, None]
-    scores, order = scores.masked_fill(above, -torch.inf).sort(dim=1, descending=True, stable=True)
-    numbers = numbers.gather(1, order).masked_fill(scores.isneginf(), -1)
-    result = Neighbours(scores[:, :k].clone(), numbers[:, :k].clone(), rough.above_limit + above.sum(1))
-
-    unseen = rough.similarities[:, -1] + BFLOAT16_ERROR  # (n,) what was not found is not above this
-    doubtful = (~unseen.isneginf() & (result.similarities[:, -1] <= unseen)).nonzero()[:, 0]
-    if len(doubtful):
-        position = torch.full((len(queries),), -1, device=queries.device)
-        position[doubtful] = torch.arange(len(doubtful), device=queries.device)
-        kept = excluded[position[excluded[:, 0]] >= 0]
-        kept = torch.stack([position[kept[:, 0]], kept[:, 1]], dim=1)
-        again = _search_in(torch.float32, queries[doubtful], candidates, k, limits[doubtful], kept, blocks)
-        for target, source in zip(result, again, strict=True):
-            target[doubtful] = source
-    return result
-
-
-def _search_in(
-    dtype: torch.dtype,
-    queries: Tensor,
-    candidates: Tensor,
-    k: int,
-    limits: Tensor,
-    excluded: Tensor,
-    blocks: tuple[int, int],
-) -> Neighbours:
-    """`search` by the similarities that a product in `dtype` gives; `excluded` sorted by candidate."""
-    threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
-    size = min(blocks[0], math.ceil(len(queries) / threads))
-    queries = queries.to(dtype)
+    on_cpu = queries.device.type == "cpu"
+    query_block = query_block or (1024 if on_cpu else 4096)
+    candidate_block = candidate_block or (4096 if on_cpu else 32768)
+    threads = torch.get_num_threads() if on_cpu else 1
+    size = min(query_block, math.ceil(len(queries) / threads))
 
     def search_part(start: int) -> Neighbours:
-        end = min(start + size, len(queries))
-        here = excluded[(excluded[:, 0] >= start) & (excluded[:, 0] < end)] - excluded.new_tensor([start, 0])
-        return _search_part(queries[start:end], candidates, k, limits[start:end], here, blocks[1])
+        own = (excluded[:, 0] >= start) & (excluded[:, 0] < start + size)
+        here = excluded[own] - torch.tensor([start, 0], device=excluded.device)
+        return _search_part(
+            queries[start : start + size], candidates, k, limits[start : start + size], here, candidate_block
+        )
 
     starts = range(0, len(queries), size)
     if threads == 1:
@@ -141,7 +100,7 @@ def _search_part(
     )
     numbers = excluded[:, 1].contiguous()
     for first in range(0, len(candidates), candidate_block):
-        block = candidates[first : first + candidate_block].to(device, queries.dtype)  # (b, D)
+        block = candidates[first : first + candidate_block].to(device)  # (b, D)
         scores = _similarities(queries, block)  # (n, runs, RUN)
         bounds = torch.searchsorted(numbers, numbers.new_tensor([first, first + len(block)])).tolist()
         rows, columns = excluded[slice(*bounds)].T
@@ -171,7 +130,6 @@ def _similarities(queries: Tensor, block: Tensor) -> Tensor:
 
 def _first_cut(scores: Tensor, limits: Tensor, k: int) -> Tensor:
     """A value (n,) below the k-th best of scores (n, runs, RUN); -inf where fewer than k are within the limit."""
-    scores = scores.float()
     scores = scores.masked_fill(scores > limits[:, None, None], -torch.inf)
     peaks = scores.amax(-1) if scores.shape[1] >= k else scores.flatten(1)  # k maxima are k scores, and a shorter list
     if peaks.shape[1] < k:
@@ -184,7 +142,7 @@ def _greater(scores: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and values of the scores (n, runs, RUN) above their row's cut (n,), by row and then by column."""
     runs = scores.shape[1]
     found = (scores.amax(-1) > cut[:, None]).flatten().nonzero()[:, 0]  # (r,)
-    values = scores.view(-1, RUN).index_select(0, found).float()  # (r, RUN)
+    values = scores.view(-1, RUN).index_select(0, found)  # (r, RUN)
     which = (values > cut[found // runs, None]).flatten().nonzero()[:, 0]  # (s,)
     place = found[which // RUN]  # (s,)
     return place // runs, place % runs * RUN + which % RUN, values.flatten()[which]
@@ -205,16 +163,3 @@ def _merge(best: Neighbours, rows: Tensor, numbers: Tensor, values: Tensor) -> N
     similarities, order = similarities.sort(dim=1, descending=True, stable=True)  # stable: the lower number first
     best.similarities[active] = similarities[:, :k]
     best.numbers[active] = joined.gather(1, order[:, :k])
-
-
-def _score_again(queries: Tensor, candidates: Tensor, numbers: Tensor, candidate_block: int) -> Tensor:
-    """Similarities (n, k) in float32 of candidates by number (n, k); -inf for the number -1."""
-    scores = queries.new_full(numbers.shape, -torch.inf)
-    for first in range(0, len(candidates), candidate_block):
-        block = candidates[first : first + candidate_block].to(queries.device)
-        here = ((numbers >= first) & (numbers < first + len(block))).nonzero()  # (s, 2)
-        for pairs in here.split(RESCORED_AT_A_TIME):
-            rows, columns = pairs.T
-            chosen = block.index_select(0, numbers[rows, columns] - first)
-            scores[rows, columns] = (queries.index_select(0, rows) * chosen).sum(-1)
-    return scores

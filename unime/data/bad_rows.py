@@ -14,21 +14,29 @@ LINE_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 
 
 class Place(NamedTuple):
-    """Where a row came from.
-
-    Args:
-        file: the file, or the name of the `datasets` source.
-        line: counted from 1; a line of the file for JSON Lines and CSV, a row for all others.
-    """
+    """Where a row came from: a file or source, and a number from 1: of a line in JSON Lines and CSV, else of a row."""
 
     file: str
     line: int
 
+    @property
+    def within(self) -> str:
+        """For example "line 7"."""
+        return f"{'line' if self.file.endswith(LINE_SUFFIXES) else 'row'} {self.line}"
+
     def __str__(self) -> str:
-        return f"{self.file} {'line' if self.file.endswith(LINE_SUFFIXES) else 'row'} {self.line}"
+        return f"{self.file} {self.within}"
 
 
-class BadRowError(ValueError):
+class DataError(ValueError):
+    """Data that cannot be used."""
+
+
+class SourceError(DataError):
+    """A whole file or data set that cannot be used. Raised whatever the policy for bad rows is."""
+
+
+class BadRowError(DataError):
     """A row that cannot be used, under the policy "error"."""
 
 
@@ -44,14 +52,7 @@ class BadRow(NamedTuple):
 
 
 class BadRows:
-    """Collects rows that cannot be used.
-
-    Args:
-        policy: "error" raises at the first bad row; "skip" leaves bad rows out and remembers every one of them.
-
-    Raises:
-        ValueError: the policy is neither.
-    """
+    """Collects rows that cannot be used: "error" raises at the first one, "skip" leaves them out and remembers them."""
 
     def __init__(self, policy: str = "error"):
         if policy not in POLICIES:
@@ -62,28 +63,15 @@ class BadRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, place: Place, reason: str, mend: str = "") -> None:
-        """Report a bad row.
-
-        Args:
-            place: where the row is.
-            reason: what is wrong with it, without a full stop.
-            mend: what the user can do about it, as a sentence.
-
-        Raises:
-            BadRowError: the policy is "error".
-        """
+    def add(self, place: Place, reason: str, mend: str = "Fix or remove the row.") -> None:
+        """Report a bad row: what is wrong with it, without a full stop, and what can be done about it, as a sentence."""
         row = BadRow(place, reason, mend)
         if self.policy == "error":
             raise BadRowError(f"{row} Or leave bad rows out with on_bad_row=skip, which lists them all.")
         self.rows.append(row)
 
     def report(self, max_rows: int | None = None) -> str:
-        """A text for people: the count per file, then the rows.
-
-        Args:
-            max_rows: list this many rows at most; None lists all.
-        """
+        """A text for people: the count per file, then the rows, `max_rows` of them at most."""
         if not self.rows:
             return "No bad rows."
         counts = Counter(row.place.file for row in self.rows)

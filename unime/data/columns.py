@@ -3,21 +3,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from unime.data.raw_rows import half_character
+from unime.data.bad_rows import SourceError
 
 COLUMN_MARK = "::"  # between a source and the columns to read of it
 
 
-class SourceError(ValueError):
-    """A whole file or data set that cannot be used. Raised whatever the policy for bad rows is."""
-
-
 def check_columns(available: Iterable[str], wanted: Sequence[str], file: str) -> None:
-    """Make sure that a source has the columns asked for.
-
-    Raises:
-        SourceError: naming the file, the column and the columns that exist.
-    """
+    """Make sure that a source has the columns asked for; SourceError names the file, the column and those that exist."""
     available = list(available)
     for column in wanted:
         if column not in available:
@@ -34,3 +26,12 @@ def text_fault(value: object) -> str | None:
     if not isinstance(value, str):
         return f"is of type {type(value).__name__}, not a text"
     return half_character(value)
+
+
+def half_character(text: str) -> str | None:
+    """What is wrong with a text that UTF-8 cannot carry, to be read after its name; None if it can."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"holds half a character (a lone surrogate) at position {error.start + 1}"
+    return None

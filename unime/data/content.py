@@ -1,11 +1,13 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What an example holds: its images are checked, and equal contents get one number.
+"""What examples hold: each image is looked at once, before any model is loaded, and equal contents get one number.
 
-Two examples are identical in content when text and instruction are equal and the images have the same bytes, under
-whatever path. The number is what the tie rule compares and what is encoded once.
+The number is what training and mining never take for a negative, what the tie rule of the evaluation compares, and what is
+encoded once: a text apart from surrounding white space, an instruction, and the pixels of a picture. The pixels and not the
+file: the same picture saved twice, or as PNG and as BMP, is one picture to the model.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,114 +15,94 @@ import numpy as np
 
 from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
-from unime.data.images import ImageError, ImageStore
+from unime.data.images import ImageError
 
-
-class ImageCheck:
-    """Decode each image once, before any model is loaded, and remember its digest or its fault.
-
-    Args:
-        store: Where the images lie.
-        threads: Images decoded at the same time (PIL lets other threads run meanwhile).
-        sizes: Knows which sizes the model's processor can take. Default: all are taken.
-    """
-
-    def __init__(self, store: ImageStore, threads: int = 4, sizes: ImageSizes | None = None):
-        self.store = store
-        self.sizes = sizes
-        self._pool = ThreadPoolExecutor(threads)
-        self._digests: dict[str, str] = {}
-        self._shapes: dict[str, tuple[int, int]] = {}  # width, height
-        self._faults: dict[str, str] = {}
-
-    def look_at(self, paths: Iterable[str]) -> None:
-        """Check images that have not been checked yet.
-
-        Args:
-            paths: Relative paths.
-        """
-        new = [path for path in dict.fromkeys(paths) if path not in self._digests and path not in self._faults]
-        list(self._pool.map(self._check, new))
-
-    def _check(self, path: str) -> None:
-        try:
-            content = self.store.read_bytes(path)
-            image = self.store.decode(content, path)
-        except ImageError as error:
-            self._faults[path] = str(error)
-            return
-        self._digests[path] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        self._shapes[path] = image.size
-
-    def digest(self, path: str) -> str:
-        """Digest of the bytes of an image.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            Hexadecimal digits.
-
-        Raises:
-            ImageError: If the image is missing or unreadable.
-        """
-        self.look_at([path])
-        if path in self._faults:
-            raise ImageError(self._faults[path])
-        return self._digests[path]
-
-    def check_size(self, path: str, instruction: str | None) -> None:
-        """Ask whether an image can be processed under an instruction.
-
-        Args:
-            path: Relative path of an image whose digest is known.
-            instruction: As in `Example`.
-
-        Raises:
-            ImageError: If it cannot; says why.
-        """
-        fault = None if self.sizes is None else self.sizes.fault(*self._shapes[path], instruction)
-        if fault is not None:
-            raise ImageError(f"image {path!r}: {fault}")
+CHECKS = ("full", "exists")
 
 
 class ContentIndex:
-    """Number distinct contents in the order in which they are first seen.
+    """Numbers distinct contents in the order in which they are first seen.
 
     Args:
-        images: Gives the digests of the images.
+        sizes: knows which sizes of images the model's processor can take; None: all are taken.
+        check: "full" decodes every image and knows it by its pixels; "exists" only asks whether the file is there and
+            knows it by its path, so that the same picture under two paths counts as two.
+        threads: images decoded at a time; None: one per processor core, 32 at most. Big pictures are decoded one at a time
+            all the same (`unime.data.images`).
     """
 
-    def __init__(self, images: ImageCheck):
-        self.images = images
-        self.examples: list[Example] = []  # the first example of each content
-        self._numbers: dict[tuple[str | None, str | None, str | None], int] = {}
+    def __init__(self, sizes: ImageSizes | None = None, check: str = "full", threads: int | None = None):
+        if check not in CHECKS:
+            raise ValueError(f"image_check is {check!r}. Use one of {', '.join(CHECKS)}.")
+        self.sizes = sizes
+        self.look = self._decode if check == "full" else self._locate
+        self.threads = threads or min(32, os.cpu_count() or 1)
+        self.examples: list[Example] = []  # the first of each content that was added
+        self._numbers: dict[bytes, int] = {}
+        self._identities: dict[tuple[object, str], bytes] = {}  # by store and path
+        self._shapes: dict[tuple[object, str], tuple[int, int]] = {}  # width, height
+        self._faults: dict[tuple[object, str], str] = {}
+
+    def look_at(self, examples: Iterable[Example]) -> None:
+        """Check the images of examples, several at a time, that have not been checked yet."""
+        images = dict.fromkeys((example.store, example.image) for example in examples if example.image is not None)
+        new = [image for image in images if image not in self._identities and image not in self._faults]
+        if len(new) > 1:
+            with ThreadPoolExecutor(self.threads, thread_name_prefix="image-check") as pool:
+                list(pool.map(self._look, new))
+        elif new:
+            self._look(new[0])
+
+    def fault(self, example: Example) -> str | None:
+        """Why the image of an example that was looked at cannot be used; None if it can, or if there is none."""
+        image = (example.store, example.image)
+        if example.image is None or image in self._faults:
+            return self._faults.get(image)
+        if self.sizes is None or image not in self._shapes:
+            return None
+        fault = self.sizes.fault(*self._shapes[image], example.instruction)
+        return fault and f"image {example.image!r}: {fault}"
+
+    def number(self, example: Example) -> int:
+        """The number of the content of an example without fault."""
+        picture = b"" if example.image is None else self._identities[example.store, example.image]
+        return self._numbers.setdefault(example.key(picture), len(self._numbers))
 
     def add(self, examples: Iterable[Example]) -> np.ndarray:
-        """Numbers of the contents of some examples; none is added if one of them has a bad image.
-
-        Args:
-            examples: The examples.
-
-        Returns:
-            (N,) int32 indices into `examples`, equal for equal contents.
+        """Numbers of examples, (N,) int32, which are places in `self.examples`; none is added if one has a bad image.
 
         Raises:
-            ImageError: If an image is missing, unreadable, or of a size that cannot be processed.
+            ImageError: an image is missing, unreadable, or of a size that cannot be processed.
         """
         examples = list(examples)
-        self.images.look_at(example.image for example in examples if example.image is not None)
-        digests = [None if example.image is None else self.images.digest(example.image) for example in examples]
+        self.look_at(examples)
         for example in examples:
-            if example.image is not None:
-                self.images.check_size(example.image, example.instruction)
-        return np.array(
-            [self._number(example, digest) for example, digest in zip(examples, digests, strict=True)], "i4"
-        )
+            if fault := self.fault(example):
+                raise ImageError(fault)
+        numbers = []
+        for example in examples:
+            numbers.append(self.number(example))
+            if numbers[-1] == len(self.examples):
+                self.examples.append(example)
+        return np.array(numbers, "i4")
 
-    def _number(self, example: Example, digest: str | None) -> int:
-        key = (example.text, digest, example.instruction)
-        number = self._numbers.setdefault(key, len(self.examples))
-        if number == len(self.examples):
-            self.examples.append(example)
-        return number
+    def _look(self, image: tuple[object, str]) -> None:
+        try:
+            self._identities[image] = self.look(image)
+        except ImageError as error:
+            self._faults[image] = str(error)
+
+    def _decode(self, image: tuple[object, str]) -> bytes:
+        store, path = image
+        picture = store.open(path)
+        self._shapes[image] = picture.size
+        pixels = hashlib.blake2b(f"{picture.width} x {picture.height}\n".encode(), digest_size=16)
+        pixels.update(picture.tobytes())
+        return pixels.digest()
+
+    def _locate(self, image: tuple[object, str]) -> bytes:
+        store, path = image
+        located = store.locate(path)
+        if located is None:
+            raise ImageError(f"image {path!r} is missing in {store!r}")
+        return "\n".join(map(str, located)).encode("utf-8", "surrogateescape")

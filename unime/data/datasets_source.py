@@ -3,15 +3,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import yaml
 
-from unime.data.bad_rows import BadRows, Place
-from unime.data.columns import SourceError, check_columns
-from unime.data.raw_rows import batch_rows
+from unime.data.bad_rows import SourceError
 
 
 def _parse(source: str) -> tuple[str, list[str]]:
@@ -43,11 +41,7 @@ def _leads_out(path: str) -> bool:
 
 
 def _check_card(folder: Path) -> None:
-    """Refuse a folder that names data files elsewhere: a data set from a stranger would have any file read.
-
-    Raises:
-        ValueError: naming the file and the path.
-    """
+    """Refuse a folder that names data files elsewhere: a data set from a stranger would have any file read."""
     for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
         if (folder / name).is_file():
             text = (folder / name).read_text(encoding="utf-8")
@@ -68,11 +62,7 @@ def _check_card(folder: Path) -> None:
 
 
 def _check_saved(folder: Path) -> None:
-    """The same for a folder that `save_to_disk` wrote.
-
-    Raises:
-        ValueError: naming the file and the path.
-    """
+    """The same for a folder that `save_to_disk` wrote."""
     for name, field in (("state.json", "_data_files"), ("dataset_dict.json", "splits")):
         if (folder / name).is_file():
             state = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -98,15 +88,7 @@ def _load(name: str, parts: list[str]) -> datasets.Dataset | datasets.DatasetDic
 
 
 def expand_configs(source: str, split: str) -> list[str]:
-    """The configs of a data set that has several, as "name:config:split"; any other source as it is.
-
-    Args:
-        source: "name[:config][:split]" of a data set of the Hub, or a local copy of its repository.
-        split: of every config.
-
-    Raises:
-        SourceError: the data set is not to be had.
-    """
+    """The configs of a data set that has several, as "name:config:split"; any other source as it is."""
     name, parts = _parse(source)
     # The last is a file of a kind that is not known, which its reader says.
     if parts or _is_saved(name) or Path(name).is_file():
@@ -120,23 +102,16 @@ def expand_configs(source: str, split: str) -> list[str]:
     return [f"{name}:{config}:{split}" for config in configs] if len(configs) > 1 else [source]
 
 
-def read_datasets_source(
-    source: str, columns: Sequence[str] | None, bad_rows: BadRows
-) -> Iterator[tuple[int, dict | None]]:
-    """Read rows through `datasets`.
+def load_dataset(source: str) -> datasets.Dataset:
+    """One split of a data set, its media columns as they are stored.
 
     Args:
         source: "name[:config][:split]" of a data set of the Hub, or a local folder with the same endings. A single
             ending is a config if there is one of that name, else a split. Without a split, a data set that has
             only one, or one named "train", gives that.
-        columns: read these only; None reads all.
-        bad_rows: told of rows that cannot be read.
-
-    Yields:
-        The row's number from 1 and its columns; None for a row that was reported as bad. Media columns stay undecoded.
 
     Raises:
-        SourceError: the data set cannot be loaded, lacks a column, or a split must be chosen.
+        SourceError: the data set cannot be loaded, or a split must be chosen.
     """
     name, parts = _parse(source)
     if len(parts) > 2:
@@ -151,13 +126,4 @@ def read_datasets_source(
         if len(splits) > 1 and "train" not in splits:
             raise SourceError(f"{source}: choose one of its splits {splits}, as {name}:{splits[0]}.")
         loaded = loaded["train" if "train" in splits else splits[0]]
-    check_columns(loaded.column_names, columns or (), source)
-    if columns:
-        loaded = loaded.select_columns(list(columns))
-    line = 0
-    for table in loaded.with_format("arrow").iter(batch_size=1024):
-        for values, fault in batch_rows(table):
-            line += 1
-            if fault:
-                bad_rows.add(Place(source, line), fault, "Mend or remove the row.")
-            yield line, values
+    return loaded

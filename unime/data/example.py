@@ -1,12 +1,15 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """The record that travels from a data file to the processor: a text, an image, or both, with an instruction."""
 
+import hashlib
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image
+
+from modeling_unime.pictures import read_picture
+from unime.data.images import ImageError
 
 # Where an image goes in an MMEB text, and the white space that parts it from the rest.
 MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
@@ -20,44 +23,61 @@ class Example:
 
     Args:
         text: The text; `None` when there is none.
-        image: Path of the image relative to an `ImageStore`; `None` when there is none.
+        image: The path of the image in `store`; without a store, the picture itself, as `UniMEProcessor` takes it (a PIL
+            image, a path, bytes, an array). `None` when there is none.
         instruction: How the processor builds the prompt. `None`: the paper's "Summary above ... in one word:" prompt;
             a string: the MMEB form with that instruction; `""`: the text is used raw, as MMEB rows need, because they
             carry their instruction and image token themselves.
-        store: What opens the image; `None` as long as nobody has to.
+        store: Where the image lies, an `ImageStore`.
     """
 
     text: str | None = None
-    image: str | None = None
+    image: Any = None
     instruction: str | None = None
     store: Any = field(default=None, repr=False)
 
+    def __hash__(self) -> int:
+        image = self.image if isinstance(self.image, str | None) else id(self.image)
+        return hash((self.text, image, self.instruction))
+
     @classmethod
     def from_fields(cls, text: str | None, image: str | None, instruction: str | None = None) -> "Example":
-        """Build an example from the fields of a data file, in which an empty string means "absent".
+        """An example of a data file's fields, where "" means absent but for the instruction, where it means raw text."""
+        return cls(text=text or None, image=image or None, instruction=instruction)
+
+    def placed(self, store: Any) -> "Example":
+        """The same example with its image in a store; without an image it is the same whatever store is beside it."""
+        return self if self.image is None else replace(self, store=store)
+
+    def key(self, picture: bytes = b"") -> bytes:
+        """What says that two examples hold the same: text apart from surrounding white space, instruction and picture.
 
         Args:
-            text: Text field; `""` becomes `None`.
-            image: Image path field; `""` becomes `None`.
-            instruction: Kept as it is, since `""` has a meaning of its own.
-
-        Returns:
-            The example.
+            picture: What identifies the picture, such as a digest of its pixels; nothing where there is none.
         """
-        return cls(text=text or None, image=image or None, instruction=instruction)
+        parts = [(self.text or "").strip().encode("utf-8"), picture]
+        parts += [] if self.instruction is None else [self.instruction.encode("utf-8")]
+        return hashlib.blake2b(b"".join(b"%d:%s" % (len(part), part) for part in parts), digest_size=16).digest()
 
     @property
     def cost(self) -> tuple[bool, int]:
         """What it costs to embed, as far as one can tell without opening the image; for sorting."""
         return self.image is not None, len(self.text or "")
 
-    def open(self) -> "Image.Image | None":
+    def open(self) -> Image.Image | None:
         """The image, decoded to RGB; `None` if there is none.
 
         Raises:
             ImageError: The image cannot be read.
         """
-        return None if self.image is None else self.store.open(self.image)
+        if self.image is None:
+            return None
+        if self.store is not None:
+            return self.store.open(self.image)
+        try:
+            return read_picture(self.image)
+        except ValueError as error:
+            raise ImageError(str(error)) from error
 
     @property
     def is_empty(self) -> bool:
@@ -65,18 +85,11 @@ class Example:
         return self.text is None and self.image is None
 
     def describe(self, width: int = 60) -> str:
-        """Short form for messages.
-
-        Args:
-            width: Characters of the text that are shown.
-
-        Returns:
-            For example `text 'a dog ...', image 'images/7.jpg'`.
-        """
+        """Short form for messages: `text 'a dog ...', image 'images/7.jpg'`."""
         parts = []
         if self.text is not None:
             shown = self.text if len(self.text) <= width else self.text[:width] + " ..."
             parts.append(f"text {shown!r}")
         if self.image is not None:
-            parts.append(f"image {self.image!r}")
+            parts.append(f"image {self.image!r}" if isinstance(self.image, str) else "an image")
         return ", ".join(parts) or "empty example"

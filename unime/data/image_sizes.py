@@ -8,12 +8,7 @@ from modeling_unime import UniMEProcessor
 
 
 class ImageSizes:
-    """Asks the processor once for each size and instruction. May be used by several threads.
-
-    Args:
-        get_processor: Loads the processor, at the first picture.
-        max_length: Tokens that an example may have. Default: the processor's own limit.
-    """
+    """Asks the processor, loaded at the first picture, once for each size and instruction. Safe in threads."""
 
     def __init__(self, get_processor: Callable[[], UniMEProcessor], max_length: int | None = None):
         self.get_processor = get_processor
@@ -23,13 +18,7 @@ class ImageSizes:
         self._faults: dict[tuple[int, int, str | None], str | None] = {}
 
     def fault(self, width: int, height: int, instruction: str | None = "") -> str | None:
-        """Why pictures of a size cannot be processed; None if they can.
-
-        Args:
-            width: Pixels.
-            height: Pixels.
-            instruction: As in `Example`: its tokens need room, too. Default: a raw text's, which takes the least.
-        """
+        """Why pictures of a size in pixels cannot be processed under an instruction, whose tokens need room, too."""
         key = (width, height, instruction)
         with self._lock:
             if key not in self._faults:
@@ -47,11 +36,7 @@ class ImageSizes:
 
 
 class AllImageSizes:
-    """Sizes of pictures that several models have to take.
-
-    Args:
-        *sizes: Of each model; None for one that takes all.
-    """
+    """Sizes of pictures that several models have to take; None stands for a model that takes all."""
 
     def __init__(self, *sizes: ImageSizes | None):
         self.sizes = [each for each in sizes if each is not None]

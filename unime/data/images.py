@@ -23,8 +23,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from transformers.utils import logging
 
-from modeling_unime.pictures import FORMATS
-from modeling_unime.rgb import to_rgb
+from modeling_unime.pictures import FORMATS, to_rgb
 
 logger = logging.get_logger(__name__)
 
@@ -55,28 +54,13 @@ class ImageError(ValueError):
 
 
 def check_max_pixels(max_pixels: int) -> None:
-    """Refuse a limit of pixels that would have no effect.
-
-    Raises:
-        ValueError: Names the range.
-    """
+    """Refuse a limit of pixels that would have no effect."""
     if not 1 <= max_pixels <= PIL_MAX_PIXELS:
         raise ValueError(f"max_image_pixels must be from 1 to {PIL_MAX_PIXELS}, got {max_pixels}")
 
 
 def normalise_path(path: str) -> str:
-    """Bring a relative path to the form in which stores look it up.
-
-    Args:
-        path: A path with slashes or, as Windows has them, backslashes, relative to the root; a leading `./` is
-            tolerated.
-
-    Returns:
-        The path with slashes, without `.` and `..` components.
-
-    Raises:
-        ImageError: If the path is empty, absolute, no file name at all, or leads out of the root.
-    """
+    """A relative path, with slashes or backslashes, as stores look it up; ImageError if it leads out of the root."""
     if not path:
         raise ImageError("the image path is empty")
     try:
@@ -224,7 +208,7 @@ class ImageStore:
         return isinstance(other, ImageStore) and self.roots == other.roots
 
     def __hash__(self) -> int:
-        return hash(tuple(self.roots))
+        return hash(self._roots[0].path)  # asked for every example; a path remembers its own
 
     def __repr__(self) -> str:
         return f"ImageStore({', '.join(repr(str(root.path)) for root in self._roots)})"
@@ -233,20 +217,7 @@ class ImageStore:
     def find(
         cls, data_file: str | Path, image_root: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> "ImageStore":
-        """Pick the place where the images of a data file lie.
-
-        Args:
-            data_file: The file whose rows name the images.
-            image_root: Archive or folder that holds them; for images that are not in the folder, `images.zip` in it.
-                Default: the folder of the data file.
-            max_pixels: See the class.
-
-        Returns:
-            The store.
-
-        Raises:
-            ImageError: If `image_root` is given and cannot be used, or `images.zip` is damaged.
-        """
+        """The store of a data file's images: `image_root` or the file's folder, and then `images.zip` in it."""
         folder = Path(data_file).parent if image_root is None else Path(image_root)
         archive = folder / DEFAULT_ARCHIVE
         return cls(folder, *([archive] if archive.is_file() else []), max_pixels=max_pixels)
@@ -275,46 +246,16 @@ class ImageStore:
         return located
 
     def locate(self, path: str) -> tuple[Path, str] | None:
-        """Where an image lies: equal for all spellings of its path.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            The folder or archive and the name in it, with slashes; None if it is missing.
-
-        Raises:
-            ImageError: If the path leads out of the root, or cannot be the name of a file.
-        """
+        """The folder or archive of an image and the name in it, equal for all spellings of its path; None if missing."""
         located = self._locate(path)
         return None if located is None else (located[0].path, located[1])
 
     def exists(self, path: str) -> bool:
-        """Whether an image lies at `path`.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            True if some root has a file of that name.
-
-        Raises:
-            ImageError: If the path leads out of the root, or cannot be the name of a file.
-        """
+        """Whether some root has an image of that name."""
         return self._locate(path) is not None
 
     def read_bytes(self, path: str) -> bytes:
-        """Read the stored bytes of an image.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            The bytes, not decoded.
-
-        Raises:
-            ImageError: If the file is missing, too large, or cannot be read.
-        """
+        """The stored bytes of an image, not decoded; ImageError if it is missing, too large, or cannot be read."""
         root, name = self._get(path)
         try:
             return root.read_bytes(name, max(MIN_BYTES, BYTES_PER_PIXEL * self.max_pixels))
@@ -323,33 +264,12 @@ class ImageStore:
             raise ImageError(f"image {_shown(path)} in {str(root.path)!r} cannot be read: {error}") from error
 
     def stamp(self, path: str) -> tuple[int, int]:
-        """What tells, without reading an image, whether it has changed.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            Size and time of last change of a file; size and checksum of a member of an archive.
-
-        Raises:
-            ImageError: If the file is missing.
-        """
+        """What tells whether an image has changed: size and time of a file, size and checksum of a member."""
         root, name = self._get(path)
         return root.stamp(name)
 
     def decode(self, content: bytes, path: str) -> Image.Image:
-        """Turn stored bytes into a picture.
-
-        Args:
-            content: What `read_bytes` returned.
-            path: Relative path, for messages.
-
-        Returns:
-            A fully decoded RGB picture.
-
-        Raises:
-            ImageError: If the bytes are no image, end too early, or hold more than `max_pixels` pixels.
-        """
+        """Stored bytes as a fully decoded RGB picture; ImageError if they are none, or hold too many pixels."""
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
@@ -370,18 +290,7 @@ class ImageStore:
         return f"image {_shown(path)} in {self!r} cannot be decoded ({len(content)} bytes): {reason}"
 
     def open(self, path: str) -> Image.Image:
-        """Read and decode an image.
-
-        Args:
-            path: Relative path.
-
-        Returns:
-            A fully decoded RGB picture.
-
-        Raises:
-            ImageError: If the image is missing, damaged, too large, or outside the root. The message names the path,
-                the place and the cause.
-        """
+        """A fully decoded RGB picture; ImageError names path, place and cause where there is none to be had."""
         return self.decode(self.read_bytes(path), path)
 
 

@@ -14,8 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from trainers.data.mmeb import load_mmeb_train
-from unime.data.bad_rows import BadRowError, BadRows, Place
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, Place, SourceError
 from unime.data.example import Example
 
 QUERY = "<|image_1|>\nName it.\n"

@@ -8,13 +8,10 @@ from torch.nn import functional as F
 from trainers.losses import gathered_cosines as module
 from trainers.losses import unit_rows
 from trainers.losses.gathered_cosines import gathered_cosines
-from trainers.losses.unit_rows import UnitRows
 
 
 def cosines(queries, candidates, chosen):
-    dtype = unit_rows.common_dtype(queries, candidates)
-    rows = [UnitRows.measure("rows", embeddings, dtype) for embeddings in (queries, candidates)]
-    return gathered_cosines(*rows, chosen)
+    return gathered_cosines(*unit_rows.measure_rows(queries=queries, candidates=candidates), chosen)
 
 
 def plain_cosines(queries, candidates, chosen):

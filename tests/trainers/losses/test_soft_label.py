@@ -143,11 +143,15 @@ def test_bad_temperature_is_refused(temperature):
 @pytest.mark.parametrize(
     ("number", "bad", "message"),
     [
-        (0, torch.randn(5, 7), "same width, got 7 and 6"),
-        (1, torch.ones(4), "non-empty matrix"),
-        (2, OWN.float(), "own must be a tensor of integers"),
-        (2, OWN[:4], "own must have one row per query"),
-        (2, OWN[:, :3], r"scores needs one score per candidate, \(5, 3\); got \(5, 4\)"),
+        (
+            0,
+            torch.randn(5, 7),
+            r"candidates must be .* as wide as queries \(7\), got torch.float64 of shape \(10, 6\)",
+        ),
+        (1, torch.ones(4), "candidates must be a floating-point matrix"),
+        (2, OWN.float(), "own must be a tensor of integers .*, got torch.float32"),
+        (2, OWN[:4], r"own must be .* one row per query, \(5, 1 \+ K\), .* got torch.int64 of shape \(4, 4\)"),
+        (2, OWN[:, :3], r"scores must be .* one score per candidate, \(5, 3\), got .* \(5, 4\)"),
         (2, OWN + 1, "own must hold numbers of the 10 candidates"),
         (2, OWN - 1, "own must hold numbers of the 10 candidates"),
         (2, OWN.roll(1, dims=1), "row 1 of own has no positive in its first column"),

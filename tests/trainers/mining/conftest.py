@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from modeling_unime import UniMEModel, UniMEProcessor
+from tiny_models import save_unime
 
 FIND = "<|image_1|>\nRepresent the given image\n"
 
@@ -19,8 +18,7 @@ FIND = "<|image_1|>\nRepresent the given image\n"
 def model(backbones, tmp_path_factory) -> Path:
     """A UniME folder."""
     folder = tmp_path_factory.mktemp("model")
-    for kind in (UniMEModel, UniMEProcessor):
-        kind.from_backbone(str(backbones["llava_next"])).save_pretrained(folder)
+    save_unime(backbones["llava_next"], folder)
     return folder
 
 

@@ -20,23 +20,25 @@ import trainers.mine_negatives
 import trainers.train_stage2
 from evaluation.encoder import Encoder
 from trainers.data.mmeb import load_mmeb_train
-from trainers.mine_negatives import main
-from trainers.mining.selection import sample_by_chance, sample_by_step
+from trainers.mine_negatives import MiningArguments, main
+from trainers.mining.judge import JudgeOptions
+from trainers.mining.options import MiningOptions
+from trainers.mining.selection import sample
 from unime.data.example import Example
 
 COUNTS = set(
-    "rows negatives short_rows rows_without_negatives replaced_negatives known_to_be_right above_margin "
-    "above_max_similarity below_min_similarity judged_right".split()
+    "rows negatives short_rows rows_without_negatives replaced_negatives known_to_be_right too_similar "
+    "below_min_score judged_right".split()
 )
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def command(model: Path, data: Path | list[Path], output: Path, cache: Path | None = None, **options) -> list[str]:
     places = data if isinstance(data, list) else [data]
-    options = {"num_negatives": 3, "rank_to": 9, "step": 2, "shard_size": 5, "device": "cpu", **options}
+    options = {"num_negatives": 3, "range_max": 9, "step": 2, "shard_size": 5, "device": "cpu", **options}
     argv = ["--model", str(model), "--output", str(output), "--data", *map(str, places)]
     if cache is not None:
-        argv += ["--cache", str(cache)]
+        argv += ["--cache_folder", str(cache)]
     for name, value in options.items():
         argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     return argv
@@ -60,12 +62,12 @@ def mine_by_hand(model: Path, data: Path, sample, margin=0.1, largest=2.0, least
     """Negatives of each row, by text and image, from the whole matrix of similarities."""
     dataset = load_mmeb_train(str(data), progress=False)
     pairs = list(dataset)
-    encoder, store = Encoder.from_pretrained(model, device="cpu"), dataset.stores[0]
+    encoder = Encoder.from_pretrained(model, device="cpu")
     first = {}  # content -> first pair with this positive
     for pair in pairs:
         first.setdefault(pair.group, pair)
-    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()], store), strict=True))
-    queries = encoder.encode([pair.query for pair in pairs], store)
+    vectors = dict(zip(first, encoder.encode([pair.positive for pair in first.values()]), strict=True))
+    queries = encoder.encode([pair.query for pair in pairs])
     query_groups = dataset.table["query_group"].to_pylist()
     result = []
     for i, pair in enumerate(pairs):
@@ -88,31 +90,28 @@ def mine_by_hand(model: Path, data: Path, sample, margin=0.1, largest=2.0, least
 
 
 def by_step(count, pair):
-    return sample_by_step(count, 3, 2)
+    return sample(count, MiningOptions(num_negatives=3, step=2))
 
 
 def by_chance(count, pair):
-    return sample_by_chance(count, 3, (7, int("found" in pair.source), pair.place.line))
+    options = MiningOptions(num_negatives=3, sampling_strategy="random")
+    return sample(count, options, (7, int("found" in pair.source), pair.place.line))
 
 
 @pytest.mark.parametrize(
     "options, by_hand",
     [
         ({}, {}),
-        ({"sampling": "random", "seed": 7}, {"sample": by_chance}),
+        ({"sampling_strategy": "random", "seed": 7}, {"sample": by_chance}),
         (
-            {"false_negative_margin": 0.02, "rank_from": 3, "pool": "source"},
+            {"absolute_margin": -0.02, "range_min": 2, "pool": "source"},
             {"margin": 0.02, "ranks": (3, 9), "by_source": True},
         ),
-        ({"max_similarity": 0.4, "min_similarity": 0.25}, {"largest": 0.4, "least": 0.25}),
-        ({"search_dtype": "bfloat16", "query_block": 2, "candidate_block": 3}, {}),
-        ({"backend": "faiss"}, {}),
+        ({"max_score": 0.4, "min_score": 0.25}, {"largest": 0.4, "least": 0.25}),
     ],
     ids=lambda value: "-".join(map(str, value)) or "defaults" if isinstance(value, dict) else None,
 )
 def test_equals_mining_by_hand(options, by_hand, model, data, cache, tmp_path, capsys):
-    if "faiss" in options.values():
-        pytest.importorskip("faiss", reason="faiss is an optional extra")
     main(command(model, data, tmp_path, cache, **options))
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
     rows = [row for name in ("train_classes.jsonl", "train_found.jsonl") for row in read(tmp_path)[name]]
@@ -124,9 +123,9 @@ def test_equals_mining_by_hand(options, by_hand, model, data, cache, tmp_path, c
     assert counts["rows"] == len(rows) == 22 and counts["negatives"] == sum(map(len, expected))
     assert counts["short_rows"] == sum(len(negatives) < 3 for negatives in expected)
     assert counts["rows_without_negatives"] == sum(not negatives for negatives in expected)
-    assert counts["above_margin"] > 0 or "max_similarity" in options
-    if "max_similarity" in options:
-        assert counts["above_max_similarity"] > 0 and counts["below_min_similarity"] > 0 and counts["short_rows"] > 0
+    assert counts["too_similar"] > 0
+    if "max_score" in options:
+        assert counts["below_min_score"] > 0 and counts["short_rows"] > 0
 
 
 def test_rows_are_kept_and_read_again(model, data, cache, tmp_path):
@@ -160,7 +159,7 @@ def test_stage2_trains_with_what_was_mined(model, data, cache, tmp_path):
 def test_candidates_and_a_limit_of_rows(model, data, cache, tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text("".join(json.dumps({"pos_text": f"corpus text {i}"}) + "\n" for i in range(8)))
-    options = {"candidates": [corpus, data], "max_rows_per_source": 6, "false_negative_margin": 2, "rank_to": 30}
+    options = {"candidates": [corpus, data], "max_rows_per_source": 6, "absolute_margin": -2, "range_max": 30}
     main(command(model, data / "train_classes.jsonl", tmp_path / "out", cache, num_negatives=30, **options))
     ((name, rows),) = read(tmp_path / "out").items()
     assert name == "train_classes.jsonl" and len(rows) == 6
@@ -174,7 +173,7 @@ def test_candidates_and_a_limit_of_rows(model, data, cache, tmp_path):
 def test_sources_with_images_of_their_own(model, zipped, cache, tmp_path):
     with pytest.raises(ValueError, match=r"lie in 2 places .*\(--pool source\), or bring all images into one"):
         main(command(model, zipped, tmp_path / "all", cache))
-    main(command(model, zipped, tmp_path / "out", cache, pool="source", false_negative_margin=2))
+    main(command(model, zipped, tmp_path / "out", cache, pool="source", absolute_margin=-2))
     assert sorted(record(tmp_path / "out")["files"]) == ["one/train_found.jsonl", "two/train_found.jsonl"]
     assert (tmp_path / "out/two/images.zip").resolve() == zipped / "two/images.zip"
     mined = load_mmeb_train(str(tmp_path / "out"), progress=False)
@@ -182,7 +181,7 @@ def test_sources_with_images_of_their_own(model, zipped, cache, tmp_path):
     assert {len(pair.negatives) for pair in mined} == {3}
 
 
-JUDGED = {"false_negative_margin": 2, "num_negatives": 4, "rank_to": 5, "judge_margin": 0.0001}
+JUDGED = {"absolute_margin": -2, "num_negatives": 4, "range_max": 5, "judge_margin": 0.0001}
 
 
 def test_judge_has_a_say(model, data, cache, backbones, tmp_path):
@@ -260,10 +259,8 @@ def test_other_options_read_no_shards_of_these(model, data, cache, tmp_path):
     main(command(model, data, tmp_path / "a", cache))
     main(command(model, data, tmp_path / "b", cache, max_length=400))
     assert record(tmp_path / "b")["shards"]["queries"]["found"] == 0
-    main(command(model, data, tmp_path / "c", cache, false_negative_margin=0.11))
-    shards = record(tmp_path / "c")["shards"]
-    assert shards["queries"]["computed"] == 0 and shards["neighbours"]["found"] == 0
-    main(command(model, data, tmp_path / "d", cache, num_negatives=2, min_similarity=0.1))
+    main(command(model, data, tmp_path / "c", cache, absolute_margin=-0.11))
+    main(command(model, data, tmp_path / "d", cache, num_negatives=2, min_score=0.1))
     assert all(counts["computed"] == 0 for counts in record(tmp_path / "d")["shards"].values())
 
 
@@ -287,13 +284,13 @@ def no_encoding(monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"rank_to": 2}, "rank_from 1 to rank_to 2 are 2 ranks, fewer than num_negatives, 3"),
+        ({"range_max": 2}, "range_min 0 to range_max 2 are 2 ranks, fewer than num_negatives, 3"),
         ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
-        ({"max_similarity": 1.5}, "max_similarity is a cosine and must be between -1 and 1, got 1.5"),
-        ({"min_similarity": 0.5, "max_similarity": 0.4}, "min_similarity 0.5 is not below max_similarity 0.4"),
+        ({"max_score": 1.5}, "max_score is a cosine and must be between -1 and 1, got 1.5"),
+        ({"min_score": 0.5, "max_score": 0.4}, "min_score 0.5 is not below max_score 0.4"),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"judge_margin": -1}, "judge_margin must be at least 0, got -1"),
-        ({"backend": "scann"}, "invalid choice: 'scann'"),
+        ({"sampling_strategy": "all"}, "invalid choice: 'all'"),
         ({"rank": 3}, "unrecognized arguments: --rank"),
     ],
 )
@@ -308,8 +305,8 @@ def test_bad_options_are_named(options, message, model, data, tmp_path, no_encod
     [
         ({"format": "unime_v2"}, "unime_v2 holds a judge's scores: name one with --judge"),
         (
-            {"rank_from": 40, "rank_to": 50},
-            "20 distinct candidates, .* leave nothing from rank 40 on. Lower --rank_from",
+            {"range_min": 39, "range_max": 50},
+            "20 distinct candidates, .* leave nothing after the first 39. Lower range_min",
         ),
         ({"model": "no/such/model"}, "model 'no/such/model' is neither a folder nor"),
         ({"judge": "no/such/judge"}, "judge no/such/judge: model 'no/such/judge' is neither a folder nor"),
@@ -355,10 +352,11 @@ def test_result_of_other_options_is_not_overwritten(model, data, cache, tmp_path
 
 
 def test_commands_of_the_documentation_have_these_options():
-    from trainers.mining.arguments import JudgeArguments, MiningArguments
 
     text = (ROOT / "docs" / "mining.md").read_text("utf-8")
-    known = {entry.name for group in (MiningArguments, JudgeArguments) for entry in fields(group)} | {"nproc_per_node"}
+    known = {entry.name for group in (MiningArguments, MiningOptions, JudgeOptions) for entry in fields(group)} | {
+        "nproc_per_node"
+    }
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
     commands = [line.split() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     mining = [words for words in commands if words[0] == "examples/mine_negatives.sh" or words[1] == "mine-negatives"]
@@ -387,7 +385,7 @@ def test_examples_with_equal_queries_are_one_query(model, data):
     first, other = pool.query_of_row[[0, 6]]
     assert first == other and pool.query_of_row[1] == pool.query_of_row[7] and len(set(pool.query_of_row)) == 20
     assert set(pool.known(0)) == set(pool.positive_of_row[[0, 6]]) == set(pool.known(6))
-    assert pool.candidates[pool.positive_of_row[7]].example == Example("cat", None, "")
+    assert pool.candidates[pool.positive_of_row[7]] == Example("cat", None, "")
     assert set(pool.known(8)) == {pool.positive_of_row[8], pool.positive_of_row[0]}, "its query 'dog' is a candidate"
     assert np.all(np.diff(pool.known(0)) > 0)
 
@@ -401,7 +399,7 @@ def test_links_lead_to_images_under_whatever_spelling(model, data, cache, tmp_pa
         row["pos_image_path"] = row["pos_image_path"].replace("images/", f"{named}\\")
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "set/train_found.jsonl").write_text(lines, encoding="utf-8")
-    main(command(model, tmp_path / "set", tmp_path / "out", cache, num_negatives=2, rank_to=4, step=1))
+    main(command(model, tmp_path / "set", tmp_path / "out", cache, num_negatives=2, range_max=4, step=1))
     mined = load_mmeb_train(str(tmp_path / "out/set"), progress=False)
     assert len(mined) == 6 and all(len(pair.negatives) == 2 for pair in mined)
     assert all(image is not None for image in [mined[0].open(example) for example in mined[0].examples][1:])

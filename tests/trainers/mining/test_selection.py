@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from trainers.mining.selection import sample_by_chance, sample_by_step
+from trainers.mining.options import MiningOptions
+from trainers.mining.selection import sample
 
 
 @pytest.mark.parametrize(
@@ -20,14 +21,16 @@ from trainers.mining.selection import sample_by_chance, sample_by_step
     ],
 )
 def test_step(count, wanted, step, expected):
-    assert sample_by_step(count, wanted, step).tolist() == expected
+    options = MiningOptions(num_negatives=wanted, sampling_strategy="step", step=step)
+    assert sample(count, options).tolist() == expected
+    if step == 1:
+        assert sample(count, MiningOptions(num_negatives=wanted, sampling_strategy="top")).tolist() == expected
 
 
 def test_chance():
-    drawn = [sample_by_chance(20, 5, (0, 1, line)) for line in range(200)]
+    options = MiningOptions(num_negatives=5, sampling_strategy="random")
+    drawn = [sample(20, options, (0, 1, line)) for line in range(200)]
     assert all(len(set(places.tolist())) == 5 and (np.diff(places) > 0).all() for places in drawn)
     assert np.bincount(np.concatenate(drawn), minlength=20).min() > 20, "every place has its chance"
-    assert (
-        drawn[3].tolist() == sample_by_chance(20, 5, (0, 1, 3)).tolist() != sample_by_chance(20, 5, (1, 1, 3)).tolist()
-    )
-    assert sample_by_chance(3, 5, (0, 0, 0)).tolist() == [0, 1, 2] and not len(sample_by_chance(0, 5, (0, 0, 0)))
+    assert drawn[3].tolist() == sample(20, options, (0, 1, 3)).tolist() != sample(20, options, (1, 1, 3)).tolist()
+    assert sample(3, options, (0, 0, 0)).tolist() == [0, 1, 2] and not len(sample(0, options, (0, 0, 0)))

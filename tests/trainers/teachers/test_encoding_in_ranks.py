@@ -16,14 +16,20 @@ import pytest
 import torch.distributed as dist
 from tiny_teachers import FakeTeacher, expected
 
-from trainers.teachers import TeacherVectors, TeacherVectorsError
-from trainers.teachers import vector_store as module
+from trainers.teachers import vectors as module
+from trainers.teachers.vector_files import VectorFiles
+from trainers.teachers.vectors import teacher_vectors
 
 SHARD = 8
-TEXTS = [f"{number} {'word ' * (number * 7 % 31)}" for number in range(900)]
+TEXTS = [f"{number}{' word' * (number * 7 % 31)}" for number in range(900)]
 
 
-def run_rank(rank: int, size: int, folder: Path, seconds: float, faults: dict, first_sees: int) -> None:
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_SIZE", SHARD)
+
+
+def run_rank(rank: int, size: int, folder: Path, seconds: float, faults: dict) -> None:
     """One rank: encode, noting the texts in a file of its own; then check that it reads the vectors of all."""
 
     def on_encode(texts):
@@ -32,24 +38,16 @@ def run_rank(rank: int, size: int, folder: Path, seconds: float, faults: dict, f
             log.writelines(f"{text}\n" for text in texts)
 
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size)
-    store = TeacherVectors.open(folder / "cache", FakeTeacher(on_encode=on_encode, faults=faults))
-    if first_sees and rank == 0:
-        store.write(TEXTS[:first_sees], expected(TEXTS[:first_sees]))  # as another run might
-    elif first_sees:
-        refresh, blind = store.refresh, iter([lambda: None])
-        store.refresh = lambda: next(blind, refresh)()  # a network file system shows it later
-    dist.barrier()
-    store.ensure(TEXTS, shard_size=SHARD, progress=False)
-    np.testing.assert_array_equal(store.vectors(TEXTS), expected(TEXTS))
+    vectors = teacher_vectors(TEXTS, FakeTeacher(on_encode=on_encode, faults=faults), folder / "cache")
+    np.testing.assert_array_equal(vectors, expected(TEXTS))
     dist.destroy_process_group()
 
 
-def start_ranks(size: int, folder: Path, seconds: float = 0.0, faults: dict | None = None, first_sees: int = 0):
+def start_ranks(size: int, folder: Path, seconds: float = 0.0, faults: dict | None = None):
     (folder / "meeting").unlink(missing_ok=True)
     context = multiprocessing.get_context("fork")
     ranks = [
-        context.Process(target=run_rank, args=(rank, size, folder, seconds, faults or {}, first_sees))
-        for rank in range(size)
+        context.Process(target=run_rank, args=(rank, size, folder, seconds, faults or {})) for rank in range(size)
     ]
     for process in ranks:
         process.start()
@@ -79,15 +77,6 @@ def test_ranks_share_the_work_evenly(tmp_path, size):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     letters = [sum(map(len, share)) for share in shares]
     assert max(letters) - min(letters) <= max(map(len, TEXTS)), "as much to read, not only as many texts"
-    one = TeacherVectors.open(tmp_path / "one", FakeTeacher()).ensure(TEXTS, progress=False)
-    many = TeacherVectors.open(tmp_path / "cache", "fake")
-    np.testing.assert_array_equal(many.vectors(TEXTS), one.vectors(TEXTS))
-
-
-def test_shares_fit_together_although_ranks_see_different_shards(tmp_path):
-    """Had each rank dealt what it misses itself, texts would be left out or encoded twice."""
-    assert wait(start_ranks(2, tmp_path, first_sees=101)) == [0, 0]
-    assert sorted(sum(encoded(tmp_path), [])) == sorted(TEXTS[101:])
 
 
 def test_a_rank_that_fails_ends_the_others(tmp_path):
@@ -99,7 +88,7 @@ def test_a_rank_that_fails_ends_the_others(tmp_path):
 @pytest.mark.parametrize("size", [1, 2])
 def test_killed_again_and_again(tmp_path, size):
     def stored() -> set[str]:
-        return {file.name for file in (tmp_path / "cache").glob("*/shard-*.npy")}
+        return {file.name for file in (tmp_path / "cache").glob("*/texts-*.parquet")}
 
     rng = random.Random(0)
     known = stored()
@@ -119,7 +108,9 @@ def test_killed_again_and_again(tmp_path, size):
         killed.update(wait(ranks))
         assert known <= stored(), "what was stored stays"
         known = stored()
-        progress.append(len(TeacherVectors.open(tmp_path / "cache", FakeTeacher())))  # no half-written file is read
+        progress.append(
+            len(VectorFiles(sorted((tmp_path / "cache").glob("*/*.parquet"))).texts())
+        )  # no half-written file is read
     assert killed[-signal.SIGKILL] == sum(map(len, victims)) and killed[0] == 0, "no run may have ended by itself"
     assert progress == sorted(progress) and len(set(progress)) > 4 and progress[-1] < len(TEXTS)
 
@@ -127,10 +118,3 @@ def test_killed_again_and_again(tmp_path, size):
     shares = encoded(tmp_path)
     assert set(sum(shares, [])) == set(TEXTS)
     assert len(sum(shares, [])) - len(TEXTS) <= len(victims) * size * SHARD, "a kill costs each rank one shard at most"
-
-
-def test_a_rank_that_does_not_see_the_others_files_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "VISIBLE_SECONDS", 0.0)
-    store = TeacherVectors.open(tmp_path, FakeTeacher()).ensure(TEXTS[:5], progress=False)
-    with pytest.raises(TeacherVectorsError, match="vectors of 2 texts .* do not appear here, the first '7 .* share"):
-        store.see([*TEXTS[:5], *TEXTS[7:9]])

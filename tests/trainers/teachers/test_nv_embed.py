@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_teachers import make_nv_embed
 from transformers import LlamaTokenizer
 
-from trainers.teachers import NVEmbedModel, NVEmbedTeacher, SentenceTransformersTeacher, load_teacher, nv_embed_model
+from trainers.teachers import NVEmbedModel, NVEmbedTeacher, nv_embed_model
 
 
 @pytest.fixture
@@ -175,12 +175,3 @@ def test_teacher_vectors_do_not_depend_on_the_batch(folder):
     np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, atol=1e-6)
     prompted = NVEmbedTeacher(str(folder), prompt="Do: ", device="cpu").encode(texts)
     assert np.abs(prompted - one).max() > 1e-3
-
-
-def test_the_fitting_class_is_chosen(folder, tmp_path):
-    teacher = load_teacher(str(folder), prompt="Do: ")
-    assert isinstance(teacher, NVEmbedTeacher) and "nv-embed" in teacher.fingerprint
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text('{"model_type": "bert"}')
-    assert isinstance(load_teacher(str(other)), SentenceTransformersTeacher)

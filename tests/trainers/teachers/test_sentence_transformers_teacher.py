@@ -7,8 +7,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from trainers.teachers import SentenceTransformersTeacher, TeacherVectors
+from trainers.teachers import SentenceTransformersTeacher
 from trainers.teachers import folder_teacher as module
+from trainers.teachers.vectors import teacher_vectors
 
 TEXTS = ["A dog runs on the beach.", "A puppy plays by the sea.", "The stock market fell.", ""]
 
@@ -69,14 +70,14 @@ def test_prompt_by_name(prompted):
     library = named._model.encode(TEXTS[:2], prompt_name="query", normalize_embeddings=True)
     np.testing.assert_allclose(vectors, library, atol=1e-6)
     assert np.abs(vectors - plain.encode(TEXTS[:2])).max() > 1e-3
-    with pytest.raises(ValueError, match="prompt_name is 'document'.* Its prompts are: query, passage"):
+    with pytest.raises(ValueError, match="prompt_name is 'document'.*; its prompts are query, passage"):
         SentenceTransformersTeacher(prompted, prompt_name="document")
     with pytest.raises(ValueError, match="both given"):
         SentenceTransformersTeacher(prompted, prompt="a", prompt_name="query")
 
 
 def test_model_without_prompts(teacher):
-    with pytest.raises(ValueError, match="prompt_name is 'query'.* It has no prompts"):
+    with pytest.raises(ValueError, match="prompt_name is 'query'.* it has no prompts"):
         SentenceTransformersTeacher("all-MiniLM-L6-v2", prompt_name="query")
 
 
@@ -98,9 +99,9 @@ def test_fingerprint_does_not_load_the_weights_nor_depend_on_batches(teacher):
 
 def test_stored_vectors_are_the_teachers(teacher, tmp_path):
     expected = teacher.encode(TEXTS[:3])
-    vectors = TeacherVectors.open(tmp_path, teacher).ensure(TEXTS[:3], progress=False)
+    vectors = teacher_vectors(TEXTS[:3], teacher, tmp_path)
     assert teacher._model is None  # the student trains without the teacher in memory
-    np.testing.assert_allclose(vectors.vectors(TEXTS[:3]), expected, atol=1e-6)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 def test_names_are_found_on_the_hub_only_if_they_are_no_paths(monkeypatch, tmp_path):
@@ -117,7 +118,7 @@ def test_names_are_found_on_the_hub_only_if_they_are_no_paths(monkeypatch, tmp_p
 
 @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"batch_size": 0}, {"max_length": 0}, {"truncate_dim": 0}])
 def test_bad_options(options, tmp_path):
-    with pytest.raises(ValueError, match="Teacher"):
+    with pytest.raises(ValueError, match="teacher"):
         SentenceTransformersTeacher(str(tmp_path), **options)
 
 

@@ -8,13 +8,12 @@ import pytest
 from PIL import Image
 
 from trainers.data.mmeb import load_mmeb_train
-from unime.data.bad_rows import BadRowError, BadRows, Place
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, Place, SourceError
 from unime.data.example import Example
-from unime.data.judged_rows import COLUMNS, check_judged_columns, is_judged, parse_judged_row
-from unime.data.mmeb_rows import KNOWN_COLUMNS, RowFault
+from unime.data.forms import JUDGED_COLUMNS, MMEB_COLUMNS, RowFault, find_form
 
 TOKEN = "<|image_1|>\n"
+JUDGED = find_form(JUDGED_COLUMNS)
 
 
 def row(**changes):
@@ -35,7 +34,7 @@ def load(file, **options):
 
 
 def test_parts_of_a_row():
-    parsed = parse_judged_row(row())
+    parsed = JUDGED.parse(row())
     assert parsed.query == Example(f"{TOKEN}What is it?\n", "q.png", "")
     assert parsed.positive == Example("a dog", None, "")
     assert parsed.negatives == (
@@ -44,7 +43,7 @@ def test_parts_of_a_row():
         Example("a fox", None, ""),
     )
     assert parsed.scores == (0.9, 0.2, 0.0, 0.5)
-    assert parse_judged_row(row(hard_negatives=[], hard_negatives_scores=[])).scores == (0.9,)
+    assert JUDGED.parse(row(hard_negatives=[], hard_negatives_scores=[])).scores == (0.9,)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +67,15 @@ def test_parts_of_a_row():
 )
 def test_bad_rows(changes, reason):
     with pytest.raises(RowFault, match=reason):
-        parse_judged_row(row(**changes))
+        JUDGED.parse(row(**changes))
 
 
 def test_columns():
-    assert is_judged(COLUMNS) and is_judged(["query_text", "answer"]) and not is_judged(KNOWN_COLUMNS)
-    check_judged_columns((*COLUMNS, "id"), "f.json")
+    assert find_form(["query_text", "answer"]) == JUDGED != find_form(MMEB_COLUMNS)
+    assert find_form([*MMEB_COLUMNS, "hard_negatives_scores"]) != JUDGED
+    JUDGED.check_columns((*JUDGED_COLUMNS, "id"), "f.json")
     with pytest.raises(SourceError, match=r"f\.json: no column 'pos_image'\. Its columns are: query_text"):
-        check_judged_columns([column for column in COLUMNS if column != "pos_image"], "f.json")
+        JUDGED.check_columns([column for column in JUDGED_COLUMNS if column != "pos_image"], "f.json")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_published_example(data_dir, tmp_path):
     rows = json.loads(source.read_text())
     with pytest.raises(BadRowError, match="row 1: image 'images/.* is missing"):
         load(source, image_root=str(tmp_path))
-    parsed = [parse_judged_row(values) for values in rows]
+    parsed = [JUDGED.parse(values) for values in rows]
     for example in {example for one in parsed for example in one.examples if example.image}:
         path = tmp_path / example.image
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,12 @@
 
 import pytest
 
-from unime.data.columns import SourceError
+from unime.data.bad_rows import SourceError
 from unime.data.example import Example
-from unime.data.mmeb_rows import KNOWN_COLUMNS, RowFault, check_mmeb_columns, parse_mmeb_row
+from unime.data.forms import MMEB_COLUMNS, RowFault, find_form
 
 TOKEN = "<|image_1|>\n"
+MMEB = find_form(MMEB_COLUMNS)
 
 
 def text(value):
@@ -19,7 +20,7 @@ def image(path, words=None):
 
 
 def parse(**values):
-    return parse_mmeb_row({"qry": "q", "pos_text": "p", **values})
+    return MMEB.parse({"qry": "q", "pos_text": "p", **values})
 
 
 def test_strings_are_kept_to_the_letter():
@@ -70,14 +71,14 @@ def test_bad_rows(columns, reason):
 
 
 @pytest.mark.parametrize(
-    "columns", [KNOWN_COLUMNS, (*KNOWN_COLUMNS, "ques_type", "id", "pos_text_source"), ("qry", "pos_image_path")]
+    "columns", [MMEB_COLUMNS, (*MMEB_COLUMNS, "ques_type", "id", "pos_text_source"), ("qry", "pos_image_path")]
 )
 def test_columns_that_are_fine_until_one_is_misspelt(columns):
-    check_mmeb_columns(columns, "f.jsonl")
+    MMEB.check_columns(columns, "f.jsonl")
     misspelt = [f"{column}s" if column == "pos_image_path" else column for column in columns]
     with pytest.raises(SourceError, match="unknown column 'pos_image_paths' looks like 'pos_image_path'"):
-        check_mmeb_columns(misspelt, "f.jsonl")
-    row = parse_mmeb_row({column: f"{column}'s value" for column in columns})
+        MMEB.check_columns(misspelt, "f.jsonl")
+    row = MMEB.parse({column: f"{column}'s value" for column in columns})
     assert row.positive.image == "pos_image_path's value" and row.query.text == "qry's value"
     assert len(row.negatives) == ("neg_text" in columns)
 
@@ -94,4 +95,4 @@ def test_columns_that_are_fine_until_one_is_misspelt(columns):
 )
 def test_columns_that_are_not(columns, message):
     with pytest.raises(SourceError, match=message):
-        check_mmeb_columns(columns, "f.jsonl")
+        MMEB.check_columns(columns, "f.jsonl")

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from unime.data.bad_rows import BadRowError, BadRows
-from unime.data.columns import SourceError
+from unime.data.bad_rows import BadRowError, BadRows, SourceError
 from unime.data.rows import expand_source, read_rows
 
 ROWS = [{"a": 'one, "1"', "b": "x"}, {"a": "two\nlines", "b": "ÿ\u2028z"}, {"a": "three", "b": ""}]
@@ -53,6 +52,7 @@ def test_all_formats_give_the_same_rows(tmp_path, suffix):
     assert [row.place.line for row in rows] == lines
     assert [row.values for row in read(file, columns=["b"])] == [{"b": row["b"]} for row in ROWS]
     assert len(read(file, max_rows=2)) == 2
+    assert read(tmp_path / f"rows.{suffix}") == rows
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
@@ -112,6 +112,11 @@ def test_json_must_be_a_list_of_objects(tmp_path):
     file.write_text('{"a": "1"}')
     with pytest.raises(SourceError, match="JSON dict.*list of objects"):
         read(str(file))
+    file.write_text('{"0": {"x": 1}, "7": {"x": 2}, "8": 3}')  # SugarCrepe's form
+    bad_rows = BadRows("skip")
+    rows = list(read_rows(file, bad_rows))
+    assert [(row.place.line, row.values) for row in rows] == [(1, {"x": 1}), (2, {"x": 2})]
+    assert [row.place.line for row in bad_rows.rows] == [3]
     file.write_text('[{"a": "1"}, 2]')
     with pytest.raises(BadRowError, match=r"rows\.json row 2: a JSON int"):
         read(str(file))

@@ -1,0 +1,80 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Which encoder the options name: a saved model, any SentenceTransformer, or either with mixed inputs as sums."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from evaluation.arguments import EncoderArguments
+from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
+from evaluation.fingerprint import code_identity, model_identity
+from evaluation.modality_sum import ModalitySum
+from modeling_unime import UniMEConfig, UniMEProcessor
+from modeling_unime.families import FAMILIES
+from unime.data.bad_rows import DataError
+from unime.data.image_sizes import ImageSizes
+
+BASELINE_PREFIX = "sentence-transformers:"
+
+
+def find_model(name: str) -> Path:
+    """The folder that the `model` option names, with or without the baseline prefix; one on the Hub is downloaded."""
+    if name.startswith(BASELINE_PREFIX) and find_spec("sentence_transformers") is None:
+        raise DataError(
+            f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
+        )
+    place = name.removeprefix(BASELINE_PREFIX)
+    folder = Path(place)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(place))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise DataError(f"model {place!r} is neither a folder nor can it be had from the Hub: {error}") from error
+    needed = "modules.json" if name.startswith(BASELINE_PREFIX) else "config.json"
+    if not (folder / needed).is_file():
+        raise DataError(f"model folder {str(folder)!r} has no {needed}; give the folder that save_pretrained wrote")
+    return folder
+
+
+def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
+    """Load the encoder that the options name."""
+    names = ("device", "dtype", "batch_size", "max_length", "trust_remote_code")
+    options = {name: getattr(arguments, name) for name in names}
+    folder = find_model(arguments.model)
+    if arguments.model.startswith(BASELINE_PREFIX):
+        from evaluation.baselines import SentenceTransformerEncoder  # needs a package of the extra "st"
+
+        encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
+    else:
+        encoder = Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+    return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
+
+
+def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
+    """Which sizes of images the model's processor can take, for the check of the data; None: any, as far as is known."""
+    if arguments.model.startswith(BASELINE_PREFIX):
+        return None
+    folder = find_model(arguments.model)
+    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
+        return None
+    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+
+
+def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
+    """What the embeddings depend on, apart from what is embedded, ready for JSON."""
+    device = pick_device(arguments.device)
+    return {
+        "model": model_identity(find_model(arguments.model)),
+        "baseline": arguments.model.startswith(BASELINE_PREFIX),
+        "code": code_identity(),
+        "device": device.type,
+        "dtype": str(pick_dtype(arguments.dtype, device)),
+        "max_length": arguments.max_length,
+        "mixed": arguments.mixed,
+    }

@@ -1,0 +1,173 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Benchmarks as data: a suite is a YAML file that names data sets, their task, and where each lies.
+
+Those of `evaluation/benchmarks/` go by name; one's own is a file of the same form:
+
+    title: Our products
+    form: mmeb                # mmeb, captions, sugarcrepe, sts or pages
+    sets:
+      shoes: {task: retrieval, file: shoes/eval.jsonl}
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+SUITES = tuple(sorted(path.stem for path in BENCHMARKS.glob("*.yaml")))
+ALL = "all"
+FORMS = {"mmeb": "precision@1", "captions": "recall@1", "sugarcrepe": "accuracy", "sts": "spearman", "pages": "ndcg@5"}
+SUFFIXES = ("jsonl", "jsonl.gz", "json", "csv", "csv.gz", "parquet")
+
+_OF_SUITE = {"title", "form", "metric", "sets"}
+_OF_SET = {
+    *(
+        "task",
+        "split",
+        "query",
+        "target",
+        "candidates",
+        "query_instruction",
+        "target_instruction",
+        "stray_image_token",
+    ),
+    *("hub", "file", "images", "rows", "captions"),
+    *("dataset_name", "dataset_split", "dataset_parser", "image_root", "eval_type"),
+}
+
+
+class SuiteError(ValueError):
+    """A suite or one of its data sets cannot be used. The message names the file or the set, and what to do."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One data set of a suite.
+
+    Args:
+        suite: Name of the suite.
+        name: Name of the set.
+        form: How its rows are read and scored: a key of `FORMS`.
+        metric: The figure that goes into tables.
+        task: What sets are averaged by, e.g. "classification".
+        split: "in-distribution", "out-of-distribution" or `None`.
+        options: The other fields of the YAML file.
+    """
+
+    suite: str
+    name: str
+    form: str
+    metric: str
+    task: str
+    split: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Data sets that are reported together."""
+
+    name: str
+    title: str
+    benchmarks: tuple[Benchmark, ...]
+
+
+def load_suites(names: Sequence[str]) -> list[Suite]:
+    """Read suites by name (`all`: every shipped one) or by the path of a YAML file.
+
+    Raises:
+        SuiteError: Names the suite or the entry that cannot be read.
+    """
+    names = [name for given in names for name in (SUITES if given == ALL else (given,))]
+    return [
+        _read_suite(BENCHMARKS / f"{name}.yaml" if name in SUITES else Path(name)) for name in dict.fromkeys(names)
+    ]
+
+
+def _read_suite(path: Path) -> Suite:
+    if not path.is_file():
+        raise SuiteError(f"suite {str(path)!r} is neither a file nor one of {', '.join((*SUITES, ALL))}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SuiteError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("sets"), dict) or not content["sets"]:
+        raise SuiteError(f"{path}: expected a mapping with 'form' and 'sets', each set a name with its fields")
+    _check_fields(content.keys(), _OF_SUITE | _OF_SET, f"{path}")
+    shared = {name: value for name, value in content.items() if name not in _OF_SUITE}
+    benchmarks = []
+    for name, own in content["sets"].items():
+        if not isinstance(own, dict | None):
+            raise SuiteError(f"{path}: set {name!r} must be a mapping of fields, got {own!r}")
+        own = own or {}
+        _check_fields(own.keys(), _OF_SET | {"form", "metric"}, f"{path}: set {name!r}")
+        fields = {**shared, **own}
+        form = fields.pop("form", content.get("form"))
+        if form not in FORMS:
+            raise SuiteError(f"{path}: set {name!r} needs a form out of {', '.join(FORMS)}, got {form!r}")
+        metric = fields.pop("metric", content.get("metric", FORMS[form]))
+        task, split = fields.pop("task", form), fields.pop("split", None)
+        benchmarks.append(Benchmark(path.stem, str(name), form, metric, str(task), split, fields))
+    return Suite(path.stem, str(content.get("title", path.stem)), tuple(benchmarks))
+
+
+def _check_fields(given: Sequence[str], known: set[str], where: str) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise SuiteError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def find_rows(benchmark: Benchmark, roots: Sequence[Path]) -> list[Path]:
+    """Files with the rows of a data set, in any of the layouts that it is found in.
+
+    `NAME/test-*.parquet` is that of a data set on the Hub; `NAME.jsonl`, `eval_NAME.jsonl` and `NAME/test.jsonl`
+    (or any other readable suffix) are what people keep. `file` of the suite names another place.
+
+    Args:
+        benchmark: The data set.
+        roots: Folders to look in, the first that has it wins.
+
+    Returns:
+        The files: several where the rows come in shards.
+
+    Raises:
+        SuiteError: If no folder has it; says what was looked for.
+    """
+    name = benchmark.options.get("dataset_name", benchmark.name)
+    name = benchmark.name if "/" in name else name
+    split = benchmark.options.get("dataset_split", "test")
+    patterns = [f"{name}/{split}-*.parquet", f"{name}/data/{split}-*.parquet"]
+    patterns += [
+        f"{stem}.{suffix}" for stem in (name, f"eval_{name}", f"{name}/{split}", f"{name}/eval") for suffix in SUFFIXES
+    ]
+    if "hub" in benchmark.options:
+        folder = benchmark.options["hub"].rpartition("/")[2]
+        patterns += [f"{folder}/{split}-*.parquet", f"{folder}/data/{split}-*.parquet"]
+        patterns += [f"{folder}/{split}.{suffix}" for suffix in SUFFIXES]
+    if "file" in benchmark.options:
+        patterns = [benchmark.options["file"], f"{name}/{benchmark.options['file']}"]
+    for root in roots:
+        for pattern in patterns:
+            if found := sorted(path for path in root.glob(pattern) if path.is_file()):
+                return found
+    looked = " or ".join(
+        (patterns[0], *(f"{name}.{suffix}" for suffix in SUFFIXES[:1] if "file" not in benchmark.options))
+    )
+    raise SuiteError(f"{benchmark.name}: no rows in {', '.join(map(str, roots))} ({looked})")
+
+
+def only(suites: Sequence[Suite], names: Sequence[str]) -> list[Suite]:
+    """Some sets of suites, by name; the suite is then incomplete and is not averaged as if it were whole.
+
+    Raises:
+        SuiteError: If a name is no set of them.
+    """
+    known = {benchmark.name for suite in suites for benchmark in suite.benchmarks}
+    for name in names:
+        if name not in known:
+            raise SuiteError(f"{name!r} is no data set of {', '.join(suite.name for suite in suites)}")
+    chosen = (replace(s, benchmarks=tuple(b for b in s.benchmarks if b.name in names)) for s in suites)
+    return [suite for suite in chosen if suite.benchmarks]
