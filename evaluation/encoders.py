@@ -63,7 +63,10 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
-    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+    trusted = arguments.trust_remote_code
+    return ImageSizes(
+        lambda: UniMEProcessor.from_backbone(str(folder), trust_remote_code=trusted), arguments.max_length
+    )
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
