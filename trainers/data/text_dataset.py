@@ -104,7 +104,7 @@ def column_vectors(rows: Any, name: str, column: str, counts: Sequence[int]) -> 
             lists = pc.list_flatten(lists)
         for row in np.flatnonzero(lengths != counts[start : start + len(lengths)])[:1]:
             raise ValueError(
-                f"{Place(name, f'row {start + row + 1}')}: {counts[start + row]} texts, but {lengths[row]} vectors in column "
+                f"{Place(name, start + int(row) + 1)}: {counts[start + row]} texts, but {lengths[row]} vectors in column "
                 f"{column!r}"
             )
         numbers = np.repeat(np.arange(start, start + len(lengths)), lengths)

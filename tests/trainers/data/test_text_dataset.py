@@ -115,7 +115,7 @@ def test_texts_alone_and_parts():
     [
         ([{"text": "a", "v": [1.0]}, {"text": "b", "v": []}], {}, "train_dataset row 2: a vector of 0 dimensions"),
         ([{"text": "a", "v": [0.0]}], {}, "train_dataset row 1: the vector is all zeros"),
-        ([{"text": ["a", "b"], "v": [1.0]}], {}, "row 1: 2 texts, but 1 vectors in column 'v'"),
+        ([{"text": ["a", "b"], "v": [1.0]}], {}, "train_dataset row 1: 2 texts, but 1 vectors in column 'v'"),
         ([{"text": "a", "v": "x"}], {}, "column 'v' is of type string, not lists of floating numbers"),
         (
             [{"text": "a", "v": [1.0]}, {"text": " ", "v": [1.0]}],
