@@ -170,7 +170,8 @@ class Encoder(BaseEncoder):
         num_workers: int | None = None,
     ):
         super().__init__(batch_size)
-        self.model = model.eval() if device is None else model.eval().to(device)
+        self.model = model if device is None else model.to(device)
+        self.model.eval()  # which DeepSpeed's engines return nothing of
         self.processor = processor
         self.options = {} if max_length is None else {"max_length": max_length}
         parameter = next(self.model.parameters())

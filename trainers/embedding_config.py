@@ -107,6 +107,17 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "help": "Tokens a row may have, image tokens included; longer texts lose their end. Default: the model's."
         },
     )
+    eval_tasks: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Benchmark files and folders (as unime evaluate takes them as data) that are scored at each evaluation, see "
+            "eval_strategy: eval_<task>_<metric> and, over several, eval_tasks_<metric>, which metric_for_best_model may name."
+        },
+    )
+    eval_image_root: str | None = field(
+        default=None,
+        metadata={"help": "Folder or zip archive of the images of eval_tasks. Default: as unime evaluate has it."},
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: rows are texts and images, not model inputs."}
     )

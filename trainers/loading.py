@@ -16,6 +16,7 @@ from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import SPLITS_WEIGHTS, engine_of, split_for_zero3, without_sharding
 from trainers.lora import copy_trained, freeze_for_training, hold_in_float32, merge_trained
 from trainers.quantization import quantize_llm
+from unime.data.image_sizes import ImageSizes
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +42,11 @@ def load_processor(model: str | Path | PreTrainedModel | None, args: EmbeddingTr
     if args.image_resolution is not None:
         processor.image_resolution = args.image_resolution
     return processor
+
+
+def picture_sizes(processor, args: EmbeddingTrainingConfig) -> ImageSizes | None:
+    """Which sizes of pictures a processor can take; None: all, as CLIP resizes every one to a square."""
+    return ImageSizes(lambda: processor, args.max_length) if isinstance(processor, UniMEProcessor) else None
 
 
 def prepare_model(

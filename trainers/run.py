@@ -105,9 +105,11 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
     check_engine(config, lora=config.lora_rank > 0)
-    if config.eval_strategy != IntervalStrategy.NO or config.eval_on_start:
+    evaluates = config.eval_strategy != IntervalStrategy.NO or config.eval_on_start
+    if evaluates != bool(config.eval_tasks):
         raise ValueError(
-            "eval_strategy: the command takes no evaluation set; give one to the trainer as eval_dataset, from Python"
+            "eval_strategy and eval_tasks go together: one says when, the other what is evaluated (from Python, a trainer also "
+            "takes rows, as eval_dataset)"
         )
     for name in config.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
