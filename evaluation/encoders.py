@@ -1,17 +1,22 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which encoder the options name: a saved model, any SentenceTransformer, or either with mixed inputs as sums."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from evaluation.arguments import EncoderArguments
+from evaluation.dual_encoder import DualEncoderProcessor, is_dual_encoder
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.modality_sum import ModalitySum
+from evaluation.modality_sum import ModalitySum, split_modalities
+from evaluation.plain_text import plain_text
+from evaluation.prompts import OWN, baseline_processor
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
+from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
 from unime.model_files import find_model_folder, read_model_type
 
@@ -32,16 +37,24 @@ def find_model(name: str) -> Path:
 
 
 def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
-    """Load the encoder that the options name."""
+    """Load the encoder that the options name; DataError if it cannot take their prompts."""
     names = ("device", "dtype", "batch_size", "max_length", "trust_remote_code")
     options = {name: getattr(arguments, name) for name in names}
     folder = find_model(arguments.model)
-    if arguments.model.startswith(BASELINE_PREFIX):
+    has_prefix = arguments.model.startswith(BASELINE_PREFIX)
+    if arguments.prompts != OWN and (has_prefix or read_model_type(folder) not in FAMILIES):
+        raise DataError(
+            f"--prompts {arguments.prompts} is for a multimodal LLM of a supported family, but {arguments.model} is none "
+            "and keeps the prompts it was trained with; leave the option out"
+        )
+    if has_prefix:
         from evaluation.baselines import SentenceTransformerEncoder  # needs a package of the extra "st"
 
         encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
     else:
         encoder = Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+        if arguments.prompts != OWN:
+            encoder.processor = baseline_processor(str(folder), arguments.prompts)
     return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
 
 
@@ -53,7 +66,22 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
-    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+    trusted = arguments.trust_remote_code
+    return ImageSizes(
+        lambda: UniMEProcessor.from_backbone(str(folder), trust_remote_code=trusted), arguments.max_length
+    )
+
+
+def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:
+    """How many inputs lose their end to CLIP's 77 or SigLIP's 64 tokens, as a field of a result; none for other models."""
+    if arguments.model.startswith(BASELINE_PREFIX) or not is_dual_encoder(find_model(arguments.model)):
+        return {}
+    processor = DualEncoderProcessor.load(find_model(arguments.model))
+    if arguments.mixed == "sum":
+        examples = [part for example in examples for part in split_modalities(example)]
+    texts = list(filter(None, (plain_text(example.text, example.instruction) for example in examples)))
+    tokens = min(arguments.max_length or processor.max_length, processor.max_length)
+    return {"cut": {"inputs": processor.count_cut(texts, tokens) if texts else 0, "tokens": tokens}}
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
@@ -67,4 +95,5 @@ def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
         "dtype": str(pick_dtype(arguments.dtype, device)),
         "max_length": arguments.max_length,
         "mixed": arguments.mixed,
+        "prompts": arguments.prompts,
     }

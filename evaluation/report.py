@@ -189,6 +189,10 @@ def results_page(report: dict[str, Any]) -> str:
         "All metrics in %. Means are unweighted over data sets or subsets. A tie with the right candidate counts as "
         "wrong.\n",
     ]
+    for result in report["data_sets"]:
+        if (cut := result.get("cut", {})).get("inputs"):
+            counts = f"{cut['inputs']} of {result['encoded']} inputs lost what is beyond {cut['tokens']} tokens"
+            parts.append(f"{result['name']}: {counts}, which is all that the model reads.\n")
     lines = [result for result in sorted(report["data_sets"], key=_order) if result["form"] != "sugarcrepe"]
     for collection, content in summary.get("sugarcrepe", {}).items():
         for subset, entry in content["subsets"].items():

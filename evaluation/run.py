@@ -15,7 +15,7 @@ from pathlib import Path
 from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
-from evaluation.encoders import encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.figures import Run
 from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
@@ -114,7 +114,8 @@ def evaluate(
     reused = [name for name, result in results.items() if result is not None]
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
-        results[task.name] = result = evaluate_one(task, vectors, mark)
+        result = evaluate_one(task, vectors, mark) | count_cut(arguments, task.index.examples)
+        results[task.name] = result
         write_atomically(_result_path(output, task.name), report.to_json(result))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
