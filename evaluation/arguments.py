@@ -60,7 +60,9 @@ class EncoderArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
+        metadata={
+            "help": "Run the Python files in the model folder if its model type, or that of a part of it, is not a known one."
+        },
     )
 
     def __post_init__(self) -> None:

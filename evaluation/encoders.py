@@ -66,7 +66,10 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
-    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+    trusted = arguments.trust_remote_code
+    return ImageSizes(
+        lambda: UniMEProcessor.from_backbone(str(folder), trust_remote_code=trusted), arguments.max_length
+    )
 
 
 def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ModelArguments:
 # Options that change how a run goes, not what it computes: a resumed run may have others.
 FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
-    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
+    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size trust_remote_code teacher_batch_size "
     "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token "
     "logging_dir resume_from_checkpoint hub_strategy hub_private_repo hub_revision project trackio_space_id "
     "trackio_bucket_id trackio_static_space_id log_level_replica log_on_each_node".split()
