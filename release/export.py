@@ -22,7 +22,7 @@ from evaluation.table import read_runs
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import digest_weight, read_digest
 from release.check import check, check_adapters
-from release.native import NATIVE_FORMS, USERS_FILE, save_native
+from release.native import NATIVE_FORMS, SHARD_SIZE, USERS_FILE, save_native
 from release.remote_code import package_code
 from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.options import parse_dataclasses, run_command
@@ -128,7 +128,7 @@ def save_again(source: Path, output: Path, native: bool = False) -> UniMEModel:
     if native:
         save_native(model, processor, output)
     else:
-        model.save_pretrained(output)
+        model.save_pretrained(output, max_shard_size=SHARD_SIZE)
         processor.save_pretrained(output)
     written = set((read_digest(output) or {}).values())
     changed = [name for name, tensor in read_weights(source) if digest_weight(tensor) not in written]

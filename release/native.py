@@ -25,6 +25,7 @@ from modeling_unime.saved_folder import digest_weights, give_weights_the_usual_m
 
 SETTINGS_FILE, TEMPLATE_FILE, POOLING_FILE = "unime.json", "chat_template.jinja", "1_Pooling/config.json"
 USERS_FILE = "config_sentence_transformers.json"  # prompts by name, similarity: the same in both formats
+SHARD_SIZE = "5GB"  # of a file of weights: what is lost when an upload breaks
 # The names that vLLM 0.33 knows, too: a Pooling module makes it serve embeddings without being told.
 MODULES = (
     ("", "sentence_transformers.base.modules.transformer.Transformer"),
@@ -159,7 +160,7 @@ def _save_weights(model: UniMEModel, output: Path) -> None:
         for name, tensor in whole.state_dict().items()
         if not any(re.search(pattern, name) for pattern in DROPPED_WEIGHTS)
     }
-    whole.save_pretrained(output, state_dict=kept)
+    whole.save_pretrained(output, state_dict=kept, max_shard_size=SHARD_SIZE)
     (output / "generation_config.json").unlink(missing_ok=True)
     give_weights_the_usual_mode(output)
     write_digests(output, digest_weights(dict(read_weights(output))))
