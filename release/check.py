@@ -64,7 +64,10 @@ class CheckArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the folder's code there even where it is not this package's own; read it first."},
+        metadata={
+            "help": "Run the folder's code even where it is not this package's own, which a model whose vision tower or LLM "
+            "brings its own code needs; read it first."
+        },
     )
     against: str | None = field(
         default=None, metadata={"help": "A second folder, of either format, that must give the same vectors."}
@@ -176,7 +179,7 @@ def check(
         folder: A saved UniME model, of either format of `unime export`.
         device: Where to compute; "auto" takes a GPU if there is one.
         fresh_process: Whether to load the folder in a second process, too, by its own code.
-        trust_remote_code: Whether its code may run there although it is not this package's own.
+        trust_remote_code: Whether its code may run although it is not this package's own.
         against: A second folder that must give the same vectors.
     """
     folder, native = Path(folder), is_native(folder)
@@ -189,9 +192,14 @@ def check(
         return findings
     code = check_code(folder, trust_remote_code)
     findings += [check_weights(folder), code]
+
+    def reload(folder: Path = folder, **options) -> UniMEModel:
+        model = UniMEModel.from_backbone(str(folder), trust_remote_code=trust_remote_code, **options)
+        return model.to(pick_device(device)).eval()
+
     try:
         processor = _read_processor(folder)
-        model = UniMEModel.from_backbone(str(folder), dtype=torch.float32).to(pick_device(device)).eval()
+        model = reload(dtype=torch.float32)
         other = folder if against is None else Path(against)
         other_processor = _read_processor(other)
         side = processor.tokenizer.padding_side
@@ -207,9 +215,6 @@ def check(
         texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
         batch = processor(text=texts, images=images, instruction=instructions, **options)
         return model(**batch.to(model.device)).embeddings.cpu()
-
-    def reload(folder: Path = folder, **options) -> UniMEModel:
-        return UniMEModel.from_backbone(str(folder), **options).to(model.device).eval()
 
     try:
         reference = embed(model, padding_side="left")

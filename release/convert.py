@@ -64,6 +64,12 @@ class ConvertArguments:
             "'{\"max_pixels\": 1003520}' (Qwen-VL). Default: the family's and the checkpoint's own."
         },
     )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the code that the vision tower or the LLM brings, which the folder then holds; read it first."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_at_least(self, image_resolution=1)
@@ -124,6 +130,7 @@ def _make_processor(arguments: ConvertArguments, model_folder: Path) -> UniMEPro
             chat_format=arguments.chat_format,
             image_resolution=arguments.image_resolution,
             image_options=arguments.parsed_image_options(),
+            trust_remote_code=arguments.trust_remote_code,
         )
     fixed = [name for name in ("chat_format", "image_resolution", "image_options") if getattr(arguments, name)]
     if fixed:
@@ -150,7 +157,8 @@ def convert(arguments: ConvertArguments) -> Path:
     elif arguments.base:
         raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
     model_folder = _local(base) if base else source
-    model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
+    trusted = arguments.trust_remote_code
+    model = UniMEModel.from_backbone(str(model_folder), dtype="auto", trust_remote_code=trusted)
     traced = trace_weights(model_folder, model)
     merged = merge_adapter(model, source) if base else {}
     processor = _make_processor(arguments, model_folder)

@@ -127,6 +127,8 @@ def check_expressible(model: UniMEModel, processor: UniMEProcessor) -> NativeFor
     reason = form.refused
     if model.config.attention != "causal":
         reason = f"its attention is {model.config.attention}, and the library's class always masks what comes later"
+    if any(type(module).__module__.startswith("transformers_modules.") for module in model.modules()):
+        reason = "a part of it brings its own code"
     if processor.image_resolution is not None:
         reason = (
             f"its processor first makes every image a square of {processor.image_resolution} pixels "

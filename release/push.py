@@ -46,6 +46,10 @@ class PushArguments:
         default=None, metadata={"help": "Hub name of an adapter's base model. Default: what its own config names."}
     )
     check: bool = field(default=True, metadata={"help": "Run release.check on the folder, a fresh process included."})
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={"help": "Check by, and upload, the code that a part of the model brings; read it first."},
+    )
     verify: bool = field(default=True, metadata={"help": "Download what was uploaded and compare it."})
 
     def __post_init__(self) -> None:
@@ -93,10 +97,12 @@ def stage(arguments: PushArguments, folder: Path) -> list[str]:
         return files_to_upload(folder, adapter=True)
     if not (source / "README.md").is_file():
         raise FileNotFoundError(f"{source} has no model card, README.md; push a folder that unime export wrote")
-    failed = [f"{item.name} ({item.note})" for item in (check(source) if arguments.check else []) if not item.sound]
+    trusted = arguments.trust_remote_code
+    findings = check(source, trust_remote_code=trusted) if arguments.check else []
+    failed = [f"{item.name} ({item.note})" for item in findings if not item.sound]
     if failed:
         raise ValueError(f"{source} must not be released: {'; '.join(failed)}")
-    files = files_to_upload(source)
+    files = files_to_upload(source, trust_remote_code=trusted)
     for path in files:
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / path, folder / path)

@@ -47,7 +47,10 @@ def push_folder(
     with one_sentence(f"{what} {repository_name(config)}"), tempfile.TemporaryDirectory() as parent:
         repository = make_repository(repository_name(config), token, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
-        export(ExportArguments(config.output_dir, str(folder), repository=repository, check=False))
-        commit = upload(folder, repository, files_to_upload(folder), token, revision, commit_message)
+        trusted = config.trust_remote_code
+        options = {"repository": repository, "check": False, "trust_remote_code": trusted}
+        export(ExportArguments(config.output_dir, str(folder), **options))
+        files = files_to_upload(folder, trust_remote_code=trusted)
+        commit = upload(folder, repository, files, token, revision, commit_message)
     logger.warning(f"pushed to {repository}: {commit.commit_url}")
     return commit

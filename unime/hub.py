@@ -49,13 +49,16 @@ def make_repository(
     return repository
 
 
-def files_to_upload(folder: str | Path, adapter: bool = False) -> list[str]:
+def files_to_upload(folder: str | Path, adapter: bool = False, trust_remote_code: bool = False) -> list[str]:
     """Files of a folder that belong to a model, or to an adapter alone, by path; every other stays where it is.
+
+    With `trust_remote_code`, code of the model's parts beside the package's own belongs to it, too.
 
     Raises:
         ValueError: one of them holds what looks like a token of the Hub, or a path of this machine.
     """
     folder, allowed = Path(folder), ADAPTER_FILES if adapter else MODEL_FILES
+    allowed += ("*.py",) if trust_remote_code else ()
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     chosen = [path for path in paths if any(fnmatch(path, pattern) for pattern in allowed)]
     for path in chosen:
