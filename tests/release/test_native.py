@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from stub_torchvision import write_packages
 from tiny_models import save_unime
 from transformers import AutoConfig, AutoModelForImageTextToText
@@ -220,6 +221,23 @@ def test_check_names_what_was_changed(native, trained, tmp_path, file, old, new,
 
 def test_check_against_another_model(native, trained):
     assert list(failed(native["llava"], against=trained["llava_next"])) == [f"the same as {trained['llava_next']}"]
+
+
+def test_a_text_that_is_too_long_keeps_its_prompt(trained, tmp_path):
+    """sentence-transformers cuts as our own processor does, at the length that this one was given."""
+    processor = UniMEProcessor.from_pretrained(trained["llava_next"])
+    processor.max_length = 80
+    folder = shutil.copytree(trained["llava_next"], tmp_path / "trained")
+    processor.save_pretrained(folder)
+    output = export(ExportArguments(str(folder), str(tmp_path / "native"), format="native", check=False))
+    model, short = UniMEModel.from_pretrained(folder).eval(), SentenceTransformer(str(output), device="cpu")
+    for prompt in (None, "Find it:"):
+        with torch.no_grad():
+            expected = model(**processor(text=["many words " * 40], instruction=prompt)).embeddings
+        found = short.encode(["many words " * 40], prompt=prompt, convert_to_tensor=True)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    back = convert(ConvertArguments(str(output), str(tmp_path / "back")))
+    assert UniMEProcessor.from_pretrained(back).max_length == 80
 
 
 def test_the_card_runs_without_remote_code(native, pictures):
