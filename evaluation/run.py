@@ -16,9 +16,11 @@ from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.figures import Run
 from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import load_task
+from evaluation.results_html import results_html
 from evaluation.score_files import write_score_files
 from evaluation.task import Task
 from evaluation.vectors import Vectors
@@ -127,7 +129,7 @@ def write_report(
     counts: dict[str, int],
     seconds: float,
 ) -> Path:
-    """Write results.json, whose path is returned, and results.md."""
+    """Write results.json, whose path is returned, results.md and results.html."""
     patterns = parse_patterns(arguments.kinds)
     for result in results:
         # The kind is a matter of presentation, so it is no part of what is kept between runs.
@@ -151,6 +153,8 @@ def write_report(
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
     write_atomically(path.with_suffix(".md"), report.results_page(content))
+    label = Path(arguments.model.rpartition(":")[2]).name
+    write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
     return path
 
 
