@@ -17,7 +17,9 @@ class NDCGAtK(ranking.RankingMetric):
 
         gains = [np.ones(len(row)) for row in ranks] if gains is None else gains
         best = [gain(np.arange(1, len(worth) + 1), -np.sort(-worth)) for worth in gains]
-        return {f"ndcg@{k}": [gain(*row) / ideal for row, ideal in zip(zip(ranks, gains, strict=True), best, strict=True)]}
+        return {
+            f"ndcg@{k}": [gain(*row) / ideal for row, ideal in zip(zip(ranks, gains, strict=True), best, strict=True)]
+        }
 
     def _compute(self, predictions, references, ties: str = "against", gains=None, **options) -> dict[str, float]:
         if gains is not None:
