@@ -74,6 +74,26 @@ class EvaluationArguments(EncoderArguments):
     output: str = field(
         metadata={"help": "Folder for results.json, results.md and results/ with one file per data set."}
     )
+    vectors: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of vectors, which several runs may share: they are found by all that they depend on, and only "
+            "those that are missing are computed. Default: 'vectors' in the output folder."
+        },
+    )
+    batch_size: int = field(
+        default=256, kw_only=True, metadata={"help": "Examples per forward pass, at most; see batch_tokens."}
+    )
+    batch_tokens: int = field(
+        default=16384,
+        metadata={
+            "help": "Tokens per forward pass, padding and images' included, at most, as estimated from the lengths of texts "
+            "and the sizes of images: short texts go in large batches, long ones and images in small ones."
+        },
+    )
+    expected_world_size: int = field(
+        default=0, metadata={"help": "Refuse to run with another number of processes than this; 0 takes any."}
+    )
     image_root: str | None = field(
         default=None,
         metadata={
@@ -105,5 +125,5 @@ class EvaluationArguments(EncoderArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, limit=1)
+        check_at_least(self, limit=1, batch_tokens=1, expected_world_size=0)
         parse_patterns(self.kinds)

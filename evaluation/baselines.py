@@ -6,7 +6,7 @@ dictionary that multimodal SentenceTransformers take. MMEB's image token means n
 instruction is put before the text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from evaluation.encoder import BaseEncoder, EncodingError, pick_device, pick_dtype
+from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.plain_text import as_texts, plain_text
 from unime.data.example import Example
 
@@ -48,15 +48,14 @@ class SentenceTransformerEncoder(BaseEncoder):
             loaded.max_seq_length = max_length
         return cls(loaded, batch_size)
 
-    def check(self, examples: Sequence[Example], description: str) -> None:
-        """See `BaseEncoder.check`; also refuses what the model does not read."""
-        super().check(examples, description)
-        for example in examples:
-            if not self.model.supports(_modality(example)):
-                raise EncodingError(
-                    f"{description}: this baseline reads {', '.join(map(str, self.model.modalities))}, but the data "
-                    f"set has {example.describe()}; leave the data set out for it"
-                )
+    def refusal(self, example: Example) -> str | None:
+        """See `BaseEncoder.refusal`: what the model does not read."""
+        if self.model.supports(_modality(example)):
+            return None
+        return (
+            f"this baseline reads {', '.join(map(str, self.model.modalities))}, but the data set has {example.describe()}; "
+            "leave the data set out for it"
+        )
 
     def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
         """See `BaseEncoder.encode_batches`."""

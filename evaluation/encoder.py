@@ -69,6 +69,12 @@ class BaseEncoder(ABC):
         for number, example in enumerate(examples):
             if example.is_empty:
                 raise EncodingError(f"{description}: example {number} has neither a text nor an image")
+            if reason := self.refusal(example):
+                raise EncodingError(f"{description}: {reason}")
+
+    def refusal(self, example: Example) -> str | None:
+        """Why this encoder does not take an example; None if it does."""
+        return None
 
     def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
         """Encode examples; equal ones (text, image, instruction) once.
@@ -94,7 +100,8 @@ class BaseEncoder(ABC):
             for batch, output in zip(batches, self.encode_batches(batches), strict=True):
                 if len(output) != len(batch):
                     raise EncodingError(f"{description}: {len(batch)} examples gave {len(output)} embeddings")
-                _check_usable(batch, output, description)
+                for fault in unusable_rows(batch, output).values():
+                    raise EncodingError(f"{description}: {fault}")
                 if vectors is None:
                     vectors = np.empty((len(order), output.shape[1]), dtype=np.float32)  # (U, D)
                 vectors[done : done + len(batch)] = output
@@ -104,15 +111,14 @@ class BaseEncoder(ABC):
         return vectors[[position[example] for example in examples]]  # (N, D)
 
 
-def _check_usable(batch: list[Example], output: np.ndarray, description: str) -> None:
-    finite = np.isfinite(output).all(axis=1)  # (B,)
-    zero = ~output.any(axis=1)  # (B,)
-    for number in np.flatnonzero(~finite | zero):
-        fault = "all zero" if zero[number] else "NaN or infinite"
-        raise EncodingError(
-            f"{description}: the embedding of {batch[number].describe()} is {fault}; "
-            "check the weights, or use --dtype float32 if half precision overflows"
-        )
+def unusable_rows(batch: list[Example], output: np.ndarray) -> dict[int, str]:
+    """By row of a batch, what is wrong with its embedding."""
+    zero, finite = ~output.any(axis=1), np.isfinite(output).all(axis=1)  # (B,)
+    return {
+        int(row): f"the embedding of {batch[row].describe()} is {'all zero' if zero[row] else 'NaN or infinite'}; "
+        "check the weights, or use --dtype float32 if half precision overflows"
+        for row in np.flatnonzero(~finite | zero)
+    }
 
 
 def _prepare(batch: list[Example], processor: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -211,11 +217,15 @@ class Encoder(BaseEncoder):
             num_workers=min(self.num_workers, len(batches)),
             collate_fn=partial(_prepare, processor=self.processor, options=self.options),
             pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own: an iterator begins with a random number, which would move dropout's masks
         )
         for inputs in loader:
-            with torch.inference_mode():
-                output = self.model(**{name: self._move(value) for name, value in inputs.items()})
-            yield output.embeddings.float().cpu().numpy()  # (B, D)
+            yield self.embed(inputs).float().cpu().numpy()  # (B, D)
+
+    @torch.inference_mode()
+    def embed(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Embeddings (B, D) of the processor's output."""
+        return self.model(**{name: self._move(value) for name, value in inputs.items()}).embeddings
 
     def _move(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

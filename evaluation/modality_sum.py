@@ -29,20 +29,31 @@ class ModalitySum(BaseEncoder):
         super().__init__(encoder.batch_size)
         self.encoder = encoder
 
+    def refusal(self, example: Example) -> str | None:
+        """See `BaseEncoder.refusal`."""
+        return next(filter(None, map(self.encoder.refusal, split_modalities(example))), None)
+
     def encode_batches(self, batches: list[list[Example]]) -> Iterator[np.ndarray]:
-        """See `BaseEncoder.encode_batches`."""
+        """See `BaseEncoder.encode_batches`; of parts."""
         return self.encoder.encode_batches(batches)
 
     def encode(self, examples: Sequence[Example], description: str = "encoding") -> np.ndarray:
         """See `BaseEncoder.encode`; parts that several examples share are encoded once, parts that cancel out an error."""
         self.check(examples, description)
-        parts = [split_modalities(example) for example in examples]
-        vectors = self.encoder.encode([part for group in parts for part in group], description)
-        starts = np.cumsum([0, *map(len, parts[:-1])])
-        sums = np.add.reduceat(vectors, starts, axis=0)  # (N, D)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        if (norms < 1e-6).any():
-            number = int(np.argmin(norms))
-            raise EncodingError(f"{description}: the parts of {examples[number].describe()} cancel out")
-        mixed = np.array([len(group) > 1 for group in parts])[:, None]  # (N, 1)
-        return np.where(mixed, sums / norms, sums).astype(np.float32)
+        groups = [split_modalities(example) for example in examples]
+        vectors = self.encoder.encode([part for group in groups for part in group], description)
+        return add_parts(examples, groups, vectors, description)
+
+
+def add_parts(
+    examples: Sequence[Example], groups: Sequence[Sequence[Example]], vectors: np.ndarray, description: str
+) -> np.ndarray:
+    """Unit sums (N, D) of the vectors of each example's parts, which come one after the other; one part as it is."""
+    starts = np.cumsum([0, *map(len, groups[:-1])])
+    sums = np.add.reduceat(vectors, starts, axis=0)  # (N, D)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    if (norms < 1e-6).any():
+        number = int(np.argmin(norms))
+        raise EncodingError(f"{description}: the parts of {examples[number].describe()} cancel out")
+    mixed = np.array([len(group) > 1 for group in groups])[:, None]  # (N, 1)
+    return np.where(mixed, sums / norms, sums).astype(np.float32)

@@ -8,6 +8,7 @@ started again, the program takes over what is finished and depends on nothing th
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import load_task
 from evaluation.task import Task
+from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
+from unime.data.content import ContentIndex
 from unime.data.data_files import data_set_name, find_data_files
+from unime.distributed import check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import only_writer
@@ -35,10 +39,10 @@ def read_finished(path: Path, expected: str) -> report.Result | None:
     return result if result.get("fingerprint") == expected else None
 
 
-def evaluate_one(task: Task, encoder: BaseEncoder, mark: str) -> report.Result:
-    """Encode and score one data set: the result, ready for JSON, without the kind."""
+def evaluate_one(task: Task, vectors: Vectors, mark: str) -> report.Result:
+    """Score one data set: the result, ready for JSON, without the kind."""
     start = time.perf_counter()
-    score = task.evaluate(encoder)
+    score = task.score(vectors.take(task.index, task.name))
     return {
         "name": task.name,
         "form": task.form,
@@ -61,7 +65,7 @@ def evaluate(
 
     Args:
         arguments: The options.
-        encoder_maker: Loads the encoder; called once, after all checks, and only if something is left to encode.
+        encoder_maker: Loads the encoder; called once in a process, after all checks, if something is left to encode.
 
     Returns:
         Path of results.json.
@@ -83,33 +87,43 @@ def evaluate(
     common = {**encoder_identity(arguments), **row_options}
     results: dict[str, report.Result | None] = {}
     waiting: list[tuple[Task, str]] = []
-    for path in find_data_files(arguments.data):
-        name = data_set_name(path)
-        mark = fingerprint(path, arguments.image_root, common)
-        results[name] = read_finished(_result_path(output, name), mark)
-        if results[name] is not None:
-            print(f"{name}: finished earlier", flush=True)
-            continue
-        task = load_task(path, arguments.image_root, sizes=sizes, **row_options)
-        waiting.append((task, mark))
-        skipped = f", {len(task.skipped)} skipped" if task.skipped else ""
-        print(f"{name}: {len(task.queries)} rows{skipped}, {len(task.index.examples)} to encode", flush=True)
+
+    def collect() -> list[ContentIndex]:
+        """Read and check what is left to do, on the first process."""
+        for path in find_data_files(arguments.data):
+            name = data_set_name(path)
+            mark = fingerprint(path, arguments.image_root, common)
+            results[name] = read_finished(_result_path(output, name), mark)
+            if results[name] is not None:
+                print(f"{name}: finished earlier", flush=True)
+                continue
+            task = load_task(path, arguments.image_root, sizes=sizes, **row_options)
+            waiting.append((task, mark))
+            skipped = f", {len(task.skipped)} skipped" if task.skipped else ""
+            print(f"{name}: {len(task.queries)} rows{skipped}, {len(task.index.examples)} to encode", flush=True)
+        return [task.index for task, _ in waiting]
+
+    vectors = Vectors.of(arguments)
+    own = replace(arguments, device=own_device(arguments.device))
+    vectors.encode(collect, lambda: encoder_maker(own))
+    if rank() != 0:
+        return output / "results.json"
     reused = [name for name, result in results.items() if result is not None]
-    if waiting:
-        encoder = encoder_maker(arguments)
-        for task, _ in waiting:
-            encoder.check(task.index.examples, task.name)
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
-        results[task.name] = result = evaluate_one(task, encoder, mark)
+        results[task.name] = result = evaluate_one(task, vectors, mark)
         write_atomically(_result_path(output, task.name), report.to_json(result))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
-    return write_report(arguments, list(results.values()), reused, time.perf_counter() - start)
+    return write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
 
 
 def write_report(
-    arguments: EvaluationArguments, results: list[report.Result], reused: list[str], seconds: float
+    arguments: EvaluationArguments,
+    results: list[report.Result],
+    reused: list[str],
+    counts: dict[str, int],
+    seconds: float,
 ) -> Path:
     """Write results.json, whose path is returned, and results.md."""
     patterns = parse_patterns(arguments.kinds)
@@ -126,6 +140,8 @@ def write_report(
         "options": vars(arguments),
         "training": report.read_training_record(find_model(arguments.model)),
         "reused": reused,
+        "vectors": counts,
+        "world_size": world_size(),
         "summary": report.summarise(results),
         "data_sets": results,
     }
@@ -144,8 +160,12 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.run") 
     (arguments,) = parse_dataclasses(
         [EvaluationArguments], argv, prog=prog, description="Evaluate an embedding model."
     )
-    with only_writer(arguments.output, "output"):
-        print(evaluate(arguments))
+    join_processes()
+    check_world_size(arguments.expected_world_size)
+    with only_writer(arguments.output, "output", active=rank() == 0):
+        path = evaluate(arguments)
+    if rank() == 0:
+        print(path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ COMMANDS = {
     "train-stage2": ("trainers.train_stage2", "contrastive instruction tuning on MMEB-form rows"),
     "encode-teacher": ("trainers.encode_texts", "compute the teacher's vectors of texts before stage 1"),
     "mine-negatives": ("trainers.mine_negatives", "find hard negatives for the rows of stage 2"),
-    "launch": ("unime.launch", "start one of the commands above in one process or many"),
+    "launch": ("unime.launch", "start one of the commands above, or evaluate, in one process or many"),
     "evaluate": ("evaluation.run", "MMEB, SugarCrepe and STS scores of a model"),
     "convert": ("release.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),
     "check": ("release.check", "whether a saved model computes the same on every way it is used"),

@@ -19,7 +19,13 @@ from unime.options import CommandParser, check_at_least, read_yaml, run_command
 from unime.shipped_files import find_recipe
 
 # And which of a model's recipes each takes.
-COMMANDS = {"train-stage1": "stage1", "train-stage2": "stage2", "encode-teacher": "stage1", "mine-negatives": ""}
+COMMANDS = {
+    "train-stage1": "stage1",
+    "train-stage2": "stage2",
+    "encode-teacher": "stage1",
+    "mine-negatives": "",
+    "evaluate": "",
+}
 TORCHRUN = "torch.distributed.run"
 OPTIONS = {
     "nproc_per_node": "processes on this node (default: expected_world_size divided by the nodes, else one per GPU, else one)",

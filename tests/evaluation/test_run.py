@@ -71,25 +71,14 @@ def test_finished_sets_are_reused_until_something_changes(start, two_sets, model
     assert encoded == 0 and again["reused"] == ["one/class", "two/test"]
     assert again["data_sets"] == first["data_sets"] and again["summary"] == first["summary"]
     assert start(*two_sets, batch_size=2)[1] == 0  # does not change the numbers
-    write_rows([text_row("q", "a", "b")], "one/eval_class.jsonl")
+    write_rows([text_row("q", "a", "new")], "one/eval_class.jsonl")
     changed, encoded = start(*two_sets)
-    assert encoded == 3 and changed["reused"] == ["two/test"] and changed["data_sets"][0]["rows"] == 1
-    assert start(*two_sets, limit=3)[1] == 7
-    assert start(*two_sets, limit=3)[1] == 0
+    assert encoded == 1 and changed["reused"] == ["two/test"] and changed["data_sets"][0]["rows"] == 1
+    assert changed["vectors"] == {"found": 2, "computed": 1}
+    limited, encoded = start(*two_sets, limit=3)
+    assert encoded == 0 and limited["reused"] == [] and limited["vectors"]["found"] == 3 + 4
     (model_folder / "model.safetensors").write_bytes(b"other weights")
     assert start(*two_sets, limit=3)[1] == 7
-
-
-def test_an_interrupted_run_continues(start, two_sets):
-    def breaks_at_the_second_set(embeddings):
-        if len(embeddings) == 4:
-            raise KeyboardInterrupt
-        return embeddings
-
-    with pytest.raises(KeyboardInterrupt):
-        start(*two_sets, spoil=breaks_at_the_second_set)
-    report, encoded = start(*two_sets)
-    assert encoded == 4 and report["reused"] == ["one/class"]
 
 
 def test_everything_is_checked_before_the_model_is_loaded(two_sets, write_rows, model_folder, tmp_path):

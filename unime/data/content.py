@@ -63,10 +63,18 @@ class ContentIndex:
         fault = self.sizes.fault(*self._shapes[image], example.instruction)
         return fault and f"image {example.image!r}: {fault}"
 
+    def picture(self, example: Example) -> bytes:
+        """What identifies the picture of an example without fault; nothing where there is none."""
+        return b"" if example.image is None else self._identities[example.store, example.image]
+
+    def image_tokens(self, example: Example) -> int | None:
+        """Tokens that the picture of an example takes; None where that is not known."""
+        shape = self._shapes.get((example.store, example.image))
+        return None if shape is None or self.sizes is None else self.sizes.tokens(*shape)
+
     def number(self, example: Example) -> int:
         """The number of the content of an example without fault."""
-        picture = b"" if example.image is None else self._identities[example.store, example.image]
-        return self._numbers.setdefault(example.key(picture), len(self._numbers))
+        return self._numbers.setdefault(example.key(self.picture(example)), len(self._numbers))
 
     def add(self, examples: Iterable[Example]) -> np.ndarray:
         """Numbers of examples, (N,) int32, which are places in `self.examples`; none is added if one has a bad image.

@@ -25,11 +25,19 @@ class ImageSizes:
                 self._faults[key] = self._ask(*key)
             return self._faults[key]
 
-    def _ask(self, width: int, height: int, instruction: str | None) -> str | None:
+    def tokens(self, width: int, height: int) -> int:
+        """Tokens of a picture that can be processed."""
+        with self._lock:
+            return self._get().count_image_tokens(width, height)
+
+    def _get(self) -> UniMEProcessor:
         if self._processor is None:
             self._processor = self.get_processor()
+        return self._processor
+
+    def _ask(self, width: int, height: int, instruction: str | None) -> str | None:
         try:
-            self._processor.check_image_size(width, height, self.max_length, instruction)
+            self._get().check_image_size(width, height, self.max_length, instruction)
         except ValueError as error:
             return str(error)
         return None
