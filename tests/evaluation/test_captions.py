@@ -28,7 +28,7 @@ def test_both_directions_by_hand(path):
     assert result.metrics["i2t_recall@1"] == pytest.approx(1 / 2)
     assert result.metrics["t2i_recall@5"] == result.metrics["i2t_recall@5"] == 1.0
     assert result.chance == pytest.approx({"t2i_recall@1": 1 / 2, "i2t_recall@1": (2 / 3 + 1 / 3) / 2})
-    assert result.details == {"images": 2, "captions": 3}
+    assert result.details.items() >= {"images": 2, "captions": 3}.items()
 
 
 def test_ties_with_other_items_are_wrong(path):
