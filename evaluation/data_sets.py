@@ -37,8 +37,8 @@ class DataSet:
     fault: str | None = None
 
 
-def find_data_sets(arguments: EvaluationArguments) -> tuple[list[Suite], list[DataSet]]:
-    """The suites that the options name, and all data sets: those of the suites, and those of files that are named.
+def find_data_sets(arguments: EvaluationArguments) -> list[DataSet]:
+    """All data sets of a run: those of files that are named, and those of suites.
 
     Raises:
         SuiteError: A suite is not known, or its file cannot be read.
@@ -56,12 +56,13 @@ def find_data_sets(arguments: EvaluationArguments) -> tuple[list[Suite], list[Da
         suites.append(suite)
         found += others
     image_root = arguments.image_root and Path(arguments.image_root)
+    download = _downloader()
     for suite in suites:
-        found += [_find(suite, benchmark, roots, image_root, _downloader()) for benchmark in suite.benchmarks]
+        found += [_find(suite, benchmark, roots, image_root, download) for benchmark in suite.benchmarks]
     names = [data_set.name for data_set in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"two data sets would be called {twice!r}; run them separately")
-    return suites, found
+    return found
 
 
 def _mini(roots: Sequence[tuple[Path, tuple]], kinds: Sequence[str]) -> tuple[Suite, list[DataSet]]:
@@ -137,7 +138,9 @@ def _downloader() -> Callable[[Benchmark], Path]:
         try:
             return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=file and [file]))
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            return OSError(f"data set {repository!r} cannot be had from the Hub ({error}); give a copy of it as --data")
+            return OSError(
+                f"data set {repository!r} cannot be had from the Hub ({error}); give a copy of it as --data"
+            )
 
     def download(benchmark: Benchmark) -> Path:
         repository = str(benchmark.options.get("hub") or benchmark.options.get("dataset_name", ""))

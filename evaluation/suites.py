@@ -19,6 +19,7 @@ import yaml
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 SUITES = tuple(sorted(path.stem for path in BENCHMARKS.glob("*.yaml")))
 ALL = "all"
+MINI = "mmeb-mini"  # the small sets of the user's folder, see `evaluation.data_sets`
 FORMS = {"mmeb": "precision@1", "captions": "recall@1", "sugarcrepe": "accuracy", "sts": "spearman", "pages": "ndcg@5"}
 TABLES = ("queries", "corpus", "qrels")  # of a set of pages
 SUFFIXES = ("jsonl", "jsonl.gz", "json", "csv", "csv.gz", "parquet")
@@ -91,7 +92,7 @@ def load_suites(names: Sequence[str]) -> list[Suite]:
 
 def _read_suite(path: Path) -> Suite:
     if not path.is_file():
-        raise SuiteError(f"suite {str(path)!r} is neither a file nor one of {', '.join((*SUITES, ALL))}")
+        raise SuiteError(f"suite {str(path)!r} is neither a file nor one of {', '.join((*SUITES, MINI, ALL))}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
