@@ -17,7 +17,7 @@ class EncoderArguments:
     model: str = field(
         metadata={
             "help": "Folder of a saved model (or its name on the Hub); a multimodal LLM of a supported family is taken "
-            "without its head, and CLIP as a baseline. 'sentence-transformers:FOLDER' evaluates any SentenceTransformer "
+            "without its head, and CLIP or SigLIP as a baseline. 'sentence-transformers:FOLDER' evaluates any SentenceTransformer "
             "instead, as another."
         }
     )

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import CONFIG_MAPPING, AutoModel, AutoProcessor, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoModel, AutoProcessor
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.example import Example
+from unime.model_files import read_model_type
 
 
 class EncodingError(ValueError):
@@ -189,7 +190,7 @@ class Encoder(BaseEncoder):
 
         Args:
             model: Folder or Hub name with configuration, weights and processor files; a multimodal LLM of a supported
-                family is taken without its head, as the model that training starts from; CLIP with its two towers added up.
+                family is taken without its head, as the model that training starts from; CLIP and SigLIP with both towers added up.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
             trust_remote_code: Run the Python files in the folder, if its model type is not one of this package's or
@@ -198,7 +199,7 @@ class Encoder(BaseEncoder):
         """
         where = pick_device(device)
         type_of_weights = pick_dtype(dtype, where)
-        model_type = PreTrainedConfig.get_config_dict(model)[0].get("model_type")
+        model_type = read_model_type(model)
         if model_type in FAMILIES:
             loaded = UniMEModel.from_backbone(model, dtype=type_of_weights)
             processor = UniMEProcessor.from_backbone(model)

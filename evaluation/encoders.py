@@ -1,20 +1,23 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which encoder the options name: a saved model, any SentenceTransformer, or either with mixed inputs as sums."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from evaluation.arguments import EncoderArguments
+from evaluation.dual_encoder import DualEncoderProcessor, is_dual_encoder
 from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
-from evaluation.modality_sum import ModalitySum
+from evaluation.modality_sum import ModalitySum, split_modalities
+from evaluation.plain_text import plain_text
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
+from unime.data.example import Example
 from unime.data.image_sizes import ImageSizes
+from unime.model_files import find_model_folder, read_model_type
 
 BASELINE_PREFIX = "sentence-transformers:"
 
@@ -25,16 +28,7 @@ def find_model(name: str) -> Path:
         raise DataError(
             f'model {name} needs the package sentence-transformers: pip install -c constraints.txt -e ".[st]"'
         )
-    place = name.removeprefix(BASELINE_PREFIX)
-    folder = Path(place)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(place))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise DataError(f"model {place!r} is neither a folder nor can it be had from the Hub: {error}") from error
+    folder = find_model_folder(name.removeprefix(BASELINE_PREFIX))
     needed = "modules.json" if name.startswith(BASELINE_PREFIX) else "config.json"
     if not (folder / needed).is_file():
         raise DataError(f"model folder {str(folder)!r} has no {needed}; give the folder that save_pretrained wrote")
@@ -60,10 +54,22 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     if arguments.model.startswith(BASELINE_PREFIX):
         return None
     folder = find_model(arguments.model)
-    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
     return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+
+
+def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:
+    """How many inputs lose their end to CLIP's 77 or SigLIP's 64 tokens, as a field of a result; none for other models."""
+    if arguments.model.startswith(BASELINE_PREFIX) or not is_dual_encoder(find_model(arguments.model)):
+        return {}
+    processor = DualEncoderProcessor.load(find_model(arguments.model))
+    if arguments.mixed == "sum":
+        examples = [part for example in examples for part in split_modalities(example)]
+    texts = list(filter(None, (plain_text(example.text, example.instruction) for example in examples)))
+    tokens = min(arguments.max_length or processor.max_length, processor.max_length)
+    return {"cut": {"inputs": processor.count_cut(texts, tokens) if texts else 0, "tokens": tokens}}
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:

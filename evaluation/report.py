@@ -209,10 +209,14 @@ def results_page(report: dict[str, Any]) -> str:
         f"# Evaluation of {report['model']}\n",
         f"{report['created']}; {report['wall_seconds']:.0f} s on {place} ({hardware['device']}, {report['dtype']}); "
         f"{len(report['reused'])} of {len(report['data_sets'])} data sets taken from an earlier run.\n",
-        "All metrics in %, with 95 % intervals over rows. Means are unweighted over data sets or subsets. A tie with the right candidate counts as "
-        "wrong.\n",
+        "All metrics in %, with 95 % intervals over rows. Means are unweighted over data sets or subsets. A tie with the "
+        "right candidate counts as wrong.\n",
     ]
     done = [result for result in report["data_sets"] if "failed" not in result]
+    for result in done:
+        if (cut := result.get("cut", {})).get("inputs"):
+            counts = f"{cut['inputs']} of {result['encoded']} inputs lost what is beyond {cut['tokens']} tokens"
+            parts.append(f"{result['name']}: {counts}, which is all that the model reads.\n")
     lines = [result for result in sorted(done, key=_order) if result["form"] != "sugarcrepe" or "suite" in result]
     if failed := [[result["name"], result["failed"]] for result in report["data_sets"] if "failed" in result]:
         parts += ["## Failed\n", markdown_table(["data set", "reason"], failed, text_columns=2)]
@@ -246,6 +250,20 @@ def _page_cells(line: Result, metrics: list[str]) -> list[str]:
         *(percent_with_interval(line, name) if name in line["metrics"] else "" for name in metrics),
     ]
     return [f"**{cell}**" if cell and "extent" in line else cell for cell in cells]
+
+
+def describe_run(run: dict[str, Any]) -> str:
+    """How a model was trained and evaluated: steps, seed, time and machine, from the content of a results.json."""
+    machine, training = run["hardware"], run.get("training")
+    trained = "not trained here"
+    if training:
+        trained = f"{training['stage']}, {training['steps']} steps, seed {training['seed']}"
+        if training["seconds_since_start_or_resumption"] is not None:
+            trained += f", {training['seconds_since_start_or_resumption']:.0f} s of training"
+    return (
+        f"{trained}; evaluated in {run['dtype']} on {machine['device']} "
+        f"({machine['cpu']}, {machine['cores']} cores), {run['created'][:10]}"
+    )
 
 
 def check_comparable(runs: dict[str, dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
-from evaluation.encoders import encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.fingerprint import fingerprint
 from evaluation.intervals import interval
 from evaluation.kinds import kind_of, parse_patterns
@@ -136,6 +136,7 @@ def evaluate(
         task, mark = waiting.pop(0)  # lets go of the task's memory
         try:
             result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
+            result |= count_cut(arguments, task.index.examples)
         except FAULTS as error:
             fail(task.name, error)
             continue

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.report import TableError, make_table
+from evaluation.report import TableError, describe_run, make_table
 from unime.files import write_atomically
 from unime.options import CommandParser, run_command
 
@@ -41,18 +41,7 @@ def read_runs(sources: list[str]) -> dict[str, dict[str, Any]]:
 
 def describe_runs(runs: dict[str, dict[str, Any]]) -> str:
     """What the reader of a table must know of each column, as a list: training, seed, time and machine."""
-    lines = []
-    for label, run in runs.items():
-        machine, training = run["hardware"], run.get("training")
-        trained = "not trained here"
-        if training:
-            trained = f"{training['stage']}, {training['steps']} steps, seed {training['seed']}"
-            if training["seconds_since_start_or_resumption"] is not None:
-                trained += f", {training['seconds_since_start_or_resumption']:.0f} s of training"
-        lines.append(
-            f"- {label}: {trained}; evaluated in {run['dtype']} on {machine['device']} "
-            f"({machine['cpu']}, {machine['cores']} cores), {run['created'][:10]}"
-        )
+    lines = [f"- {label}: {describe_run(run)}" for label, run in runs.items()]
     return "\n".join(lines) + "\n\nOne run of each.\n"
 
 

@@ -29,6 +29,10 @@ from transformers import (
     Qwen2Config,
     Qwen2VLConfig,
     Qwen3VLConfig,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipProcessor,
     SiglipVisionConfig,
     SmolVLMConfig,
 )
@@ -321,6 +325,25 @@ def make_clip(folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     CLIPProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def make_siglip(folder: Path, seed: int = 0) -> Path:
+    """SigLIP of 28 pixels and 64 tokens, 32 wide; texts end with `</s>`, which also pads, as in SigLIP's."""
+    tokenizer = make_tokenizer([], bos=False)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 2)]
+    )
+    tokenizer.pad_token, tokenizer.model_max_length, tokenizer.padding_side = "</s>", 64, "right"
+    text = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 4, "max_position_embeddings": 64, "projection_size": 32}
+    torch.manual_seed(seed)
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=TOWER | {"hidden_size": 32}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    model.save_pretrained(folder)
+    SiglipProcessor(SiglipImageProcessorPil(size={"height": 28, "width": 28}), tokenizer).save_pretrained(folder)
     return folder
 
 

@@ -22,8 +22,8 @@ from unime.files import remove_unfinished, write_atomically
 Arrays = dict[str, np.ndarray]
 
 
-class MiningError(ValueError):
-    """Mining cannot begin or go on; the message says what to do."""
+class ShardError(ValueError):
+    """A piece of long work is damaged or missing; the message says what to do."""
 
 
 def digest(*parts: object) -> str:
@@ -66,7 +66,7 @@ class Shards:
             ranks.wait()
         absent = [self.path(kind, keys[number]) for number in missing if not self.path(kind, keys[number]).exists()]
         if absent:
-            raise MiningError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
+            raise ShardError(f"{absent[0]} is not there, but was written: all processes must see the same folder")
 
     def write(self, path: Path, arrays: Arrays) -> None:
         """Make the file of a piece, whole or not at all."""
@@ -82,7 +82,7 @@ class Shards:
                 with np.load(path) as content:
                     yield {name: content[name] for name in content.files}
             except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-                raise MiningError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
+                raise ShardError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
 
 
 def in_pieces(

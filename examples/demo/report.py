@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.charts import Bar, bars
 from evaluation.encoder import Encoder
+from evaluation.page import page
 from evaluation.report import percent
-from examples.demo.report_charts import bars, seconds
+from examples.demo.report_charts import seconds
 from examples.demo.report_data import MODELS, Demo, ReportError, read_demo
 from examples.demo.report_gallery import SECTIONS, TOP, Query, gallery_section, load_queries
 from examples.demo.report_scores import Scores, bar_panels, headline_tiles, result_table, table_notes
 from examples.demo.report_similarity import evaluation_sentences, similarity_section
-from examples.demo.report_style import page
+from examples.demo.report_style import STYLE
 from examples.demo.report_training import training_section
 from examples.demo.report_usage import usage_section
 from trainers.teachers import SentenceTransformersTeacher, Teacher
@@ -134,7 +136,7 @@ def timings_section(demo: Demo) -> str:
         HTML.
     """
     longest = max(demo.timings.values(), default=0.0)
-    entries = [(name, value, seconds(value), "#7b93ad") for name, value in demo.timings.items()]
+    entries = [Bar(name, value, seconds(value), "#7b93ad") for name, value in demo.timings.items()]
     total = f"All together {seconds(demo.summary['total_seconds'])} on {demo.hardware}."
     return f'<p>{escape(total)}</p><div class="times">{bars(entries, longest)}</div>'
 
@@ -181,6 +183,7 @@ def write_report(folder: str | Path, exported: str = "models/unime", teacher: Te
             ("use", "Use the model", usage_section(demo, exported)),
             ("time", "Where the time went", timings_section(demo)),
         ],
+        STYLE,
     )
     path = demo.folder / "report.html"
     write_atomically(path, content)

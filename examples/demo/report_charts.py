@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Pictures of numbers as HTML and SVG text: line charts, heat maps, bars. Everything that comes in is escaped here."""
+"""Pictures of numbers as HTML and SVG text: line charts and heat maps. Everything that comes in is escaped here."""
 
 import math
 from collections.abc import Sequence
@@ -201,32 +201,3 @@ def heat_map(matrix: np.ndarray, label: str) -> str:
         f'<i style="background:linear-gradient(90deg,{stops})"></i><span>{cosine(high)}</span></div>'
     )
     return "".join(parts) + scale
-
-
-def bars(
-    entries: Sequence[tuple[str, float, str, str]], full: float, mark: float | None = None, mark_name: str = ""
-) -> str:
-    """Horizontal bars.
-
-    Args:
-        entries: Name, value, value in words, CSS colour.
-        full: Value of a bar of full length.
-        mark: Where a thin line crosses all bars. Default: none.
-        mark_name: What the line means, shown on hovering.
-
-    Returns:
-        A `<dl>`; negative values have no bar.
-    """
-    line = ""
-    if mark is not None:
-        line = f'<s style="left:{_portion(mark, full)}" title="{escape(mark_name)}"></s>'
-    rows = (
-        f'<dt>{escape(name)}</dt><dd><div class="track"><i style="width:{_portion(value, full)};'
-        f'background:{escape(colour)}"></i>{line}</div><span>{escape(words)}</span></dd>'
-        for name, value, words, colour in entries
-    )
-    return f'<dl class="bars">{"".join(rows)}</dl>'
-
-
-def _portion(value: float, full: float) -> str:
-    return f"{100 * min(max(value / full if full else 0.0, 0.0), 1.0):.2f}%"

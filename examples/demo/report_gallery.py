@@ -1,20 +1,17 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What the models find: the first queries of each task with the best candidates of two models, rights and wrongs."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from evaluation.charts import picture, readable
 from evaluation.load import load_task
 from evaluation.metrics.ranking import right_ranks
 from evaluation.similarities import Similarities
-from evaluation.tasks import IMAGE_TOKEN
 from examples.demo.report_charts import cosine
 from unime.data.example import Example
 
@@ -186,31 +183,3 @@ def _hit(place: int, number: int, score: float, query: Query) -> str:
     else:
         shown = f"<span>{escape(readable(candidate.text))}</span>"
     return f'<li class="{state}">{shown}<small>{mark}{cosine(score)}</small></li>'
-
-
-def readable(text: str | None) -> str:
-    """A raw MMEB string as a person reads it: without the image token and the line ends.
-
-    Args:
-        text: The string, or `None`.
-
-    Returns:
-        One line.
-    """
-    return " ".join((text or "").replace(IMAGE_TOKEN, " ").split())
-
-
-def picture(image: Image.Image, name: str) -> str:
-    """A picture inside the page.
-
-    Args:
-        image: The picture.
-        name: For screen readers.
-
-    Returns:
-        An `<img>` that holds its bytes.
-    """
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(name)}">'

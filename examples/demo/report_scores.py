@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.charts import Bar, bars
 from evaluation.kinds import KINDS
 from evaluation.report import Result, count_sets, percent, summarise
-from examples.demo.report_charts import bars, seconds
+from examples.demo.report_charts import seconds
 from examples.demo.report_data import BASELINES, COLOURS, MODELS, Demo, ReportError
 
 KIND_TITLES = {
@@ -198,9 +199,11 @@ def bar_panels(scores: Scores) -> str:
     ]
     parts = []
     for title, metric, measure in panels:
-        entries = [(MODELS[key], value, percent(value), COLOURS[key]) for key, value in measure.values.items()]
         mark = measure.chance if measure.chance > 0 else None
-        chart = bars(entries, 1.0, mark, f"chance: {percent(measure.chance)}")
+        entries = [
+            Bar(MODELS[key], value, percent(value), COLOURS[key], mark=mark) for key, value in measure.values.items()
+        ]
+        chart = bars(entries, 1.0, f"chance: {percent(measure.chance)}")
         parts.append(f'<div class="panel"><h3>{escape(title)} <small>{escape(metric)}</small></h3>{chart}</div>')
     return f'<div class="panels">{"".join(parts)}</div>'
 
@@ -220,7 +223,7 @@ def result_table(scores: Scores) -> str:
         body.append(f'<tr class="group"><th colspan="{3 + len(MODELS)}"><span>{escape(heading)}</span></th></tr>')
         body += map(_table_row, measures)
     return (
-        '<div class="scroll"><table class="results"><thead><tr><th scope="col">task set</th><th scope="col">rows</th>'
+        '<div class="scroll" tabindex="0"><table class="results"><thead><tr><th scope="col">task set</th><th scope="col">rows</th>'
         f'<th scope="col">chance</th>{names}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""CLIP as a baseline: the same vectors as CLIP's own, sums of both towers, folders that transformers loads."""
+"""CLIP and SigLIP as baselines: the same vectors as their own, sums of both towers, folders that transformers loads."""
 
 import json
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_models import make_clip
+from tiny_models import make_clip, make_siglip
 from torch.nn import functional as F
-from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor
+from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, SiglipModel
 
 from evaluation import dual_encoder
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
@@ -168,3 +168,45 @@ def test_evaluation_takes_a_clip_folder(folder, tmp_path, pictures):
     with Image.open(tmp_path / "set" / "0.png") as image:
         expected = [features(folder, text="a dog"), features(folder, image=image.convert("RGB"))]
     np.testing.assert_allclose(vectors, torch.stack(expected).numpy(), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory):
+    return make_siglip(tmp_path_factory.mktemp("siglip"))
+
+
+def test_siglip_reads_lower_case_padded_to_its_length(siglip, pictures, tmp_path):
+    model, processor = DualEncoderModel.load(siglip).eval(), DualEncoderProcessor.load(siglip)
+    plain, own = SiglipModel.from_pretrained(siglip).eval(), AutoProcessor.from_pretrained(siglip)
+    inputs = processor(["<|image_1|>\nA Dog", None, "A Dog"], [pictures[0], pictures[1], None], instruction="")
+    assert inputs["input_ids"].shape == (2, 64) and "attention_mask" not in inputs
+    with torch.no_grad():
+        embeddings = model(**inputs).embeddings
+        words = own.tokenizer(["a dog"], padding="max_length", max_length=64, return_tensors="pt")["input_ids"]
+        text = F.normalize(plain.get_text_features(words).pooler_output, dim=1)[0]
+        seen = own.image_processor(images=pictures[:2], return_tensors="pt")
+        images = F.normalize(plain.get_image_features(**seen).pooler_output, dim=1)
+    expected = torch.stack([F.normalize(text + images[0], dim=0), images[1], text])
+    torch.testing.assert_close(embeddings, expected, atol=1e-6, rtol=0)
+    assert processor.count_cut(["x" * 63, "X" * 64, "y" * 99]) == 2, "the end token counts"
+    assert processor(["x" * 99], [None], max_length=9)["input_ids"].shape == (1, 64)
+    assert processor.count_image_tokens(640, 480) == 16
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert type(loaded) is SiglipModel
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("maker, tokens", [(make_clip, 77), (make_siglip, 64)])
+def test_cut_inputs_are_counted_in_the_result(maker, tokens, tmp_path):
+    place = maker(tmp_path / "model")
+    rows = [
+        {"qry_text": text, "qry_img_path": "", "tgt_text": ["a", "b", "c" * 99], "tgt_img_path": [""] * 3}
+        for text in ("short", "x" * 80, "<|image_1|>" * 9)
+    ]
+    (tmp_path / "eval_a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    main(["--model", str(place), "--data", str(tmp_path / "eval_a.jsonl"), "--output", str(tmp_path / "out")])
+    (result,) = json.loads((tmp_path / "out" / "results.json").read_text())["data_sets"]
+    assert result["cut"] == {"inputs": 2, "tokens": tokens}
+    assert f"2 of 6 inputs lost what is beyond {tokens} tokens" in (tmp_path / "out" / "results.md").read_text()

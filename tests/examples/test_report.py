@@ -11,14 +11,15 @@ from PIL import ImageColor
 from tiny_models import save_unime
 
 from evaluation.arguments import EvaluationArguments
+from evaluation.charts import Bar, bars, readable
 from evaluation.kinds import KINDS
 from evaluation.report import percent
 from evaluation.run import evaluate
 from examples.demo import scenes
 from examples.demo.report import write_report
-from examples.demo.report_charts import bars, heat_colour, heat_map, nice_ticks
+from examples.demo.report_charts import heat_colour, heat_map, nice_ticks
 from examples.demo.report_data import MODELS, TRAINED, ReportError, read_demo
-from examples.demo.report_gallery import SECTIONS, load_queries, rank_candidates, readable
+from examples.demo.report_gallery import SECTIONS, load_queries, rank_candidates
 from examples.demo.report_scores import Scores, headline_tiles, result_table
 from examples.demo.report_similarity import neighbour_order
 from examples.demo.report_usage import usage_snippets
@@ -271,9 +272,8 @@ def test_heat_map_spans_what_is_off_the_diagonal():
 
 
 def test_bars_stay_inside_their_track():
-    drawing = bars(
-        [("half", 1.0, "1", "red"), ("below", -1.0, "-1", "red"), ("above", 3.0, "3", "red")], 2.0, mark=0.5
-    )
+    values = {"half": 1.0, "below": -1.0, "above": 3.0}
+    drawing = bars([Bar(name, value, str(value), "red", mark=0.5) for name, value in values.items()], 2.0)
     assert re.findall(r"width:([\d.]+)%", drawing) == ["50.00", "0.00", "100.00"]
     assert drawing.count("left:25.00%") == 3
 

@@ -22,6 +22,7 @@ from transformers import AutoModel
 from trainers.resumption import last_complete_checkpoint
 
 STEPS, SAVE_STEPS, TEXTS = 40, 4, 600
+PIECE = 64  # texts of a file of vectors, so that there are several of them
 WORDS = "red green blue dog cat tree runs sleeps under over the a small large car house".split()
 
 
@@ -51,9 +52,9 @@ def command(model: Path, texts: Path, output: Path) -> list[str]:
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    return [sys.executable, "-u", "-m", "trainers.train_stage1"] + [
-        f"--{name}={value}" for name, value in options.items()
-    ]
+    start = f"import trainers.teachers.vectors as vectors; vectors.SHARD_SIZE = {PIECE}"
+    start += "; import trainers.train_stage1; trainers.train_stage1.main()"
+    return [sys.executable, "-u", "-c", start] + [f"--{name}={value}" for name, value in options.items()]
 
 
 def steps_logged(log: Path) -> int:
@@ -67,8 +68,9 @@ def checkpoint_step(output: Path) -> int:
     return int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0
 
 
-def shards(output: Path) -> set[Path]:
-    return set((output / "vectors").glob("*/texts-*.parquet"))
+def shards(output: Path) -> dict[Path, int]:
+    """The files of vectors, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in (output / "vectors").glob("*/texts-*.parquet")}
 
 
 @pytest.mark.slow
@@ -89,6 +91,7 @@ def test_nothing_that_was_computed_is_lost(tmp_path, request, repository):
     began = time.monotonic()
     assert process.wait(timeout=300) == 0, (tmp_path / "unbroken.log").read_text()
     duration = time.monotonic() - began
+    assert len(shards(unbroken)) == -(-TEXTS // PIECE)
 
     rng = random.Random(kills)
     moments = {"before any vector": 0, "before any checkpoint": 0, "later": 0}
@@ -108,7 +111,7 @@ def test_nothing_that_was_computed_is_lost(tmp_path, request, repository):
         process.wait()
         done += 1
         reached = resumed_from + steps_logged(log)
-        assert vectors <= shards(killed), "vectors that were stored have gone"
+        assert vectors.items() <= shards(killed).items(), "vectors that were stored have gone, or were computed again"
         assert checkpoint_step(killed) >= max(resumed_from, reached - SAVE_STEPS), (resumed_from, reached)
         moments[
             "before any vector"
@@ -119,8 +122,9 @@ def test_nothing_that_was_computed_is_lost(tmp_path, request, repository):
         ] += 1
     assert done, "the run ended before it could be killed"
 
-    log = tmp_path / "last.log"
+    log, vectors = tmp_path / "last.log", shards(killed)
     assert start(killed, log).wait(timeout=300) == 0, log.read_text()
+    assert shards(killed) and vectors.items() <= shards(killed).items()
     records = [json.loads((folder / "training_record.json").read_text()) for folder in (unbroken, killed)]
     losses = [[entry["loss"] for entry in record["log_history"] if "loss" in entry] for record in records]
     assert len(losses[0]) == STEPS

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from unime.shards import MiningError, Shards, digest
+from unime.shards import ShardError, Shards, digest
 
 
 def test_only_what_is_missing_is_computed(tmp_path):
@@ -45,5 +45,5 @@ def test_damage_is_named(tmp_path):
     content[300] ^= 255
     for damaged in (bytes(content), bytes(content[:200]), b""):
         file.write_bytes(damaged)
-        with pytest.raises(MiningError, match="things-key.npz is damaged .*; delete it, and it is computed again"):
+        with pytest.raises(ShardError, match="things-key.npz is damaged .*; delete it, and it is computed again"):
             list(shards.read("things", ["key"]))

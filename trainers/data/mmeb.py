@@ -159,7 +159,12 @@ def _list_files(
 def _expand(source: str, split: str) -> list[str]:
     """The files of a source, or the configs of a data set as it is published (TIGER-Lab/MMEB-train has one per set)."""
     path = Path(source).expanduser()
-    if path.is_dir() and (path / "README.md").is_file() and not any(any(path.rglob(name)) for name in FOLDER_PATTERNS):
+    if (
+        source
+        and path.is_dir()
+        and (path / "README.md").is_file()
+        and not any(any(path.rglob(name)) for name in FOLDER_PATTERNS)
+    ):
         return expand_configs(str(path), split)
     names = expand_source(source, FOLDER_PATTERNS)
     return expand_configs(source, split) if names == [source] and suffix_of(source) is None else names

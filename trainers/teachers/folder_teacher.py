@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from evaluation.fingerprint import model_identity
+from unime.model_files import find_model_folder, read_json_object
 
 DTYPES = ("float32", "float16", "bfloat16")
 PACKAGED_NAME = "all-MiniLM-L6-v2"
@@ -22,26 +23,19 @@ PROMPTS_FILE = "config_sentence_transformers.json"
 UNUSED_FILES = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf"]
 
 
-def find_model_folder(path_or_name: str) -> Path:
-    """The local folder of a model: a folder as it is, the packaged model, or a download from the Hub."""
-    folder = Path(path_or_name).expanduser()
-    if folder.is_dir():
-        return folder
-    if path_or_name == PACKAGED_NAME:
+def find_teacher_folder(path_or_name: str) -> Path:
+    """The local folder of a teacher: a folder as it is, the packaged model, or a download from the Hub."""
+    if path_or_name == PACKAGED_NAME and not Path(path_or_name).is_dir():
         if importlib.util.find_spec(PACKAGE) is not None:
             return Path(importlib.import_module(PACKAGE).get_model_path())
         path_or_name = HUB_NAME
-    if folder.is_absolute() or path_or_name.startswith((".", "~")) or path_or_name.count("/") > 1:
-        raise FileNotFoundError(f"teacher {path_or_name}: no such folder; give a folder or a name on the Hub")
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(path_or_name, ignore_patterns=UNUSED_FILES))
+    return find_model_folder(path_or_name, ignore_patterns=UNUSED_FILES)
 
 
 def find_prompt(folder: Path, name: str) -> str:
     """One of the prompts that a model was published with, as sentence-transformers stores them."""
     file = folder / PROMPTS_FILE
-    prompts = json.loads(file.read_text(encoding="utf-8")).get("prompts", {}) if file.is_file() else {}
+    prompts = read_json_object(file).get("prompts", {}) if file.is_file() else {}
     if name not in prompts:
         known = f"its prompts are {', '.join(prompts)}" if prompts else "it has no prompts, write one as prompt"
         raise ValueError(f"teacher prompt_name is {name!r}, which {folder} does not have; {known}")
@@ -93,7 +87,7 @@ class FolderTeacher:
                 raise ValueError(f"teacher {name} is {value}; it must be at least {least}")
         if prompt and prompt_name is not None:
             raise ValueError(f"teacher prompt {prompt!r} and prompt_name {prompt_name!r} are both given; give one")
-        self.folder = find_model_folder(path_or_name)
+        self.folder = find_teacher_folder(path_or_name)
         self.prompt = prompt if prompt_name is None else find_prompt(self.folder, prompt_name)
         self.max_length = self.default_length if max_length is None else max_length
         self.truncate_dim = truncate_dim

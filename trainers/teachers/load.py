@@ -1,17 +1,17 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """From a name to a teacher, and the options of the commands that need one."""
 
-import json
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trainers.teachers.folder_teacher import DTYPES, find_model_folder
+from trainers.teachers.folder_teacher import DTYPES, find_teacher_folder
 from trainers.teachers.nv_embed_teacher import MODEL_TYPE, NVEmbedTeacher
 from trainers.teachers.sentence_transformers_teacher import SentenceTransformersTeacher
 from trainers.teachers.teacher import Teacher
 from trainers.teachers.vector_files import VectorFiles, find_vector_files
+from unime.model_files import read_model_type
 
 
 def load_teacher(path_or_name: str | Path, **options: Any) -> Teacher | VectorFiles:
@@ -46,8 +46,7 @@ def load_teacher(path_or_name: str | Path, **options: Any) -> Teacher | VectorFi
         return files
     if Path(name).is_file():
         raise ValueError(f"teacher {name}: vectors are read from .parquet files, with columns text and embedding")
-    config = find_model_folder(name) / "config.json"
-    model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
+    model_type = read_model_type(find_teacher_folder(name))
     return (NVEmbedTeacher if model_type == MODEL_TYPE else SentenceTransformersTeacher)(name, **options)
 
 

@@ -7,7 +7,6 @@ are under CC-BY-NC-4.0: for research only.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from transformers import MistralConfig, MistralModel
 from transformers.utils import ModelOutput
 
 from evaluation.stored_weights import read_weights
-from trainers.teachers.folder_teacher import find_model_folder
+from trainers.teachers.folder_teacher import find_teacher_folder
+from unime.model_files import read_json_object
 
 EPS = 1e-5  # of the block's layer norms
 FEED_FORWARD_FACTOR = 4
@@ -156,8 +156,8 @@ class NVEmbedModel(nn.Module):
             ValueError: It is no NV-Embed checkpoint, or a weight is missing, unexpected or of another shape; names it.
             FileNotFoundError: The folder has no safetensors file.
         """
-        folder = find_model_folder(str(path_or_repo))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        folder = find_teacher_folder(str(path_or_repo))
+        config = read_json_object(folder / "config.json")
         if not {"text_config", "latent_attention_config"} <= set(config):
             raise ValueError(
                 f"{folder} is no NV-Embed-v2: its config.json lacks text_config or latent_attention_config"

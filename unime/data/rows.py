@@ -68,6 +68,8 @@ def expand_source(source: str, inside_folders: Sequence[str] = ()) -> list[str]:
     Returns:
         Paths, or the source itself where it is neither a folder nor a pattern; FileNotFoundError where nothing matches.
     """
+    if not source.strip():  # a shell variable that is not set, which would mean the folder one is in
+        raise ValueError("a source of data has an empty name; give a file, a folder or the name of a data set")
     path = Path(source).expanduser()
     if path.is_dir() and inside_folders:
         found = sorted({str(file) for pattern in inside_folders for file in path.rglob(pattern) if file.is_file()})

@@ -107,13 +107,16 @@ def test_stored_vectors_are_the_teachers(teacher, tmp_path):
 def test_names_are_found_on_the_hub_only_if_they_are_no_paths(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
-    assert module.find_model_folder("org/model") == tmp_path
+    assert module.find_teacher_folder("org/model") == tmp_path
     monkeypatch.setattr(module, "PACKAGE", "a_package_that_is_not_installed")
-    assert module.find_model_folder("all-MiniLM-L6-v2") == tmp_path
+    assert module.find_teacher_folder("all-MiniLM-L6-v2") == tmp_path
     assert asked == ["org/model", "sentence-transformers/all-MiniLM-L6-v2"]
+    monkeypatch.undo()
     for path in ("./teacher", str(tmp_path / "teacher"), "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="no such folder"):
-            module.find_model_folder(path)
+        with pytest.raises(
+            FileNotFoundError, match="is neither a folder nor can it be had from the Hub: Repo id must"
+        ):
+            module.find_teacher_folder(path)
 
 
 @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"batch_size": 0}, {"max_length": 0}, {"truncate_dim": 0}])
