@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation import published
-from evaluation.intervals import interval, resampled
+from evaluation.intervals import interval
 from evaluation.kinds import KINDS, mmeb_set
 from evaluation.report import FORM_TITLES, Result, mean_lines
+from evaluation.row_values import draw
 
 COLOURS = 6
 RETRIEVAL = {"flickr30k": "flickr30k", "coco": "coco", "sharegpt4v-1k": "sharegpt4v", "urban1k": "urban1k"}
@@ -69,8 +70,7 @@ class Run:
 
     def _draws(self, name: str, metric: str) -> np.ndarray | None:
         """(draws,) of a figure under resampling of the rows of its data set."""
-        values = self.rows(name).get("values", {}).get(metric)
-        return resampled(np.array(values), name) if values else None
+        return draw(name, self.rows(name).get("values") or {}).get(metric)
 
     @property
     def sets(self) -> list[Figure]:
