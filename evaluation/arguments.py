@@ -39,6 +39,13 @@ class EncoderArguments:
             "the paper does after stage 1."
         },
     )
+    prompts: Literal["unime", "e5v", "vlm2vec"] = field(
+        default="unime",
+        metadata={
+            "help": "Prompts of a multimodal LLM: 'unime' are those of its processor; 'e5v' and 'vlm2vec' those that these two "
+            "are evaluated with. A model in UniME's format keeps its own."
+        },
+    )
     num_workers: int | None = field(
         default=None,
         metadata={
@@ -54,7 +61,9 @@ class EncoderArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
+        metadata={
+            "help": "Run the Python files in the model folder if its model type, or that of a part of it, is not a known one."
+        },
     )
 
     def __post_init__(self) -> None:

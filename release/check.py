@@ -55,7 +55,10 @@ class CheckArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the folder's code there even where it is not this package's own; read it first."},
+        metadata={
+            "help": "Run the folder's code even where it is not this package's own, which a model whose vision tower or LLM "
+            "brings its own code needs; read it first."
+        },
     )
 
 
@@ -160,7 +163,7 @@ def check(
         folder: A saved UniME model.
         device: Where to compute; "auto" takes a GPU if there is one.
         fresh_process: Whether to load the folder in a second process, too, by its own code.
-        trust_remote_code: Whether its code may run there although it is not this package's own.
+        trust_remote_code: Whether its code may run although it is not this package's own.
     """
     folder = Path(folder)
     missing = [name for name in NEEDED if not (folder / name).is_file()]
@@ -172,9 +175,14 @@ def check(
         return findings
     code = check_code(folder, trust_remote_code)
     findings += [check_weights(folder), code]
+
+    def reload(**options) -> UniMEModel:
+        model = UniMEModel.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
+        return model.to(pick_device(device)).eval()
+
     try:
         processor = UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
-        model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
+        model = reload(dtype=torch.float32)
     except Exception as error:
         return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
     side = processor.tokenizer.padding_side
@@ -187,9 +195,6 @@ def check(
         texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
         batch = processor(text=texts, images=images, instruction=instructions, **options)
         return model(**batch.to(model.device)).embeddings.cpu()
-
-    def reload(**options) -> UniMEModel:
-        return UniMEModel.from_pretrained(folder, **options).to(model.device).eval()
 
     try:
         reference = embed(model, padding_side="left")

@@ -62,6 +62,12 @@ class ConvertArguments:
             "'{\"max_pixels\": 1003520}' (Qwen-VL). Default: the family's and the checkpoint's own."
         },
     )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the code that the vision tower or the LLM brings, which the folder then holds; read it first."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_at_least(self, image_resolution=1)
@@ -132,7 +138,8 @@ def convert(arguments: ConvertArguments) -> Path:
     elif arguments.base:
         raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
     model_folder = _local(base) if base else source
-    model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
+    trusted = arguments.trust_remote_code
+    model = UniMEModel.from_backbone(str(model_folder), dtype="auto", trust_remote_code=trusted)
     traced = trace_weights(model_folder, model)
     merged = merge_adapter(model, source) if base else {}
     processor = UniMEProcessor.from_backbone(
@@ -140,6 +147,7 @@ def convert(arguments: ConvertArguments) -> Path:
         chat_format=arguments.chat_format,
         image_resolution=arguments.image_resolution,
         image_options=arguments.parsed_image_options(),
+        trust_remote_code=trusted,
     )
 
     report = {

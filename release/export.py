@@ -60,6 +60,12 @@ class ExportArguments:
         default_factory=list, metadata={"help": "results.json files of evaluation.run (LABEL=PATH) for the card."}
     )
     check: bool = field(default=True, metadata={"help": "Run release.check on the folder, a fresh process included."})
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the code that the vision tower or the LLM brings, which the Hub folder then holds; read it first."
+        },
+    )
     limits: str = field(
         default="The licences of backbone, teacher and training data apply.",
         metadata={"help": "What users must know: limits, licences of backbone, teacher and data."},
@@ -106,9 +112,9 @@ def check_source(source: Path) -> None:
         )
 
 
-def save_again(source: Path, output: Path) -> UniMEModel:
+def save_again(source: Path, output: Path, trust_remote_code: bool) -> UniMEModel:
     """Read model and processor with this package's own code and write them, with nothing else of the folder."""
-    model = UniMEModel.from_pretrained(source, dtype="auto")
+    model = UniMEModel.from_pretrained(source, dtype="auto", trust_remote_code=trust_remote_code)
     processor = UniMEProcessor.from_pretrained(source, trust_remote_code=False)
     forget_origin(model.config)
     model.save_pretrained(output)
@@ -158,11 +164,12 @@ def export(arguments: ExportArguments) -> Path:
             f"base_model is for the public card: give the model's name on the Hub, not {arguments.base_model}"
         )
     check_source(source)
-    write_card(save_again(source, output), output, arguments)
+    write_card(save_again(source, output, arguments.trust_remote_code), output, arguments)
     left = sorted({path.name for path in source.iterdir()} - {path.name for path in output.iterdir()})
     if left:
         print(f"not exported: {', '.join(left)}")
-    failed = [f"{item.name} ({item.note})" for item in (check(output) if arguments.check else []) if not item.sound]
+    findings = check(output, trust_remote_code=arguments.trust_remote_code) if arguments.check else []
+    failed = [f"{item.name} ({item.note})" for item in findings if not item.sound]
     if failed:
         raise ValueError(f"{output} is written, but must not be released: {'; '.join(failed)}")
     return output

@@ -38,6 +38,13 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "choices": ["auto", "float32", "bfloat16", "float16"],
         },
     )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the Python files in the model folder if the type of its vision tower or LLM is not a known one. "
+            "They go along into the finished model."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "eager, sdpa, flash_attention_2, ... Default: the library's choice."}
     )
@@ -99,6 +106,17 @@ class EmbeddingTrainingConfig(TrainingArguments):
         metadata={
             "help": "Tokens a row may have, image tokens included; longer texts lose their end. Default: the model's."
         },
+    )
+    eval_tasks: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Benchmark files and folders (as unime evaluate takes them as data) that are scored at each evaluation, see "
+            "eval_strategy: eval_<task>_<metric> and, over several, eval_tasks_<metric>, which metric_for_best_model may name."
+        },
+    )
+    eval_image_root: str | None = field(
+        default=None,
+        metadata={"help": "Folder or zip archive of the images of eval_tasks. Default: as unime evaluate has it."},
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: rows are texts and images, not model inputs."}

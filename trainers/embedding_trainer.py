@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers import EvalPrediction, PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from modeling_unime import UniMEModel
@@ -27,6 +27,7 @@ from trainers.engines import (
     give_own_class_name,
     set_up_fsdp2,
 )
+from trainers.eval_tasks import TaskEvaluation
 from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
@@ -35,7 +36,7 @@ from trainers.push import push_folder
 from unime.distributed import gather_rows, world_size
 
 
-class EmbeddingTrainer(Trainer):
+class EmbeddingTrainer(TaskEvaluation):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
@@ -50,6 +51,7 @@ class EmbeddingTrainer(Trainer):
         processing_class: the model's processor (default: loaded from where `model` is).
         peft_config: LoRA other than `args` say; without target modules the LLM's linear layers.
         model_init: makes the model, instead of `model`, for every `train()` and every trial of a search.
+        eval_tasks: benchmarks that `evaluate()` scores, too: files as `unime evaluate` takes them, or `Task`s (default: `args`').
         options: see `transformers.Trainer`.
     """
 
@@ -65,6 +67,7 @@ class EmbeddingTrainer(Trainer):
         processing_class=None,
         model_init=None,
         peft_config: PeftConfig | None = None,
+        eval_tasks=None,
         **options,
     ):
         args = self.config_class() if args is None else args
@@ -90,6 +93,7 @@ class EmbeddingTrainer(Trainer):
         # Rows are checked before the weights are loaded, which takes minutes.
         train_dataset = self._make_dataset(train_dataset, "train_dataset", args, processing_class)
         eval_dataset = self._make_dataset(eval_dataset, "eval_dataset", args, processing_class)
+        self.hold_eval_tasks(eval_tasks, args, processing_class)
         if train_dataset is not None:
             self.make_batch_sampler(train_dataset, args)  # data that give no batch are refused
         super().__init__(
@@ -97,7 +101,9 @@ class EmbeddingTrainer(Trainer):
             args=args,
             data_collator=data_collator or self.make_collator(args, processing_class),
             train_dataset=self._finish_dataset(train_dataset, args),
-            eval_dataset=self._finish_dataset(eval_dataset, args),
+            eval_dataset={}
+            if eval_dataset is None and self.has_eval_tasks
+            else self._finish_dataset(eval_dataset, args),
             processing_class=processing_class,
             model_init=model_init,
             **options,
@@ -184,12 +190,11 @@ class EmbeddingTrainer(Trainer):
         else:
             dataset = self._make_dataset(eval_dataset, "eval_dataset", self.args, self.processing_class)
             dataset = self._finish_dataset(dataset, self.args)
-        if dataset is None:
+        if dataset is None or dataset == {}:
             raise ValueError("there is nothing to evaluate: give eval_dataset")
         size = self.args.per_device_eval_batch_size * world_size()
-        return self._make_loader(
-            dataset, GlobalBatchSampler(len(dataset), size, self.args.order_seed, drop_last=False)
-        )
+        sampler = GlobalBatchSampler(len(dataset), size, self.args.order_seed, drop_last=False)
+        return self._make_loader(dataset, sampler)
 
     def get_test_dataloader(self, test_dataset) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)
@@ -305,7 +310,7 @@ class EmbeddingTrainer(Trainer):
             found |= means.by_source()
         if self.compute_metrics is not None:
             found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
-        found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()} | self._take_task_figures()
         return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
 
     def evaluation_model(self) -> torch.nn.Module:

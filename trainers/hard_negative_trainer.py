@@ -11,7 +11,6 @@ from torch import nn
 from transformers.integrations import TensorBoardCallback
 from transformers.utils import logging
 
-from modeling_unime import UniMEProcessor
 from trainers.batch_sampler import GlobalBatchSampler
 from trainers.collators import PairCollator
 from trainers.data.held_rows import hold_rows
@@ -19,9 +18,9 @@ from trainers.data.pairs import PairDataset
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.frozen_vision import FrozenVision
 from trainers.hard_negative_config import HardNegativeConfig
+from trainers.loading import picture_sizes
 from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SoftLabelLoss
 from trainers.metrics import SourceMeans, positive_ranks
-from unime.data.image_sizes import ImageSizes
 
 logger = logging.get_logger(__name__)
 
@@ -95,9 +94,7 @@ class HardNegativeTrainer(EmbeddingTrainer):
         return model
 
     def make_dataset(self, data: Any, name: str, args: HardNegativeConfig, processor) -> PairDataset:
-        has_sizes = isinstance(processor, UniMEProcessor)  # CLIP resizes every image to one square
-        sizes = ImageSizes(lambda: processor, args.max_length) if has_sizes else None
-        dataset = hold_rows(data, name, seed=args.seed, sizes=sizes)
+        dataset = hold_rows(data, name, seed=args.seed, sizes=picture_sizes(processor, args))
         if args.loss_type == "soft_label":
             check_scores(dataset)
         return dataset

@@ -65,7 +65,15 @@ def push_folder(
     ):
         repository = make_repository(config, token, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
-        export(ExportArguments(config.output_dir, str(folder), repository=repository, check=False))
+        export(
+            ExportArguments(
+                config.output_dir,
+                str(folder),
+                repository=repository,
+                check=False,
+                trust_remote_code=config.trust_remote_code,
+            )
+        )
         commit = HfApi(token=token or config.hub_token).upload_folder(
             repo_id=repository,
             folder_path=folder,

@@ -52,7 +52,7 @@ class ModelArguments:
 # Options that change how a run goes, not what it computes: a resumed run may have others.
 FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
-    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
+    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size trust_remote_code teacher_batch_size "
     "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token "
     "logging_dir resume_from_checkpoint hub_strategy hub_private_repo hub_revision project trackio_space_id "
     "trackio_bucket_id trackio_static_space_id log_level_replica log_on_each_node".split()
@@ -105,9 +105,11 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
             "(torchrun), or show it one by CUDA_VISIBLE_DEVICES"
         )
     check_engine(config, lora=config.lora_rank > 0)
-    if config.eval_strategy != IntervalStrategy.NO or config.eval_on_start:
+    evaluates = config.eval_strategy != IntervalStrategy.NO or config.eval_on_start
+    if evaluates != bool(config.eval_tasks):
         raise ValueError(
-            "eval_strategy: the command takes no evaluation set; give one to the trainer as eval_dataset, from Python"
+            "eval_strategy and eval_tasks go together: one says when, the other what is evaluated (from Python, a trainer also "
+            "takes rows, as eval_dataset)"
         )
     for name in config.report_to:
         if name not in INTEGRATION_TO_CALLBACK:

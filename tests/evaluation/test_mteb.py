@@ -12,6 +12,7 @@ from PIL import Image
 pytest.importorskip("mteb")
 
 import mteb
+from documented import ROOT, blocks
 from mteb.cache import ResultCache
 from mteb.types import PromptType
 
@@ -162,3 +163,14 @@ def test_documents_and_several_pictures():
     picture = Image.new("RGB", (8, 8))
     with pytest.raises(TaskRefused, match="Toy: an input has 2 pictures, and this wrapper reads one"):
         read_batch({"image": [[picture, picture]]}, None, "Toy")
+
+
+def test_the_document_runs(files, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(folder)
+    (tmp_path / "data").symlink_to(files[0].parent)
+    (files[0].parent / "eval_GQA.jsonl").write_bytes(files[2].read_bytes())
+    names = {}
+    for code in blocks(ROOT / "docs" / "evaluation.md", "py"):
+        exec(code, names)
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1

@@ -67,6 +67,10 @@ def folder(tmp_path_factory) -> Path:
         {"qry": f"Find text {n % 3}", "pos_text": f"text {n}", "neg_text": f"text {(n + 3) % 12}"} for n in range(12)
     ]
     (path / "many_positives.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    # Three images and four texts, in passes of three or six: another number of passes for each rank.
+    labels = {"tgt_text": ["red", "green cat", "a dog runs", "tree"], "tgt_img_path": [""] * 4}
+    tasks = [{"qry_text": "<|image_1|>\n", "qry_img_path": f"images/{n}.png", **labels} for n in range(3)]
+    (path / "task.jsonl").write_text("\n".join(map(json.dumps, tasks)))
     return path
 
 
@@ -96,7 +100,7 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
         "single_chunk": replace(unequal, chunk=100, options={"ddp_find_unused_parameters": False}),
         "evaluated1": replace(stage1, lora_rank=4, evaluates=True),
         # The last of the batches that are evaluated is smaller, and most have images for some ranks only.
-        "evaluated2": replace(unequal, batch=8, evaluates=True),
+        "evaluated2": replace(unequal, batch=8, evaluates=True, options={"eval_tasks": [str(folder / "task.jsonl")]}),
         "finish1": replace(stage1, lora_rank=4, steps=4, finish=str(folder / "finish1")),
         "finish2": replace(stage2, chunk=0, steps=4, finish=str(folder / "finish2")),
     }
@@ -183,6 +187,8 @@ def test_two_processes_equal_one(engine, folder, backbones, alone):
         for entry, other in zip(found, expected, strict=True):
             for key in ("eval_loss", "eval_mrr", "eval_accuracy@1"):
                 assert entry[key] == pytest.approx(other[key], rel=1e-4)
+            assert entry.get(task := f"eval_{folder.name}/task_precision@1") == other.get(task)
+            assert (task in entry) == (name == "evaluated2")
     for name in ("unequal", "unequal_cached", "single_chunk"):
         assert True in sum(more[name]["fillers"], []), "no rank was without an image, so the run proves nothing"
     source = UniMEModel.from_backbone(backbone).state_dict()

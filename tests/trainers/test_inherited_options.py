@@ -97,7 +97,7 @@ def test_a_value_without_effect_is_refused(name, value, why, capsys):
 
 @pytest.mark.parametrize("options", [("--eval_strategy", "steps"), ("--eval_on_start", "true")])
 def test_a_command_has_nothing_to_evaluate(options):
-    with pytest.raises(ValueError, match="the command takes no evaluation set"):
+    with pytest.raises(ValueError, match="eval_strategy and eval_tasks go together"):
         start(trainers.train_stage2.main, "--data", "absent", "--eval_steps", "5", *options)
 
 

@@ -1,0 +1,111 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Benchmark tasks at each evaluation of a training run: all processes encode, the first one scores.
+
+The figures, `eval_<task>_<metric>` and over several tasks `eval_tasks_<metric>`, stand in the log beside the loss, and
+`metric_for_best_model` may name one.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import Trainer
+from transformers.utils import logging
+
+from evaluation.encoder import Encoder, EncodingError
+from evaluation.load import load_task
+from evaluation.similarities import MetricError
+from evaluation.task import Task
+from evaluation.vectors import Vectors
+from trainers.embedding_config import EmbeddingTrainingConfig
+from trainers.loading import picture_sizes
+from unime.data.data_files import find_data_files
+from unime.distributed import LongWaitGroup
+
+logger = logging.get_logger(__name__)
+
+
+class EncoderInTraining(Encoder):
+    """The model between two steps of a trainer, under its engine."""
+
+    def __init__(self, trainer: Trainer):
+        args = trainer.args
+        super().__init__(
+            trainer.evaluation_model(),
+            trainer.processing_class,
+            args.per_device_eval_batch_size,
+            max_length=args.max_length,
+            num_workers=args.dataloader_num_workers,
+        )
+        self.trainer = trainer
+
+    def embed(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """See `Encoder.embed`; not in inference mode, whose tensors would stay behind in weights that engines gather."""
+        with torch.no_grad(), self.trainer.accelerator.autocast():
+            return self.trainer.embed(self.model, {name: self._move(value) for name, value in inputs.items()})
+
+
+class TaskEvaluation(Trainer):
+    """A trainer whose `evaluate()` also scores the tasks of `eval_tasks`, which only its first process needs to hold."""
+
+    has_eval_tasks = False
+
+    def hold_eval_tasks(
+        self, given: Sequence[str | Path | Task] | None, args: EmbeddingTrainingConfig, processor
+    ) -> None:
+        """Keep tasks, and read those that are files; the first process does, and checks rows and images."""
+        given = args.eval_tasks if given is None else given
+        self.has_eval_tasks = bool(given)
+        self.eval_tasks = [source for source in given if isinstance(source, Task)]
+        sizes = picture_sizes(processor, args)
+
+        def read() -> None:
+            sources = [str(source) for source in given if not isinstance(source, Task)]
+            for file in find_data_files(sources) if sources else []:
+                self.eval_tasks.append(load_task(file, args.eval_image_root, sizes=sizes))
+
+        with LongWaitGroup() as ranks:
+            ranks.broadcast_from_main(read)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """See `transformers.Trainer.evaluate`; a data set given here is evaluated by itself, without the tasks."""
+        if eval_dataset is None and self.has_eval_tasks:
+            self.task_figures = self._score_tasks(metric_key_prefix)
+            if self.eval_dataset == {}:
+                figures = self._take_task_figures()
+                self.log(figures)
+                self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+                return figures
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def _take_task_figures(self) -> dict[str, float]:
+        """The figures of the tasks, once: they belong to the first data set that is evaluated after them."""
+        figures, self.task_figures = getattr(self, "task_figures", {}), {}
+        return figures
+
+    def _score_tasks(self, prefix: str) -> dict[str, float]:
+        encoder = EncoderInTraining(self)
+        vectors = Vectors(batch_size=encoder.batch_size)
+        vectors.encode(lambda: [task.index for task in self.eval_tasks], lambda: encoder)
+        with LongWaitGroup() as ranks:
+            return ranks.broadcast_from_main(lambda: task_figures(self.eval_tasks, vectors, prefix))
+
+
+def task_figures(tasks: Sequence[Task], vectors: Vectors, prefix: str = "eval") -> dict[str, float]:
+    """The headline metrics of each task, and their means where several tasks have them; NaN where a task has none."""
+    figures, by_metric = {}, defaultdict(list)
+    for task in tasks:
+        try:
+            metrics = task.score(vectors.take(task.index, task.name)).metrics
+        except (EncodingError, MetricError) as error:  # a model that has collapsed for now; the training goes on
+            logger.warning(f"{task.name} has no figures: {error}")
+            metrics = {}
+        for metric in task.headline:
+            value = metrics.get(metric, float("nan"))
+            figures[f"{prefix}_{task.name}_{metric}"] = value
+            by_metric[metric].append(value)
+    means = {f"{prefix}_tasks_{metric}": fmean(values) for metric, values in by_metric.items() if len(values) > 1}
+    return figures | means
