@@ -94,6 +94,13 @@ class EvaluationArguments(EncoderArguments):
             "kind; FILE.yaml is one of your own."
         },
     )
+    compare: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "'published' puts what papers print beside the figures of suites; a results.json of another run gives "
+            "paired differences with their intervals."
+        },
+    )
     vectors: str | None = field(
         default=None,
         metadata={

@@ -15,15 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation import report
+from evaluation import comparison, report
 from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.figures import Run
 from evaluation.fingerprint import fingerprint
 from evaluation.intervals import interval
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.parsers import load_data_set
+from evaluation.results_html import results_html
 from evaluation.row_values import draw, read_values, rows_file, write_rows
 from evaluation.score_files import write_score_files
 from evaluation.task import Task
@@ -186,7 +188,7 @@ def write_report(
     counts: dict[str, int],
     seconds: float,
 ) -> Path:
-    """Write results.json, whose path is returned, and results.md."""
+    """Write results.json, whose path is returned, results.md and results.html."""
     draws = {}
     for result in (result for result in results if "failed" not in result):
         draws[result["name"]] = draw(result["name"], read_values(rows_file(Path(arguments.output), result["name"])))
@@ -209,7 +211,20 @@ def write_report(
     }
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
-    write_atomically(path.with_suffix(".md"), report.results_page(content))
+    pages = [report.results_page(content)]
+    for other in arguments.compare:
+        if other == "published":
+            content["published"] = comparison.with_published(content)
+            pages.append(comparison.published_page(content))
+        else:
+            content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
+            pages.append(comparison.paired_page(path, other, arguments.model, other))
+    if arguments.compare:
+        write_atomically(path, report.to_json(content))
+        print("\n".join(pages[1:]), flush=True)
+    write_atomically(path.with_suffix(".md"), "\n".join(pages))
+    label = Path(arguments.model.rpartition(":")[2]).name
+    write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
     for line in report.mean_lines(content["summary"]):
         shown = ", ".join(f"{name} {report.percent_with_interval(line, name)}" for name in line["metrics"])
         print(f"{line['name']}: {shown} ({line['extent']})", flush=True)
