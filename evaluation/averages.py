@@ -21,7 +21,7 @@ def groups_of(suite: Suite) -> dict[str, list[list[Benchmark]]]:
     by_task = {task: [one for one in sets if one.task == task] for task in tasks}
     groups = {task: [members] for task, members in by_task.items()} if len(tasks) > 1 else {}
     groups |= {split: [[one for one in sets if one.split == split]] for split in splits}
-    groups |= {f"mean of the {len(sets)} data sets": [sets]}
+    groups |= {f"mean of the {len(sets)} data sets" if len(sets) > 1 else "the only data set": [sets]}
     if len(tasks) > 1:
         word = "meta-tasks" if sets[0].form == "mmeb" else "tasks"
         groups |= {f"mean of the {len(tasks)} {word}": list(by_task.values())}

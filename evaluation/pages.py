@@ -96,7 +96,7 @@ class PagesTask(Task):
         fields = score_fields(ranks)
         for name, worth in (("linear", gains), ("exponential", [2**own - 1 for own in gains])):
             for k in CUTS:
-                fields[f"ndcg_{name}@{k}"] = NDCGAtK.of_ranks(ranks, k, worth)[f"ndcg@{k}"]
+                fields[f"ndcg_{name}@{k}"] = NDCGAtK.of_ranks(ranks, k=k, gains=worth)[f"ndcg@{k}"]
         return Score.of_rows(
             {
                 **NDCGAtK.row_values(ranks, CUT, gains),

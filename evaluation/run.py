@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation import report
+from evaluation import comparison, report
 from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
@@ -211,7 +211,22 @@ def write_report(
     }
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
+<<<<<<< HEAD
     write_atomically(path.with_suffix(".md"), report.results_page(content))
+=======
+    pages = [report.results_page(content)]
+    for other in arguments.compare:
+        if other == "published":
+            content["published"] = comparison.with_published(content)
+            pages.append(comparison.published_page(content))
+        else:
+            content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
+            pages.append(comparison.paired_page(path, other, arguments.model, other))
+    if arguments.compare:
+        write_atomically(path, report.to_json(content))
+        print("\n".join(pages[1:]), flush=True)
+    write_atomically(path.with_suffix(".md"), "\n".join(pages))
+>>>>>>> i12-suite
     label = Path(arguments.model.rpartition(":")[2]).name
     write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
     for line in report.mean_lines(content["summary"]):

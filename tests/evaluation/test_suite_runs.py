@@ -10,6 +10,7 @@ import pytest
 
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
+from evaluation.comparison import in_words, paired_differences, paired_page, published_page, with_published
 from evaluation.suites import load_suites
 
 ROWS = 4
@@ -183,3 +184,71 @@ def test_captions_in_the_layouts_of_the_four_sets(start, tmp_path, write_image):
     averages = {average["name"]: average for average in report["summary"]["suites"]["retrieval"]["averages"]}
     assert set(averages["long"]["metrics"]) == {"t2i_recall@1", "i2t_recall@1"}
     assert "has 3 rows, but the suite says 1000" in start(["retrieval"], home)[1]
+
+
+def test_pages_are_ranked_by_graded_relevance(start, tmp_path, write_image):
+    home = tmp_path / "docs"
+    (home / "bills").mkdir(parents=True)
+    colors = ("red", "green", "blue", "white", "black", "yellow", "gray")
+    for color in colors:
+        write_image(f"docs/bills/{color}.png", color)
+    tables = {
+        "corpus": [{"corpus-id": number, "image": f"{color}.png"} for number, color in enumerate(colors)],
+        "queries": [{"query-id": number, "query": f"which {number}"} for number in range(4)],
+        "qrels": [{"query-id": 0, "corpus-id": 1, "score": 1}, {"query-id": 0, "corpus-id": 2, "score": 3}]
+        + [{"query-id": number, "corpus-id": number, "score": 2} for number in (1, 2)],
+    }
+    for name, rows in tables.items():
+        (home / "bills" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "own.yaml").write_text("form: pages\nquery_instruction: Find\ntarget_instruction: Page\nsets: {bills: }\n")
+    report, error = start([home / "own.yaml"])
+    (result,) = report["data_sets"]
+    assert error is None and result["rows"] == 3 and result["candidates"]["max"] == 7  # one query has no right page
+    values = json.loads((tmp_path / "output/rows/own/bills.json").read_text())["values"]["ndcg@5"]
+    assert result["metrics"]["ndcg@5"] == pytest.approx(np.mean(values)) and 0 < result["chance"]["ndcg@5"] < 1
+    (home / "bills/red.png").unlink()
+    assert "red.png" in start([home / "own.yaml"], limit=2)[1]
+
+
+def test_two_runs_are_compared_on_the_same_rows(start, tmp_path, write_rows, text_row):
+    generator = np.random.default_rng(0)
+    for name in ("one/eval_class", "two/eval_vqa"):
+        write_rows(
+            [text_row(f"{name} {row}", *generator.permutation(list("abcde"))) for row in range(60)],
+            f"small/{name}.jsonl",
+        )
+    start(["mmeb-mini"], tmp_path / "small")
+    (tmp_path / "output").rename(tmp_path / "first")
+    first = tmp_path / "first/results.json"
+    report, _ = start(["mmeb-mini"], tmp_path / "small", compare=[str(first), "published"])
+    assert {entry["difference"] for entry in report["paired"][str(first)]} == {0} and report["published"] == []
+    rows = tmp_path / "output/rows/mmeb-mini/one/class.json"
+    content, results = json.loads(rows.read_text()), json.loads((tmp_path / "output/results.json").read_text())
+    content["values"]["precision@1"] = [1.0] * 60
+    rows.write_text(json.dumps(content))
+    results["data_sets"][0]["metrics"]["precision@1"] = 1.0
+    (tmp_path / "output/results.json").write_text(json.dumps(results))
+    page = paired_page(tmp_path / "output/results.json", first, "new", "old")
+    assert "| mmeb-mini/one/class | P@1 | better by " in page and "mean of the 2 data sets | P@1 | better by" in page
+    entry = paired_differences(tmp_path / "output/results.json", first)[0]
+    low, high = entry["interval"]
+    assert 0 < low < entry["difference"] < high
+    assert in_words({"difference": 1.3, "interval": [0.4, 2.2]}) == "better by 1.3 (95 %: 0.4 to 2.2)"
+    assert in_words({"difference": -1.3, "interval": [-2.2, -0.4]}) == "worse by 1.3 (95 %: 0.4 to 2.2)"
+    assert in_words({"difference": 0.3, "interval": [-0.4, 1.1]}) == "no clear difference: +0.3 (95 %: -0.4 to 1.1)"
+
+
+def test_published_figures_stand_beside_a_whole_suite_and_no_other(start, mmeb_eval):
+    report, _ = start(["mmeb"], mmeb_eval, compare=["published"])
+    assert report["published"] == []  # four rows are not MMEB's thousand
+    for result in report["data_sets"]:
+        del result["partial"]
+    for average in report["summary"]["suites"]["mmeb"]["averages"]:
+        average["complete"] = True
+    entries = {(e["figure"], e["model"], e["training"]): e for e in with_published(report)}
+    meta = entries["mean of the 4 meta-tasks", "UniME (LLaVA-1.6)", "both stages"]
+    sets = entries["mean of the 36 data sets", "UniME (LLaVA-1.6)", "both stages"]
+    assert (meta["published"], sets["published"]) == (66.6, 63.6)
+    assert entries["GQA", "UniME", "both stages"]["published"] == 63.6
+    page = published_page(report)
+    assert "66.6 is the mean of the 4 meta-tasks" in page and "70.7 is the mean of the 36 data sets" in page
