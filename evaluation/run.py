@@ -211,9 +211,6 @@ def write_report(
     }
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
-<<<<<<< HEAD
-    write_atomically(path.with_suffix(".md"), report.results_page(content))
-=======
     pages = [report.results_page(content)]
     for other in arguments.compare:
         if other == "published":
@@ -226,7 +223,6 @@ def write_report(
         write_atomically(path, report.to_json(content))
         print("\n".join(pages[1:]), flush=True)
     write_atomically(path.with_suffix(".md"), "\n".join(pages))
->>>>>>> i12-suite
     label = Path(arguments.model.rpartition(":")[2]).name
     write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
     for line in report.mean_lines(content["summary"]):
