@@ -20,7 +20,7 @@ from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.engines import check_engine
 from trainers.loading import check_dual_encoder_options
-from trainers.push import make_repository, one_sentence, push_folder
+from trainers.push import check_repository, push_folder
 from trainers.resumption import checkpoint_to_continue
 from unime.distributed import check_world_size
 from unime.files import write_atomically
@@ -162,8 +162,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrain
         return False
     checkpoint_to_continue(config)
     if config.push_to_hub and is_main:
-        with one_sentence(config, "there is no repository to push to, check hub_token and hub_model_id:"):
-            make_repository(config)
+        check_repository(config)
     return True
 
 
