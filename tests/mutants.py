@@ -240,7 +240,11 @@ MUTANTS = (
     similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
     captions("only an image's first caption is right", "self.items, row, own", "self.items, row, own[:1]"),
     kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
-    content("an instruction does not count", "[] if self.instruction is None else", "[] if True else"),
+    content(
+        "an instruction does not count",
+        "if with_instruction and self.instruction is not None:",
+        "if False:",
+    ),
     pixels("pictures are known by their size", "pixels.update(picture.tobytes())", "pixels.update(b'')"),
     report("worst instead of mean", 'float(np.mean([result["metrics"]', 'float(np.min([result["metrics"]'),
     # Model and processor

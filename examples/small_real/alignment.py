@@ -27,8 +27,8 @@ class AlignmentSchedule:
         seed: Seed of the order.
     """
 
-    alignment_steps: int = 300
-    alignment_batch_size: int = 128
+    alignment_steps: int = 200
+    alignment_batch_size: int = 64
     alignment_learning_rate: float = 1e-3
     seed: int = 0
 

@@ -2,13 +2,13 @@
 """EfficientNet-Lite0 as the vision tower of a LLaVA-shaped model: a picture becomes a grid of feature vectors.
 
 Lite networks (google-research's EfficientNet-Lite) have no squeeze-and-excitation and ReLU6 throughout, so that they
-run on phones, and on CPUs here. The file is copied beside the weights, and registers its classes when it is imported.
+run on phones, and on CPUs here. This file is copied beside the weights.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 # Repeats, kernel, stride, expansion, channels in and out of the stages of Lite0.
@@ -127,5 +127,3 @@ class EfficientNetLiteModel(PreTrainedModel):
 
 EfficientNetLiteConfig.register_for_auto_class()
 EfficientNetLiteModel.register_for_auto_class("AutoModel")
-AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
-AutoModel.register(EfficientNetLiteConfig, EfficientNetLiteModel, exist_ok=True)
