@@ -147,7 +147,7 @@ def evaluate(
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
     for name, result in results.items():
-        result.update(_place_of(data_sets[name], result, arguments.kinds))
+        result.update(_place_of(data_sets[name], result, arguments))
     path = write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
     failed = [result for result in results.values() if "failed" in result]
     if failed:
@@ -168,16 +168,18 @@ def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, 
     return fingerprint(data_set.files, None, {**common, "benchmark": what}, data_set.places)
 
 
-def _place_of(data_set: DataSet, result: report.Result, kinds: list[str]) -> report.Result:
+def _place_of(data_set: DataSet, result: report.Result, arguments: EvaluationArguments) -> report.Result:
     """What a result says of its place among others, which is no part of what is kept between runs."""
     benchmark = data_set.benchmark
     if benchmark is None:
         form = result.get("form")
-        return {"kind": kind_of(data_set.name, parse_patterns(kinds)) if form == "mmeb" else form}
+        return {"kind": kind_of(data_set.name, parse_patterns(arguments.kinds)) if form == "mmeb" else form}
     place = {"suite": benchmark.suite, "form": benchmark.form, "kind": benchmark.task, "split": benchmark.split}
     expected = benchmark.options.get("rows") or benchmark.options.get("published_rows")
     if expected and result.get("rows", expected) != expected:
         place["partial"] = f"{result['rows']} of {expected} rows"
+    elif expected is None and result.get("rows") == arguments.limit is not None:
+        place["partial"] = f"the first {arguments.limit} rows"
     return place
 
 
@@ -217,8 +219,11 @@ def write_report(
             content["published"] = comparison.with_published(content)
             pages.append(comparison.published_page(content))
         else:
-            content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
-            pages.append(comparison.paired_page(path, other, arguments.model, other))
+            try:
+                content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
+                pages.append(comparison.paired_page(path, other, arguments.model, other))
+            except report.TableError as error:
+                pages.append(f"Not compared with {other}: {error}.\n")
     if arguments.compare:
         write_atomically(path, report.to_json(content))
         print("\n".join(pages[1:]), flush=True)
