@@ -40,7 +40,7 @@ def bars(entries: Sequence[Bar], full: float, mark_name: str = "") -> str:
             edges = f"left:{_portion(low, full)};right:calc(100% - {_portion(high, full)})"
             whisker = f'<u style="{edges}"></u>'
         rows.append(
-            f'<dt>{escape(bar.name)}</dt><dd><div class="track"><i style="width:{_portion(bar.value, full)};'
+            f'<dt>{escape(bar.name).replace("/", "/<wbr>")}</dt><dd><div class="track"><i style="width:{_portion(bar.value, full)};'
             f'background:{escape(bar.colour)}"></i>{line}{whisker}</div><span>{escape(bar.words)}</span></dd>'
         )
     return f'<dl class="bars">{"".join(rows)}</dl>'

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation import published
-from evaluation.intervals import interval, resampled
+from evaluation.averages import average_draws, groups_of, suites_of
+from evaluation.intervals import interval
 from evaluation.kinds import KINDS, mmeb_set
 from evaluation.report import FORM_TITLES, Result, mean_lines
+from evaluation.row_values import draw
 
 COLOURS = 6
 RETRIEVAL = {"flickr30k": "flickr30k", "coco": "coco", "sharegpt4v-1k": "sharegpt4v", "urban1k": "urban1k"}
@@ -68,9 +70,17 @@ class Run:
         return content if isinstance(content, dict) else {}
 
     def _draws(self, name: str, metric: str) -> np.ndarray | None:
-        """(draws,) of a figure under resampling of the rows of its data set."""
-        values = self.rows(name).get("values", {}).get(metric)
-        return resampled(np.array(values), name) if values else None
+        """(draws,) of a data set's figure, or of a suite's mean, under resampling of the rows."""
+        if name in self.results:
+            return draw(name, self.rows(name).get("values") or {}).get(metric)
+        for suite in suites_of(self.content["data_sets"]):
+            for average, groups in groups_of(suite).items():
+                if name in (f"{suite.name}, {average}", f"{suite.name}, mean: {average}"):
+                    names = [[f"{suite.name}/{one.name}" for one in group] for group in groups]
+                    members = {member: self.draws(member, metric) for group in names for member in group}
+                    known = {member: {metric: drawn} for member, drawn in members.items() if drawn is not None}
+                    return average_draws(names, metric, known)
+        return None
 
     @property
     def sets(self) -> list[Figure]:
@@ -167,7 +177,7 @@ class Run:
 
 
 def difference(figure: Figure, run: Run, other: Run) -> list[float] | None:
-    """The interval of a data set's figure less that of another run, of the same rows drawn together."""
+    """The interval of a figure less that of another run, of the same rows drawn together."""
     draws = [one.draws(figure.name, figure.metric) for one in (run, other)]
     if any(drawn is None for drawn in draws):
         return None

@@ -28,7 +28,7 @@ STYLE = """
 .pair .right { border-color: var(--right); } .pair .wrong { border-color: var(--wrong); }
 .pair img { display: block; width: 100%; height: 110px; } .pair p { margin: 4px 0; }
 .panels { grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); }
-.bars { grid-template-columns: minmax(3em, 36%) minmax(70px, 1fr) max-content; }
+.bars { grid-template-columns: minmax(3em, 36%) minmax(60px, 1fr) max-content; }
 tbody th { white-space: nowrap; } td:last-child { white-space: nowrap; }
 .wide { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 4fr); gap: 8px 36px; align-items: start; }
 .radar { max-width: 560px; } .radar .ring { font-size: 9px; } svg text { font-size: 12px; }

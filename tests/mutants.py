@@ -230,11 +230,15 @@ MUTANTS = (
     ranking("several right ones share a place", "np.arange(1, len(best_first) + 1)", "1"),
     mmeb_task("copies of the right one are wrong", "candidates == candidates[0]", "candidates[:1] == candidates[0]"),
     recall("recall excludes its cutoff", "row[0] <= k", "row[0] < k"),
-    mrr("the reciprocal of the mean rank", "np.mean([1 / row[0] for", "1 / np.mean([row[0] for"),
-    ndcg("the gain of all", "row[row <= k]", "row[row > 0]"),
+    mrr("the worst right one counts", "1 / row[0]", "1 / row[-1]"),
+    ndcg(
+        "all right ones are worth the same",
+        "if gains is None else gains",
+        "if gains is None else [worth * 0 + 1 for worth in gains]",
+    ),
     similarities("the product of one norm", "self.norms[distinct] * self.norms[query]", "self.norms[distinct]"),
     similarities("NaN passes", "np.isfinite(embeddings).all", "np.isfinite(embeddings).any"),
-    captions("only an image's first caption is right", "right_ranks(row, own)", "right_ranks(row, own[:1])"),
+    captions("only an image's first caption is right", "self.items, row, own", "self.items, row, own[:1]"),
     kinds("a group lacks a subset", '"add": ("add_obj", "add_att")', '"add": ("add_obj",)'),
     content(
         "an instruction does not count",

@@ -10,14 +10,16 @@ from PIL import Image
 
 from evaluation import published
 from evaluation.charts import Series, histogram, radar, small_copy, thumbnail
-from evaluation.figures import Run
+from evaluation.figures import Run, difference
 from evaluation.kinds import mmeb_set
+from evaluation.misses import Miss, describe
 from evaluation.report import percent, summarise
 from evaluation.results_html import results_html
 from evaluation.table import main
+from unime.data.example import Example
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)>'
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 ALL_SETS = tuple(published.by_data_set("UniME"))
 
 
@@ -152,10 +154,10 @@ def test_several_runs_stand_side_by_side(tmp_path, some_sets):
         write_run(tmp_path / "more", better),
         write_run(tmp_path / "part", some_sets[:2], failed=[("mmeb/NIGHTS", "constant")], rows_files=False),
     ]
-    target = tmp_path / "two.html"
-    main([*(f"{path.parent.name}={path}" for path in paths[:2]), "--html", str(target)])
-    assert target.read_text() == page_of(*paths[:2])
-    page = Page(page_of(*paths))
+    target = tmp_path / "all.html"
+    main([*(f"{path.parent.name}={path}" for path in paths), "--html", str(target)])
+    assert target.read_text() == page_of(*paths)
+    page = Page(target.read_text())
     assert "3 evaluations side by side" in page.text and "mmeb/NIGHTS  (part)" in page.text
     difference = re.search(r"\+25\.0 against the first, 95 % \+([\d.]+) to \+([\d.]+)", page.text)
     assert 10 < float(difference[1]) < 25 < float(difference[2]) < 45
@@ -191,6 +193,29 @@ def test_without_rows_there_are_no_intervals_and_no_failures(tmp_path, some_sets
     assert "Hardest failures" in Page(page_of(broken)).text
     everything = [(result["name"], "constant") for result in some_sets]
     assert "Failed data sets" in Page(page_of(write_run(tmp_path / "nothing", [], failed=everything))).text
+
+
+def test_means_of_a_suite_are_compared_with_both_runs_resampled_together(tmp_path):
+    def run(name, *values):
+        sets = zip(("GQA", "OK-VQA", "NIGHTS"), values, strict=True)
+        sets = [{**ranked(one, value), "suite": "mmeb", "split": "in-distribution"} for one, value in sets]
+        path = write_run(tmp_path / name, sets)
+        return Run(name, json.loads(path.read_text()), path.parent)
+
+    one, other = run("one", 0.5, 0.25, 0.75), run("other", 0.75, 0.5, 1.0)
+    names = {figure.name for figure in one.headline}
+    assert names == {"mmeb, mean of the 3 data sets", "mmeb, mean of the 2 meta-tasks"}
+    for figure in one.headline:
+        low, high = difference(figure, other, one)
+        assert 0.1 < low < 0.25 < high < 0.4
+        assert difference(figure, one, one) == [0.0, 0.0]
+
+
+def test_misses_are_kept_with_thumbnails():
+    examples = [Example("q", Image.new("RGB", (500, 300))), Example("right"), Example("wrong", None)]
+    (content,) = describe([Miss(0.5, 7, 0, 1, 2, 0.25, 0.75)], examples)
+    assert thumbnail(content["query"]["thumbnail"], "q") and "thumbnail" not in content["right"]
+    assert (content["row"], content["wrong"]["text"], content["wrong_score"]) == (7, "wrong", 0.75)
 
 
 def test_charts():
