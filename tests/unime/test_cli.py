@@ -156,7 +156,7 @@ def test_damaged_files_of_a_model_end_with_one_line(fault, backbones, tmp_path, 
             "list.json",
         ),
         (["train-stage2", "--model", "m", "--data", "d"], "required: --output_dir"),
-        (["table", "a.json"], "give --output, --insert or both"),
+        (["table", "a.json"], "give --output, --insert or --html"),
         (["check", "absent"], "absent: no such folder"),
     ],
 )
