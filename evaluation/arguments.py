@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from evaluation.kinds import parse_patterns
+from evaluation.suites import MINI, SUITES
 from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
 from unime.options import check_at_least
 
@@ -38,6 +39,13 @@ class EncoderArguments:
             "the paper does after stage 1."
         },
     )
+    prompts: Literal["unime", "e5v", "vlm2vec"] = field(
+        default="unime",
+        metadata={
+            "help": "Prompts of a multimodal LLM: 'unime' are those of its processor; 'e5v' and 'vlm2vec' those that these two "
+            "are evaluated with. A model in UniME's format keeps its own."
+        },
+    )
     num_workers: int | None = field(
         default=None,
         metadata={
@@ -53,7 +61,9 @@ class EncoderArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the Python files in the model folder if its model type is not a known one."},
+        metadata={
+            "help": "Run the Python files in the model folder if its model type, or that of a part of it, is not a known one."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -66,13 +76,30 @@ class EvaluationArguments(EncoderArguments):
     """What to evaluate, on what, and where the results go. Every option is described in its `help`."""
 
     data: list[str] = field(
+        default_factory=list,
         metadata={
             "help": "Data files (.jsonl, .jsonl.gz, .json, .csv, .parquet) and folders. Of a folder, all eval_* "
-            "files, SugarCrepe's seven files and test-*.parquet are taken, at any depth."
-        }
+            "files, SugarCrepe's seven files and test-*.parquet are taken, at any depth. With --suite, folders and zip "
+            "archives are where the suite's data sets are looked for (default: the Hub), and files are scored besides."
+        },
     )
     output: str = field(
-        metadata={"help": "Folder for results.json, results.md and results/ with one file per data set."}
+        default="",
+        metadata={"help": "Folder for results.json, results.md and results/ with one file per data set. Required."},
+    )
+    suite: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": f"Benchmarks: {', '.join(SUITES)}, all; {MINI} is all eval_* files of the data folders by their "
+            "kind; FILE.yaml is one of your own."
+        },
+    )
+    compare: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "'published' puts what papers print beside the figures of suites; a results.json of another run gives "
+            "paired differences with their intervals."
+        },
     )
     vectors: str | None = field(
         default=None,
@@ -112,7 +139,8 @@ class EvaluationArguments(EncoderArguments):
         default="error",
         metadata={
             "help": "What to do about a row with wrong fields or with an image that is missing, damaged or cannot be "
-            "processed: stop before the model is loaded, or leave the row out, count it and list it in the results."
+            "processed: 'error' reports its data set as failed, 'skip' leaves the row out, counts it and lists it in the "
+            "results."
         },
     )
     kinds: list[str] = field(
@@ -125,5 +153,7 @@ class EvaluationArguments(EncoderArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.output:
+            raise ValueError("the following arguments are required: --output")
         check_at_least(self, limit=1, batch_tokens=1, expected_world_size=0)
         parse_patterns(self.kinds)

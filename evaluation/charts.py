@@ -4,13 +4,17 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from evaluation.tasks import IMAGE_TOKEN
+from unime.data.example import MMEB_IMAGE
+
+SIDE = 128  # pixels of a thumbnail
+SMALL_COPY = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*")
 
 
 class Bar(NamedTuple):
@@ -36,7 +40,7 @@ def bars(entries: Sequence[Bar], full: float, mark_name: str = "") -> str:
             edges = f"left:{_portion(low, full)};right:calc(100% - {_portion(high, full)})"
             whisker = f'<u style="{edges}"></u>'
         rows.append(
-            f'<dt>{escape(bar.name)}</dt><dd><div class="track"><i style="width:{_portion(bar.value, full)};'
+            f'<dt>{escape(bar.name).replace("/", "/<wbr>")}</dt><dd><div class="track"><i style="width:{_portion(bar.value, full)};'
             f'background:{escape(bar.colour)}"></i>{line}{whisker}</div><span>{escape(bar.words)}</span></dd>'
         )
     return f'<dl class="bars">{"".join(rows)}</dl>'
@@ -121,18 +125,29 @@ def histogram(counts: Sequence[tuple[str, str, Sequence[int]]], low: float, high
 
 def readable(text: str | None) -> str:
     """A raw MMEB string as a person reads it, on one line: without the image token and the line ends."""
-    return " ".join((text or "").replace(IMAGE_TOKEN, " ").split())
+    return " ".join(MMEB_IMAGE.sub(" ", text or "").split())
 
 
-def picture(image: Image.Image, name: str, side: int | None = None) -> str:
-    """An `<img>` that holds its bytes, no side longer than `side` (then a JPEG), `name` for screen readers."""
+def picture(image: Image.Image, name: str) -> str:
+    """An `<img>` that holds its bytes, `name` for screen readers."""
+    return f'<img src="{_data_url(image, "png", optimize=True)}" alt="{escape(name)}">'
+
+
+def small_copy(image: Image.Image) -> str:
+    """The data URL of a JPEG of no more than `SIDE` pixels a side."""
+    copy = image.convert("RGB")
+    copy.thumbnail((SIDE, SIDE))
+    return _data_url(copy, "jpeg", quality=80)
+
+
+def thumbnail(url: str | None, name: str) -> str:
+    """An `<img>` of what `small_copy` gave; nothing for any other URL."""
+    if not isinstance(url, str) or not SMALL_COPY.fullmatch(url):
+        return ""
+    return f'<img src="{url}" alt="{escape(name)}" loading="lazy">'
+
+
+def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    if side is None:
-        kind = "png"
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        kind, small = "jpeg", image.convert("RGB")
-        small.thumbnail((side, side))
-        small.save(buffer, "JPEG", quality=80)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/{kind};base64,{data}" alt="{escape(name)}">'
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

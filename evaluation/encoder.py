@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import CONFIG_MAPPING, AutoModel, AutoProcessor
 
 from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_dual_encoder
-from modeling_unime import UniMEModel, UniMEProcessor
+from modeling_unime import UniMEConfig, UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.example import Example
 from unime.model_files import read_model_type
@@ -194,16 +194,16 @@ class Encoder(BaseEncoder):
                 family is taken without its head, as the model that training starts from; CLIP and SigLIP with both towers added up.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
-            trust_remote_code: Run the Python files in the folder, if its model type is not one of this package's or
-                of transformers'.
+            trust_remote_code: Run the Python files in the folder, as far as neither this package nor transformers knows
+                its model type, or that of its vision tower or LLM.
             options: `batch_size`, `max_length`, `num_workers`, see the class.
         """
         where = pick_device(device)
         type_of_weights = pick_dtype(dtype, where)
         model_type = read_model_type(model)
-        if model_type in FAMILIES:
-            loaded = UniMEModel.from_backbone(model, dtype=type_of_weights)
-            processor = UniMEProcessor.from_backbone(model)
+        if model_type in FAMILIES or model_type == UniMEConfig.model_type:
+            loaded = UniMEModel.from_backbone(model, dtype=type_of_weights, trust_remote_code=trust_remote_code)
+            processor = UniMEProcessor.from_backbone(model, trust_remote_code=trust_remote_code)
         elif is_dual_encoder(model):
             loaded = DualEncoderModel.load(model, dtype=type_of_weights)
             processor = DualEncoderProcessor.load(model)

@@ -12,6 +12,7 @@ from evaluation.encoder import BaseEncoder, Encoder, pick_device, pick_dtype
 from evaluation.fingerprint import code_identity, model_identity
 from evaluation.modality_sum import ModalitySum, split_modalities
 from evaluation.plain_text import plain_text
+from evaluation.prompts import OWN, baseline_processor
 from modeling_unime import UniMEConfig, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from unime.data.bad_rows import DataError
@@ -36,16 +37,24 @@ def find_model(name: str) -> Path:
 
 
 def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
-    """Load the encoder that the options name."""
+    """Load the encoder that the options name; DataError if it cannot take their prompts."""
     names = ("device", "dtype", "batch_size", "max_length", "trust_remote_code")
     options = {name: getattr(arguments, name) for name in names}
     folder = find_model(arguments.model)
-    if arguments.model.startswith(BASELINE_PREFIX):
+    has_prefix = arguments.model.startswith(BASELINE_PREFIX)
+    if arguments.prompts != OWN and (has_prefix or read_model_type(folder) not in FAMILIES):
+        raise DataError(
+            f"--prompts {arguments.prompts} is for a multimodal LLM of a supported family, but {arguments.model} is none "
+            "and keeps the prompts it was trained with; leave the option out"
+        )
+    if has_prefix:
         from evaluation.baselines import SentenceTransformerEncoder  # needs a package of the extra "st"
 
         encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
     else:
         encoder = Encoder.from_pretrained(folder, num_workers=arguments.num_workers, **options)
+        if arguments.prompts != OWN:
+            encoder.processor = baseline_processor(str(folder), arguments.prompts)
     return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
 
 
@@ -57,7 +66,10 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     model_type = read_model_type(folder)
     if model_type not in FAMILIES and model_type != UniMEConfig.model_type:
         return None
-    return ImageSizes(lambda: UniMEProcessor.from_backbone(str(folder)), arguments.max_length)
+    trusted = arguments.trust_remote_code
+    return ImageSizes(
+        lambda: UniMEProcessor.from_backbone(str(folder), trust_remote_code=trusted), arguments.max_length
+    )
 
 
 def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:
@@ -83,4 +95,5 @@ def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
         "dtype": str(pick_dtype(arguments.dtype, device)),
         "max_length": arguments.max_length,
         "mixed": arguments.mixed,
+        "prompts": arguments.prompts,
     }

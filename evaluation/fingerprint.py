@@ -7,6 +7,7 @@ by size and time of last change. Images in plain folders are not looked at: afte
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +73,24 @@ def code_identity(*more: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(data: str | Path, image_root: str | None, common: dict[str, Any]) -> str:
+def fingerprint(
+    data: str | Path | Sequence[str], image_root: str | None, common: dict[str, Any], places: Sequence[Path] = ()
+) -> str:
     """Fingerprint of one result.
 
     Args:
-        data: The data set; the bytes of its file count, or the rows of a `datasets` source.
+        data: The data set, or its files; the bytes of a file count, or the rows of a `datasets` source.
         image_root: The `image_root` option; archives count by size and time.
         common: What all data sets of a run share: model, code, options.
+        places: Folders and archives of images, where that is no matter of `image_root`.
 
     Returns:
         64 hexadecimal digits.
     """
-    has_store = image_root is not None or Path(data).exists()
-    roots = ImageStore.find(data, image_root).roots if has_store else []
+    files = [data] if isinstance(data, str | Path) else data
+    has_store = image_root is not None or Path(files[0]).exists()
+    roots = places or (ImageStore.find(files[0], image_root).roots if has_store else [])
     archives = [_stamp(root) for root in roots if root.is_file()]
-    content = {"data": source_digest(data), "archives": archives, **common}
+    digests = [source_digest(file) for file in files]
+    content = {"data": digests[0] if len(digests) == 1 else digests, "archives": archives, **common}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

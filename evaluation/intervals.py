@@ -21,13 +21,13 @@ def resampled(
     """A statistic of a data set under resampling of its rows, with replacement.
 
     Args:
-        rows: (N,) one value a row, or (N, C) where the statistic takes several columns.
+        rows: (N,) one value a row, or (N, C) several.
         name: Of the data set. It seeds the draws, so that two runs on one data set are resampled alike.
         statistic: Of (N,) or (N, C) rows. Default: the mean, which is computed without copies.
         draws: How many.
 
     Returns:
-        (draws,) values of the statistic.
+        (draws,) values of the statistic; (draws, C) means of several columns.
     """
     rows = np.asarray(rows, dtype=np.float64)
     generator = np.random.default_rng(zlib.crc32(name.encode()))

@@ -3,31 +3,11 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cache
+
+from evaluation.suites import load_suites
 
 KINDS = ("classification", "vqa", "retrieval", "grounding")
-
-# The 36 sets of MMEB: kind, sets seen in training, sets not seen (arXiv 2410.05160, Table 1).
-MMEB = {
-    "classification": (
-        ("ImageNet-1K", "N24News", "HatefulMemes", "VOC2007", "SUN397"),
-        ("Place365", "ImageNet-A", "ImageNet-R", "ObjectNet", "Country211"),
-    ),
-    "vqa": (
-        ("OK-VQA", "A-OKVQA", "DocVQA", "InfographicsVQA", "ChartQA", "Visual7W"),
-        ("ScienceQA", "VizWiz", "GQA", "TextVQA"),
-    ),
-    "retrieval": (
-        ("VisDial", "CIRR", "VisualNews_t2i", "VisualNews_i2t", "MSCOCO_t2i", "MSCOCO_i2t", "NIGHTS", "WebQA"),
-        ("FashionIQ", "Wiki-SS-NQ", "OVEN", "EDIS"),
-    ),
-    "grounding": (("MSCOCO",), ("RefCOCO", "RefCOCO-Matching", "Visual7W-Pointing")),
-}
-_MMEB_SETS = {
-    name.lower(): (kind, split)
-    for kind, splits in MMEB.items()
-    for split, names in zip(("in-distribution", "out-of-distribution"), splits, strict=True)
-    for name in names
-}
 
 SUGARCREPE_GROUPS = {
     "replace": ("replace_obj", "replace_att", "replace_rel"),
@@ -57,7 +37,13 @@ def parse_patterns(patterns: Sequence[str]) -> list[tuple[str, str]]:
 def mmeb_set(name: str) -> tuple[str, str] | None:
     """Kind and split of one of MMEB's 36 sets by a name such as "mmeb/GQA" or "GQA/test"; None for any other."""
     folder, _, stem = name.lower().rpartition("/")
-    return _MMEB_SETS.get(folder if stem == "test" else stem)
+    return _mmeb_sets().get(folder if stem == "test" else stem)
+
+
+@cache
+def _mmeb_sets() -> dict[str, tuple[str, str]]:
+    (mmeb,) = load_suites(["mmeb"])
+    return {benchmark.name.lower(): (benchmark.task, benchmark.split) for benchmark in mmeb.benchmarks}
 
 
 def kind_of(name: str, patterns: Sequence[tuple[str, str]] = ()) -> str:

@@ -1,6 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """From a data file to a checked task: form detected by its fields, rows and images checked, bad rows dealt with."""
 
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -45,10 +46,15 @@ def load_task(
     store = ImageStore.find(path, image_root, max_image_pixels) if has_store else None
     bad_rows = BadRows(on_bad_row)
     rows = read_rows(path, bad_rows, max_rows=limit)
+    return fill_task(lambda row: detect_form(row)(data_set_name(path), path, store, sizes), rows, bad_rows, str(path))
+
+
+def fill_task(make_task: Callable[[ReadRow], Task], rows: Iterator[ReadRow], bad_rows: BadRows, source: str) -> Task:
+    """A task of all rows that can be used; `make_task` is given the first of them."""
     task: Task | None = None
     while chunk := list(islice(rows, ROWS_AT_A_TIME)):
         if task is None:
-            task = detect_form(chunk[0])(data_set_name(path), path, store, sizes)
+            task = make_task(chunk[0])
         parsed: list[tuple[Place, Row]] = []
         for row in chunk:
             try:
@@ -63,10 +69,10 @@ def load_task(
                 bad_rows.add(place, str(fault), "Replace the image, or remove the row.")
     skipped = [{"row": row.place.within, "reason": row.reason} for row in sorted(bad_rows.rows)]
     if not skipped and task is None:
-        raise DataError(f"{path}: has no rows")
+        raise DataError(f"{source}: has no rows")
     if task is None or not task.queries:
         first = f"{skipped[0]['row']}: {skipped[0]['reason']}"
-        raise DataError(f"{path}: all {len(skipped)} rows are bad; the first: {first}")
+        raise DataError(f"{source}: all {len(skipped)} rows are bad; the first: {first}")
     task.skipped = skipped
     return task
 
@@ -80,3 +86,11 @@ def detect_form(row: ReadRow) -> type[Task]:
     raise DataError(
         f"{row.place}: unknown form, its fields are {', '.join(map(str, row.values))}. Accepted:{accepted}"
     )
+
+
+def form_of(path: str | Path) -> type[Task] | None:
+    """The form of a file, by its first row; None where that cannot be read."""
+    try:
+        return detect_form(next(read_rows(path, BadRows("skip"), max_rows=1)))
+    except (DataError, OSError, StopIteration):
+        return None

@@ -37,15 +37,15 @@ small { font-size: .84rem; font-weight: 400; }
 .up, h4 .right { color: var(--right); } .down, h4 .wrong { color: var(--wrong); }
 .panels { grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); margin: 14px 0 26px; gap: 8px 36px; }
 .panel { min-width: 0; } .panel h3 { margin: 10px 0 4px; }
-.bars { display: grid; grid-template-columns: minmax(3em, max-content) minmax(70px, 1fr); gap: 4px 10px; margin: 0;
-  align-items: center; font-size: .86rem; }
-.bars dt { margin: 0; overflow-wrap: anywhere; } .bars dd { margin: 0; display: flex; align-items: center; gap: 8px; }
-.bars .track { position: relative; flex: 1; height: 14px; background: var(--track); border-radius: 3px; }
+.bars { display: grid; grid-template-columns: minmax(3em, max-content) minmax(70px, 1fr) max-content; gap: 4px 10px;
+  margin: 0; align-items: center; font-size: .86rem; }
+.bars dt { margin: 0; overflow-wrap: anywhere; } .bars dd { display: contents; }
+.bars .track { position: relative; height: 14px; background: var(--track); border-radius: 3px; }
 .bars .track i { position: absolute; inset: 0 auto 0 0; border-radius: 3px; }
 .bars .track s { position: absolute; top: -2px; bottom: -2px; border-left: 2px dashed var(--ink); }
 .bars .track u { position: absolute; top: 2px; bottom: 2px; border: solid var(--ink); border-width: 0 2px; }
 .bars .track u::before { content: ""; position: absolute; left: 0; right: 0; top: 4px; border-top: 2px solid var(--ink); }
-.bars span { min-width: 2.6em; text-align: right; font-variant-numeric: tabular-nums; }
+.bars span { min-width: 2.6em; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 10px; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; }

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.averages import Draws, average_draws, suite_averages, suites_of
+from evaluation.intervals import interval
 from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
 
 Result = dict[str, Any]
@@ -25,6 +27,7 @@ FORM_TITLES = {
     "captions": "Caption retrieval over the whole set",
     "sugarcrepe": "SugarCrepe",
     "sts": "Sentence similarity",
+    "pages": "Visual documents: a question ranks all pages",
 }
 ABSENT = "–"
 
@@ -76,20 +79,23 @@ def read_training_record(folder: Path) -> dict[str, Any] | None:
     return {name: record.get(name) for name in names}
 
 
-def summarise(results: Iterable[Result]) -> dict[str, Any]:
-    """Means over data sets: "mmeb" per kind, per split and overall; "captions"; "sugarcrepe" by collection; "sts"."""
-    results = list(results)
+def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str, Any]:
+    """Means over data sets: of each of the "suites"; over files that belong to none: "mmeb" per kind, per split and
+    overall; "captions"; "sugarcrepe" by collection; "sts"."""
+    results, draws = list(results), draws or {}
+    suites = {suite.name: suite_averages(suite, results, draws) for suite in suites_of(results)}
+    results = [result for result in results if "suite" not in result and "failed" not in result]
     by_form = {form: [result for result in results if result["form"] == form] for form in FORM_TITLES}
-    summary: dict[str, Any] = {}
+    summary: dict[str, Any] = {"suites": suites} if suites else {}
     if ranked := by_form["mmeb"]:
         groups = {kind: [result for result in ranked if result["kind"] == kind] for kind in KINDS}
         for split in ("in-distribution", "out-of-distribution"):
             groups[split] = [result for result in ranked if (mmeb_set(result["name"]) or ("", ""))[1] == split]
         groups["overall"] = ranked
-        summary["mmeb"] = {name: _mean_of(members) for name, members in groups.items() if members}
+        summary["mmeb"] = {name: _mean_of(members, draws) for name, members in groups.items() if members}
     for form in ("captions", "sts"):
         if by_form[form]:
-            summary[form] = _mean_of(by_form[form])
+            summary[form] = _mean_of(by_form[form], draws)
     for result in by_form["sugarcrepe"]:
         # One file per subset: the folder is the collection. One file with several subsets: the file is.
         alone = len(result["subsets"]) == 1 and result["name"].rpartition("/")[2].lower() in result["subsets"]
@@ -101,9 +107,11 @@ def summarise(results: Iterable[Result]) -> dict[str, Any]:
     return summary
 
 
-def _mean_of(results: list[Result]) -> dict[str, Any]:
+def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
     names = results[0]["headline"]
-    return {
+    drawn = {name: average_draws([[result["name"] for result in results]], name, draws) for name in names}
+    intervals = {name: interval(values) for name, values in drawn.items() if values is not None}
+    return ({"intervals": intervals} if intervals else {}) | {
         "data_sets": len(results),
         "metrics": {name: float(np.mean([result["metrics"][name] for result in results])) for name in names},
         "chance": {name: float(np.mean([result["chance"][name] for result in results])) for name in names},
@@ -128,6 +136,13 @@ def mean_lines(summary: dict[str, Any]) -> list[Result]:
         {"form": "mmeb", "name": f"mean: {group}", "extent": count_sets(mean["data_sets"]), **mean}
         for group, mean in summary.get("mmeb", {}).items()
     ]
+    for suite, content in summary.get("suites", {}).items():
+        for average in content["averages"]:
+            extent = count_sets(average["data_sets"])
+            if not average["complete"]:
+                extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
+            name = average["name"] if average["name"].startswith("mean") else f"mean: {average['name']}"
+            lines.append({**average, "form": content["form"], "name": f"{suite}, {name}", "extent": extent})
     for collection, content in summary.get("sugarcrepe", {}).items():
         for group, value in content["means"].items():
             extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
@@ -147,6 +162,13 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def percent_with_interval(line: Result, metric: str) -> str:
+    """A figure of a result or of a mean, and its 95 % interval where it has one."""
+    bounds = line.get("intervals", {}).get(metric)
+    value = percent(line["metrics"][metric])
+    return value if bounds is None else f"{value} ({percent(bounds[0])} to {percent(bounds[1])})"
+
+
 def count_sets(number: int) -> str:
     """ "1 set", "2 sets"."""
     return f"{number} set{'' if number == 1 else 's'}"
@@ -159,6 +181,7 @@ def metric_title(name: str) -> str:
         ("i2t_", "image to text "),
         ("precision@", "P@"),
         ("recall@", "R@"),
+        ("ndcg@", "NDCG@"),
         ("mrr", "MRR"),
         ("spearman", "Spearman x 100"),
     ):
@@ -186,14 +209,17 @@ def results_page(report: dict[str, Any]) -> str:
         f"# Evaluation of {report['model']}\n",
         f"{report['created']}; {report['wall_seconds']:.0f} s on {place} ({hardware['device']}, {report['dtype']}); "
         f"{len(report['reused'])} of {len(report['data_sets'])} data sets taken from an earlier run.\n",
-        "All metrics in %. Means are unweighted over data sets or subsets. A tie with the right candidate counts as "
-        "wrong.\n",
+        "All metrics in %, with 95 % intervals over rows. Means are unweighted over data sets or subsets. A tie with the "
+        "right candidate counts as wrong.\n",
     ]
-    for result in report["data_sets"]:
+    done = [result for result in report["data_sets"] if "failed" not in result]
+    for result in done:
         if (cut := result.get("cut", {})).get("inputs"):
             counts = f"{cut['inputs']} of {result['encoded']} inputs lost what is beyond {cut['tokens']} tokens"
             parts.append(f"{result['name']}: {counts}, which is all that the model reads.\n")
-    lines = [result for result in sorted(report["data_sets"], key=_order) if result["form"] != "sugarcrepe"]
+    lines = [result for result in sorted(done, key=_order) if result["form"] != "sugarcrepe" or "suite" in result]
+    if failed := [[result["name"], result["failed"]] for result in report["data_sets"] if "failed" in result]:
+        parts += ["## Failed\n", markdown_table(["data set", "reason"], failed, text_columns=2)]
     for collection, content in summary.get("sugarcrepe", {}).items():
         for subset, entry in content["subsets"].items():
             lines.append(_accuracy_line(f"{collection}, {subset}", entry["accuracy"], rows=entry["rows"]))
@@ -221,7 +247,7 @@ def _page_cells(line: Result, metrics: list[str]) -> list[str]:
         "" if skipped is None else str(skipped["count"]),
         span,
         " / ".join(map(percent, line["chance"].values())),
-        *(percent(line["metrics"][name]) if name in line["metrics"] else "" for name in metrics),
+        *(percent_with_interval(line, name) if name in line["metrics"] else "" for name in metrics),
     ]
     return [f"**{cell}**" if cell and "extent" in line else cell for cell in cells]
 
@@ -244,7 +270,7 @@ def check_comparable(runs: dict[str, dict[str, Any]]) -> None:
     """Refuse runs, by label, that measured a data set on different rows."""
     seen: dict[str, tuple[str, Result]] = {}
     for label, run in runs.items():
-        for result in run["data_sets"]:
+        for result in (result for result in run["data_sets"] if "failed" not in result):
             first, other = seen.setdefault(result["name"], (label, result))
             for key in ("form", "rows", "chance"):
                 if result[key] != other[key]:
@@ -266,7 +292,10 @@ def make_table(runs: dict[str, dict[str, Any]]) -> str:
         TableError: See `check_comparable`.
     """
     check_comparable(runs)
-    columns = [{result["name"]: result for result in run["data_sets"]} for run in runs.values()]
+    columns = [
+        {result["name"]: result for result in run["data_sets"] if "failed" not in result} for run in runs.values()
+    ]
+    failed = {result["name"]: result for run in runs.values() for result in run["data_sets"] if "failed" in result}
     every = {name: result for column in columns for name, result in column.items()}
     shared = [name for name in every if all(name in column for column in columns)]
     rows = []
@@ -276,12 +305,17 @@ def make_table(runs: dict[str, dict[str, Any]]) -> str:
             values = [percent(column[name]["metrics"][metric]) if name in column else ABSENT for column in columns]
             chance = percent(result["chance"][metric])
             rows.append([name, kind + metric_title(metric), str(result["rows"]), chance, *values])
-    for means in zip(*(mean_lines(summarise(column[name] for name in shared)) for column in columns), strict=True):
+    # A mean over less than all of a suite says so, hence a set that one column lacks is one that failed for all.
+    lacking = {name: {**every.get(name, {}), **failed.get(name, {}), "failed": ""} for name in (*every, *failed)}
+    sides = [[column[name] if name in shared else entry for name, entry in lacking.items()] for column in columns]
+    for means in zip(*(mean_lines(summarise(side)) for side in sides), strict=True):
         for metric, chance in means[0]["chance"].items():
             values = [f"**{percent(mean['metrics'][metric])}**" for mean in means]
             what = f"{metric_title(metric)}, {means[0]['extent']}"
             rows.append([f"**{means[0]['name']}**", what, "", percent(chance), *values])
     table = markdown_table(["data set", "metric", "rows", "chance", *runs], rows, text_columns=2)
+    for result in failed.values():
+        table += f"\n{result['name']} failed: {result['failed']}\n"
     if len(shared) < len(every):
         table += f"\nMeans are over the {len(shared)} of {len(every)} data sets that every column has.\n"
     return table

@@ -1,34 +1,43 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Evaluate a model on data files: `python -m evaluation.run --model DIR --data FILE_OR_DIR... --output DIR`.
+"""Evaluate a model: `python -m evaluation.run MODEL --suite NAME... --data FILE_OR_DIR... --output DIR`.
 
 All rows and images are checked before the model is loaded. Each data set's result is written as soon as it is there;
-started again, the program takes over what is finished and depends on nothing that changed since.
+started again, the program takes over what is finished and depends on nothing that changed since. A data set that cannot be
+read, encoded or scored is reported as failed, and the others go on.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from evaluation import report
+from evaluation import comparison, report
 from evaluation.arguments import EvaluationArguments
+from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.figures import Run
 from evaluation.fingerprint import fingerprint
+from evaluation.intervals import interval
 from evaluation.kinds import kind_of, parse_patterns
-from evaluation.load import load_task
+from evaluation.parsers import load_data_set
+from evaluation.results_html import results_html
+from evaluation.row_values import draw, read_values, rows_file, write_rows
 from evaluation.score_files import write_score_files
 from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
 from unime.data.content import ContentIndex
-from unime.data.data_files import data_set_name, find_data_files
 from unime.distributed import check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
-from unime.options import parse_dataclasses, run_command
+from unime.options import one_line, parse_dataclasses, run_command
 from unime.output_folder import only_writer
+
+FAULTS = (ValueError, OSError)  # what a data set may fail by: DataError, ImageError, EncodingError, MetricError, ...
 
 
 def read_finished(path: Path, expected: str) -> report.Result | None:
@@ -40,10 +49,16 @@ def read_finished(path: Path, expected: str) -> report.Result | None:
     return result if result.get("fingerprint") == expected else None
 
 
-def evaluate_one(task: Task, vectors: Vectors, mark: str) -> report.Result:
-    """Score one data set: the result, ready for JSON, without the kind."""
+class FailedSets(DataError):
+    """Some data sets failed; the others are in the report, which the message names."""
+
+
+def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> report.Result:
+    """Score one data set: the result, ready for JSON, without the kind; the values of its rows go into a file."""
     start = time.perf_counter()
     score = task.score(vectors.take(task.index, task.name))
+    if rows_file is not None:
+        write_rows(rows_file, score, task.index.examples)
     return {
         "name": task.name,
         "form": task.form,
@@ -72,10 +87,8 @@ def evaluate(
         Path of results.json.
 
     Raises:
-        DataError: If model folder, data or output cannot be used.
-        ImageError: If an image root cannot be used.
-        EncodingError: If an example cannot be encoded. Finished data sets are kept.
-        MetricError: If embeddings are NaN, zero or constant. Finished data sets are kept.
+        DataError: If model folder, output, suites or places of data cannot be used.
+        FailedSets: If a data set failed, after all others are done and the report is written.
     """
     start = time.perf_counter()
     output = Path(arguments.output)
@@ -86,19 +99,30 @@ def evaluate(
     sizes = image_sizes(arguments)
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
     common = {**encoder_identity(arguments), **row_options}
+    data_sets: dict[str, DataSet] = {}
     results: dict[str, report.Result | None] = {}
     waiting: list[tuple[Task, str]] = []
 
+    def fail(name: str, error: Exception) -> None:
+        results[name] = {"name": name, "failed": one_line(str(error))}
+        print(f"{name}: failed: {results[name]['failed']}", flush=True)
+
     def collect() -> list[ContentIndex]:
         """Read and check what is left to do, on the first process."""
-        for path in find_data_files(arguments.data):
-            name = data_set_name(path)
-            mark = fingerprint(path, arguments.image_root, common)
-            results[name] = read_finished(_result_path(output, name), mark)
-            if results[name] is not None:
-                print(f"{name}: finished earlier", flush=True)
+        for data_set in find_data_sets(arguments):
+            name = data_set.name
+            data_sets[name] = data_set
+            try:
+                mark = fingerprint_of(data_set, arguments.image_root, common)
+                results[name] = read_finished(_result_path(output, name), mark)
+                if results[name] is not None and read_values(rows_file(output, name)):
+                    print(f"{name}: finished earlier", flush=True)
+                    continue
+                results[name] = None
+                task = load_data_set(data_set, arguments.image_root, sizes=sizes, **row_options)
+            except FAULTS as error:
+                fail(name, error)
                 continue
-            task = load_task(path, arguments.image_root, sizes=sizes, **row_options)
             waiting.append((task, mark))
             skipped = f", {len(task.skipped)} skipped" if task.skipped else ""
             print(f"{name}: {len(task.queries)} rows{skipped}, {len(task.index.examples)} to encode", flush=True)
@@ -109,15 +133,54 @@ def evaluate(
     vectors.encode(collect, lambda: encoder_maker(own))
     if rank() != 0:
         return output / "results.json"
-    reused = [name for name, result in results.items() if result is not None]
+    reused = [name for name, result in results.items() if result is not None and "failed" not in result]
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
-        result = evaluate_one(task, vectors, mark) | count_cut(arguments, task.index.examples)
+        try:
+            result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
+            result |= count_cut(arguments, task.index.examples)
+        except FAULTS as error:
+            fail(task.name, error)
+            continue
         results[task.name] = result
         write_atomically(_result_path(output, task.name), report.to_json(result))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
-    return write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
+    for name, result in results.items():
+        result.update(_place_of(data_sets[name], result, arguments))
+    path = write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
+    failed = [result for result in results.values() if "failed" in result]
+    if failed:
+        raise FailedSets(
+            f"{len(failed)} of {len(results)} data sets failed, the first: {failed[0]['name']}: {failed[0]['failed']} "
+            f"(all are in {path})"
+        )
+    return path
+
+
+def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, Any]) -> str:
+    """What the result of a data set depends on."""
+    if data_set.fault is not None:
+        raise DataError(data_set.fault)
+    if data_set.benchmark is None:
+        return fingerprint(data_set.files[0], image_root, common)
+    what = {**data_set.benchmark.options, "form": data_set.benchmark.form, "file": None}  # wherever it lies
+    return fingerprint(data_set.files, None, {**common, "benchmark": what}, data_set.places)
+
+
+def _place_of(data_set: DataSet, result: report.Result, arguments: EvaluationArguments) -> report.Result:
+    """What a result says of its place among others, which is no part of what is kept between runs."""
+    benchmark = data_set.benchmark
+    if benchmark is None:
+        form = result.get("form")
+        return {"kind": kind_of(data_set.name, parse_patterns(arguments.kinds)) if form == "mmeb" else form}
+    place = {"suite": benchmark.suite, "form": benchmark.form, "kind": benchmark.task, "split": benchmark.split}
+    expected = benchmark.options.get("rows") or benchmark.options.get("published_rows")
+    if expected and result.get("rows", expected) != expected:
+        place["partial"] = f"{result['rows']} of {expected} rows"
+    elif expected is None and result.get("rows") == arguments.limit is not None:
+        place["partial"] = f"the first {arguments.limit} rows"
+    return place
 
 
 def write_report(
@@ -127,11 +190,11 @@ def write_report(
     counts: dict[str, int],
     seconds: float,
 ) -> Path:
-    """Write results.json, whose path is returned, and results.md."""
-    patterns = parse_patterns(arguments.kinds)
-    for result in results:
-        # The kind is a matter of presentation, so it is no part of what is kept between runs.
-        result["kind"] = kind_of(result["name"], patterns) if result["form"] == "mmeb" else result["form"]
+    """Write results.json, whose path is returned, results.md and results.html."""
+    draws = {}
+    for result in (result for result in results if "failed" not in result):
+        draws[result["name"]] = draw(result["name"], read_values(rows_file(Path(arguments.output), result["name"])))
+        result["intervals"] = {name: interval(drawn) for name, drawn in draws[result["name"]].items()}
     write_score_files(Path(arguments.output, "vlm2vec"), results)
     device = pick_device(arguments.device)
     content = {
@@ -145,12 +208,31 @@ def write_report(
         "reused": reused,
         "vectors": counts,
         "world_size": world_size(),
-        "summary": report.summarise(results),
+        "summary": report.summarise(results, draws),
         "data_sets": results,
     }
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
-    write_atomically(path.with_suffix(".md"), report.results_page(content))
+    pages = [report.results_page(content)]
+    for other in arguments.compare:
+        if other == "published":
+            content["published"] = comparison.with_published(content)
+            pages.append(comparison.published_page(content))
+        else:
+            try:
+                content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
+                pages.append(comparison.paired_page(path, other, arguments.model, other))
+            except report.TableError as error:
+                pages.append(f"Not compared with {other}: {error}.\n")
+    if arguments.compare:
+        write_atomically(path, report.to_json(content))
+        print("\n".join(pages[1:]), flush=True)
+    write_atomically(path.with_suffix(".md"), "\n".join(pages))
+    label = Path(arguments.model.rpartition(":")[2]).name
+    write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
+    for line in report.mean_lines(content["summary"]):
+        shown = ", ".join(f"{name} {report.percent_with_interval(line, name)}" for name in line["metrics"])
+        print(f"{line['name']}: {shown} ({line['extent']})", flush=True)
     return path
 
 
@@ -160,13 +242,20 @@ def _result_path(output: Path, name: str) -> Path:
 
 def main(argv: list[str] | None = None, prog: str = "python -m evaluation.run") -> None:
     """Entry point of the command line."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and not argv[0].startswith("-") and not argv[0].endswith((".yaml", ".yml")):
+        argv = ["--model", *argv]
     (arguments,) = parse_dataclasses(
         [EvaluationArguments], argv, prog=prog, description="Evaluate an embedding model."
     )
     join_processes()
     check_world_size(arguments.expected_world_size)
-    with only_writer(arguments.output, "output", active=rank() == 0):
-        path = evaluate(arguments)
+    try:
+        with only_writer(arguments.output, "output", active=rank() == 0):
+            path = evaluate(arguments)
+    except FailedSets as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     if rank() == 0:
         print(path)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.kinds import MMEB
+from evaluation.suites import load_suites
 from unime.files import write_atomically
 
 CUTS = (1, 5, 10)
 MODALITIES = {"mmeb": "image", "pages": "visdoc"}  # form -> the folder in which the report script looks
-_NAMES = {name.lower(): name for splits in MMEB.values() for names in splits for name in names}
+_NAMES = {benchmark.name.lower(): benchmark.name for benchmark in load_suites(["mmeb"])[0].benchmarks}
 
 
 def score_fields(ranks: Sequence[np.ndarray]) -> dict[str, float]:

@@ -9,7 +9,7 @@ Those of `evaluation/benchmarks/` go by name; one's own is a file of the same fo
       shoes: {task: retrieval, file: shoes/eval.jsonl}
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import yaml
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 SUITES = tuple(sorted(path.stem for path in BENCHMARKS.glob("*.yaml")))
 ALL = "all"
+MINI = "mmeb-mini"  # the small sets of the user's folder, see `evaluation.data_sets`
 FORMS = {"mmeb": "precision@1", "captions": "recall@1", "sugarcrepe": "accuracy", "sts": "spearman", "pages": "ndcg@5"}
+TABLES = ("queries", "corpus", "qrels")  # of a set of pages
 SUFFIXES = ("jsonl", "jsonl.gz", "json", "csv", "csv.gz", "parquet")
 
 _OF_SUITE = {"title", "form", "metric", "sets"}
@@ -34,7 +36,7 @@ _OF_SET = {
         "target_instruction",
         "stray_image_token",
     ),
-    *("hub", "file", "images", "rows", "captions"),
+    *("hub", "file", "images", "rows", "published_rows", "captions"),
     *("dataset_name", "dataset_split", "dataset_parser", "image_root", "eval_type"),
 }
 
@@ -68,11 +70,12 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Suite:
-    """Data sets that are reported together."""
+    """Data sets that are reported together; `folder` is where one's own suite lies."""
 
     name: str
     title: str
     benchmarks: tuple[Benchmark, ...]
+    folder: Path | None = None
 
 
 def load_suites(names: Sequence[str]) -> list[Suite]:
@@ -89,7 +92,7 @@ def load_suites(names: Sequence[str]) -> list[Suite]:
 
 def _read_suite(path: Path) -> Suite:
     if not path.is_file():
-        raise SuiteError(f"suite {str(path)!r} is neither a file nor one of {', '.join((*SUITES, ALL))}")
+        raise SuiteError(f"suite {str(path)!r} is neither a file nor one of {', '.join((*SUITES, MINI, ALL))}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -111,24 +114,27 @@ def _read_suite(path: Path) -> Suite:
         metric = fields.pop("metric", content.get("metric", FORMS[form]))
         task, split = fields.pop("task", form), fields.pop("split", None)
         benchmarks.append(Benchmark(path.stem, str(name), form, metric, str(task), split, fields))
-    return Suite(path.stem, str(content.get("title", path.stem)), tuple(benchmarks))
+    folder = None if path.parent == BENCHMARKS else path.parent
+    return Suite(path.stem, str(content.get("title", path.stem)), tuple(benchmarks), folder)
 
 
-def _check_fields(given: Sequence[str], known: set[str], where: str) -> None:
+def _check_fields(given: Iterable[str], known: set[str], where: str) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
         raise SuiteError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
 
-def find_rows(benchmark: Benchmark, roots: Sequence[Path]) -> list[Path]:
+def find_rows(benchmark: Benchmark, roots: Sequence[Path], own: bool = False) -> list[Path]:
     """Files with the rows of a data set, in any of the layouts that it is found in.
 
     `NAME/test-*.parquet` is that of a data set on the Hub; `NAME.jsonl`, `eval_NAME.jsonl` and `NAME/test.jsonl`
-    (or any other readable suffix) are what people keep. `file` of the suite names another place.
+    (or any other readable suffix) are what people keep. `file` of the suite names another place. Of pages, these are the
+    tables `queries`, `corpus` and `qrels`, each a folder or a file; of `urban1k` the texts in `caption/`.
 
     Args:
         benchmark: The data set.
         roots: Folders to look in, the first that has it wins.
+        own: Whether the folders hold nothing but this data set.
 
     Returns:
         The files: several where the rows come in shards.
@@ -136,27 +142,51 @@ def find_rows(benchmark: Benchmark, roots: Sequence[Path]) -> list[Path]:
     Raises:
         SuiteError: If no folder has it; says what was looked for.
     """
-    name = benchmark.options.get("dataset_name", benchmark.name)
+    options = benchmark.options
+    name = options.get("dataset_name", benchmark.name)
     name = benchmark.name if "/" in name else name
-    split = benchmark.options.get("dataset_split", "test")
-    patterns = [f"{name}/{split}-*.parquet", f"{name}/data/{split}-*.parquet"]
-    patterns += [
-        f"{stem}.{suffix}" for stem in (name, f"eval_{name}", f"{name}/{split}", f"{name}/eval") for suffix in SUFFIXES
-    ]
-    if "hub" in benchmark.options:
-        folder = benchmark.options["hub"].rpartition("/")[2]
-        patterns += [f"{folder}/{split}-*.parquet", f"{folder}/data/{split}-*.parquet"]
-        patterns += [f"{folder}/{split}.{suffix}" for suffix in SUFFIXES]
-    if "file" in benchmark.options:
-        patterns = [benchmark.options["file"], f"{name}/{benchmark.options['file']}"]
+    folders = [name, *([options["hub"].rpartition("/")[2]] if "hub" in options else []), *([""] if own else [])]
+    folders += [options["image_root"]] if benchmark.form == "pages" and options.get("image_root") else []
+    split = options.get("dataset_split", "test")
     for root in roots:
-        for pattern in patterns:
-            if found := sorted(path for path in root.glob(pattern) if path.is_file()):
-                return found
-    looked = " or ".join(
-        (patterns[0], *(f"{name}.{suffix}" for suffix in SUFFIXES[:1] if "file" not in benchmark.options))
-    )
+        if benchmark.form == "pages":
+            for folder in folders:
+                tables = [_matching(root, _patterns_of_table(folder, table, split)) for table in TABLES]
+                if all(tables):
+                    return [path for table in tables for path in table]
+        elif found := _matching(root, _patterns_of_rows(benchmark, name, folders, split)):
+            return found
+    looked = _patterns_of_rows(benchmark, name, folders, split)[0]
+    if benchmark.form == "pages":
+        looked = " and ".join(f"{name}/{table}" for table in TABLES)
+    elif "file" not in options and options.get("dataset_parser") != "urban1k":
+        looked += f" or {name}.jsonl"
     raise SuiteError(f"{benchmark.name}: no rows in {', '.join(map(str, roots))} ({looked})")
+
+
+def _matching(root: Path, patterns: Sequence[str]) -> list[Path]:
+    for pattern in patterns:
+        if found := sorted(path for path in root.glob(pattern) if path.is_file()):
+            return found
+    return []
+
+
+def _patterns_of_rows(benchmark: Benchmark, name: str, folders: Sequence[str], split: str) -> list[str]:
+    options = benchmark.options
+    if "file" in options:
+        return [options["file"], *(f"{folder}/{options['file']}".strip("/") for folder in folders)]
+    inside = [f"{split}-*.parquet", f"data/{split}-*.parquet"]
+    inside += [f"{stem}.{suffix}" for stem in (split, "eval") for suffix in SUFFIXES]
+    patterns = [f"{folder}/{pattern}".strip("/") for folder in folders for pattern in inside]
+    if options.get("dataset_parser") == "urban1k":
+        patterns = [f"{folder}/{deeper}caption/*.txt".strip("/") for folder in folders for deeper in ("", "*/")]
+    return patterns + [f"{stem}.{suffix}" for stem in (name, f"eval_{name}") for suffix in SUFFIXES]
+
+
+def _patterns_of_table(folder: str, table: str, split: str) -> list[str]:
+    inside = [f"{table}/{split}-*.parquet", f"{table}/*.parquet", f"data/{table}-*.parquet", f"{table}-*.parquet"]
+    inside += [f"{stem}.{suffix}" for stem in (table, f"{table}/{split}") for suffix in SUFFIXES]
+    return [f"{folder}/{pattern}".strip("/") for pattern in inside]
 
 
 def only(suites: Sequence[Suite], names: Sequence[str]) -> list[Suite]:

@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.comparison import paired_page
+from evaluation.figures import Run
 from evaluation.report import TableError, describe_run, make_table
+from evaluation.results_html import results_html
 from unime.files import write_atomically
 from unime.options import CommandParser, run_command
 
@@ -62,21 +65,41 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
     parser = CommandParser(prog=prog, description="Put several results.json side by side.")
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULTS.json", help="results.json of evaluation.run")
     parser.add_argument("--output", metavar="X.md", help="write the table to this file")
+    parser.add_argument("--html", metavar="X.html", help="write a page with charts, for the browser, to this file")
     parser.add_argument("--insert", metavar="DOCUMENT.md", help="put the table into this document (needs --marker)")
+    parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="also say, with intervals, by how much the first run is better than each other",
+    )
     parser.add_argument("--marker", metavar="NAME", help="name of the place in the document")
     arguments = parser.parse_args(argv)
     if (arguments.insert is None) != (arguments.marker is None):
         parser.error("--insert and --marker belong together")
-    if arguments.output is None and arguments.insert is None:
-        parser.error("give --output, --insert or both")
+    if arguments.output is None and arguments.insert is None and arguments.html is None and not arguments.paired:
+        parser.error("give --output, --insert or --html")
     runs = read_runs(arguments.results)
     table = make_table(runs) + "\n" + describe_runs(runs)
+    if arguments.paired:
+        places = [source.rpartition("=")[2] for source in arguments.results]
+        pages = [
+            paired_page(places[0], place, *(list(runs)[0], label))
+            for place, label in zip(places[1:], list(runs)[1:], strict=True)
+        ]
+        table += "\n" + "\n".join(pages)
+        print("\n".join(pages))
     if arguments.insert is not None:
         insert_between_markers(Path(arguments.insert), arguments.marker, table)
         print(arguments.insert)
     if arguments.output is not None:
         write_atomically(Path(arguments.output), table)
         print(arguments.output)
+    if arguments.html is not None:
+        places = [Path(source.rpartition("=")[2]).parent for source in arguments.results]
+        labelled = zip(runs.items(), places, strict=True)
+        pages = [Run(label, run, place, number) for number, ((label, run), place) in enumerate(labelled)]
+        write_atomically(Path(arguments.html), results_html(pages))
+        print(arguments.html)
 
 
 if __name__ == "__main__":

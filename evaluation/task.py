@@ -14,6 +14,7 @@ import numpy as np
 
 from evaluation import histograms
 from evaluation.encoder import BaseEncoder
+from evaluation.misses import Miss
 from evaluation.similarities import Similarities, check_not_constant
 from unime.data.columns import half_character
 from unime.data.content import ContentIndex
@@ -28,11 +29,26 @@ class RowError(ValueError):
 
 @dataclass
 class Score:
-    """Metrics as fractions or correlations, chance of the headline metrics, and further facts, ready for JSON."""
+    """What a data set gives.
+
+    Args:
+        metrics: fractions or correlations.
+        chance: of the headline metrics.
+        details: further facts, ready for JSON.
+        values: by metric, the value of each row, whose mean it is.
+        misses: the worst rows.
+    """
 
     metrics: dict[str, float]
     chance: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Sequence[float]] = field(default_factory=dict)
+    misses: list[Miss] = field(default_factory=list)
+
+    @classmethod
+    def of_rows(cls, values: dict[str, Sequence[float]], chance: dict[str, float], **more: Any) -> "Score":
+        """A score whose metrics are means over rows."""
+        return cls({name: float(np.mean(rows)) for name, rows in values.items()}, chance, values=values, **more)
 
 
 class Row(NamedTuple):

@@ -6,16 +6,18 @@ get the paper's prompts ("Summary above ... in one word:", arXiv 2504.17432, sec
 """
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from evaluation.metrics.mrr.mrr import MRR
 from evaluation.metrics.paired_accuracy.paired_accuracy import PairedAccuracy
 from evaluation.metrics.precision_at_1.precision_at_1 import PrecisionAt1
-from evaluation.metrics.ranking import right_ranks
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.metrics.spearman.spearman import Spearman
+from evaluation.misses import KEPT, rank_rows
 from evaluation.score_files import score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
@@ -43,19 +45,19 @@ class MMEBTask(Task):
         return Row(*parse_fields(values))
 
     def measure(self, similarities: Similarities) -> Score:
-        ranks = [
-            right_ranks(similarities.scores(query, candidates), np.flatnonzero(candidates == candidates[0]))
+        ranks, worst = rank_rows(
+            (query, candidates, similarities.scores(query, candidates), np.flatnonzero(candidates == candidates[0]))
             for query, candidates in zip(self.queries, self.candidates, strict=True)
-        ]
+        )
         counts = [len(candidates) for candidates in self.candidates]
         # Contents in random order: those identical to the right one are right as well, identical wrong ones take one place.
         chance = float(np.mean([1 / len(np.unique(candidates)) for candidates in self.candidates]))
-        return Score(
-            metrics={
-                **PrecisionAt1.of_ranks(ranks),
-                **RecallAtK.of_ranks(ranks, 5),
-                **RecallAtK.of_ranks(ranks, 10),
-                **MRR.of_ranks(ranks),
+        return Score.of_rows(
+            {
+                **PrecisionAt1.row_values(ranks),
+                **RecallAtK.row_values(ranks, 5),
+                **RecallAtK.row_values(ranks, 10),
+                **MRR.row_values(ranks),
             },
             chance={"precision@1": chance},
             details={
@@ -63,6 +65,7 @@ class MMEBTask(Task):
                 # The right ones are copies of each other, so the first of them is the one that counts.
                 "scores": score_fields([row[:1] for row in ranks]),
             },
+            misses=worst,
         )
 
 
@@ -146,14 +149,19 @@ class SugarCrepeTask(Task):
         return Row(image, captions, subset)
 
     def measure(self, similarities: Similarities) -> Score:
-        ranks: dict[str, list] = {}  # by subset
-        for image, captions, subset in zip(self.queries, self.candidates, self.labels, strict=True):
-            ranks.setdefault(subset, []).append(right_ranks(similarities.scores(image, captions), [0]))
-        subsets = {subset: {"rows": len(rows), **PairedAccuracy.of_ranks(rows)} for subset, rows in ranks.items()}
-        return Score(
-            metrics=PairedAccuracy.of_ranks([row for rows in ranks.values() for row in rows]),
+        ranks, worst = rank_rows(
+            (image, captions, similarities.scores(image, captions), np.array([0]))
+            for image, captions in zip(self.queries, self.candidates, strict=True)
+        )
+        of_subset: dict[str, list] = {}
+        for subset, row in zip(self.labels, ranks, strict=True):
+            of_subset.setdefault(subset, []).append(row)
+        subsets = {subset: {"rows": len(own), **PairedAccuracy.of_ranks(own)} for subset, own in of_subset.items()}
+        return Score.of_rows(
+            PairedAccuracy.row_values(ranks),
             chance={"accuracy": 0.5},
             details={"candidates": {"min": 2, "mean": 2.0, "max": 2}, "subsets": subsets},
+            misses=worst,
         )
 
 
@@ -188,23 +196,43 @@ class CaptionTask(Task):
             [(image, caption) for image, own in zip(self.queries, self.candidates, strict=True) for caption in own]
         )  # (P, 2)
         images, captions = (np.unique(side) for side in pairs.T)  # distinct contents
-        metrics, chance = {}, {}
+        values, chance, found = {}, {}, []
         for direction, way in (("t2i", pairs[:, ::-1]), ("i2t", pairs)):
-            ranks, shares = _rank_all(similarities, way)
+            everything = AllPairs.of(way)
+            ranks, worst = rank_rows(everything.rows(similarities))
+            found += worst
             for k in (1, 5, 10):
-                metrics |= {f"{direction}_{name}": value for name, value in RecallAtK.of_ranks(ranks, k).items()}
-            chance[f"{direction}_recall@1"] = float(shares.mean())
-        return Score(metrics, chance, details={"images": len(images), "captions": len(captions)})
+                values |= {f"{direction}_{name}": rows for name, rows in RecallAtK.row_values(ranks, k).items()}
+            chance[f"{direction}_recall@1"] = everything.chance
+        counts = {"images": len(images), "captions": len(captions)}
+        return Score.of_rows(values, chance, details=counts, misses=sorted(found, reverse=True)[:KEPT])
 
 
-def _rank_all(similarities: Similarities, pairs: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Ranks of the right items of each distinct query among all distinct items, and the share of right ones."""
-    pairs = np.unique(pairs, axis=0)  # in the order of the queries
-    queries, counts = np.unique(pairs[:, 0], return_counts=True)  # (Q,), (Q,)
-    items, item_of_pair = np.unique(pairs[:, 1], return_inverse=True)  # (C,), (P,)
-    right = np.split(item_of_pair, np.cumsum(counts)[:-1])
-    scores = (row for block in similarities.blocks(queries, items) for row in block)
-    return [right_ranks(row, own) for row, own in zip(scores, right, strict=True)], counts / len(items)
+class AllPairs(NamedTuple):
+    """Each distinct query with all distinct items."""
+
+    queries: np.ndarray  # (Q,)
+    items: np.ndarray  # (C,)
+    right: list[np.ndarray]  # of each query, the places of its right items
+
+    @classmethod
+    def of(cls, pairs: np.ndarray) -> "AllPairs":
+        """Out of (P, 2) right pairs of a query and an item."""
+        pairs = np.unique(pairs, axis=0)  # in the order of the queries
+        queries, counts = np.unique(pairs[:, 0], return_counts=True)  # (Q,), (Q,)
+        items, item_of_pair = np.unique(pairs[:, 1], return_inverse=True)  # (C,), (P,)
+        return cls(queries, items, np.split(item_of_pair, np.cumsum(counts)[:-1]))
+
+    def rows(self, similarities: Similarities) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """What `rank_rows` takes, computed in blocks."""
+        scores = (row for block in similarities.blocks(self.queries, self.items) for row in block)
+        for query, row, own in zip(self.queries, scores, self.right, strict=True):
+            yield query, self.items, row, own
+
+    @property
+    def chance(self) -> float:
+        """Of a right item in the first place."""
+        return float(np.mean([len(own) / len(self.items) for own in self.right]))
 
 
 class STSTask(Task):
@@ -230,7 +258,13 @@ class STSTask(Task):
     def measure(self, similarities: Similarities) -> Score:
         pairs = zip(self.queries, self.candidates, strict=True)
         cosines = np.array([similarities.scores(first, second)[0] for first, second in pairs])  # (N,)
-        return Score(Spearman.of_scores(cosines, np.array(self.labels), self.name), chance={"spearman": 0.0})
+        labels = np.array(self.labels)
+        # Of each row its part in the correlation, and what a resampled correlation needs.
+        parts = np.prod(
+            [(ranks - ranks.mean()) / (ranks.std() or 1) for ranks in map(rankdata, (cosines, labels))], axis=0
+        )
+        values = {"spearman": parts, "cosine": cosines, "human": labels}
+        return Score(Spearman.of_scores(cosines, labels, self.name), chance={"spearman": 0.0}, values=values)
 
 
 def _human_score(values: dict[str, Any]) -> float:

@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_phi3v import Phi3VConfig
 from .families import get_family
+from .own_code import with_stand_ins
 
 if TYPE_CHECKING:
     # As remote code, transformers finds the model of a config by the config's class, and tells folders of one name apart
@@ -74,7 +75,7 @@ class UniMEConfig(PreTrainedConfig):
         if isinstance(backbone, dict):
             # The family that the library lacks is this folder's own, whichever folder's it has registered last.
             own = backbone.get("model_type") == Phi3VConfig.model_type
-            backbone = Phi3VConfig(**backbone) if own else AutoConfig.for_model(**backbone)
+            backbone = Phi3VConfig(**backbone) if own else AutoConfig.for_model(**with_stand_ins(backbone))
         get_family(backbone.model_type)
         self.backbone = backbone
         self.attention = attention

@@ -7,18 +7,20 @@ the LLM holds its summary of what it read. The pooled position comes from the ma
 not matter. The LM head is neither built nor run.
 """
 
+import copy
 from dataclasses import dataclass
 
 from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_phi3v import Phi3VConfig
 from .configuration_unime import UniMEConfig
 from .families import get_family
 from .modeling_phi3v import Phi3VModel
+from .own_code import HUB_OPTIONS, check_no_stand_ins, read_backbone_config, run_code, save_code
 from .pickling import PicklableModel
 from .saved_folder import (
     digest_weights,
@@ -39,6 +41,8 @@ DROPPED_WEIGHTS = (
 )
 # Weights of another shape are let through the library so that check_loading can name them.
 STRICT_LOADING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+# Options of loading that an attribute of the config has the name of.
+FOR_WEIGHTS = ("dtype", "torch_dtype", "quantization_config")
 
 
 @dataclass
@@ -135,6 +139,7 @@ class UniMEModel(PicklableModel):
 
     def __init__(self, config: UniMEConfig):
         super().__init__(config)
+        check_no_stand_ins(config.backbone, config.name_or_path)
         own = OWN_BACKBONES.get(config.family)
         # Private: `_from_config` is what AutoModel.from_config calls, with the config's attention and dtype.
         self.model = own._from_config(config.backbone) if own else AutoModel.from_config(config.backbone)
@@ -213,36 +218,56 @@ class UniMEModel(PicklableModel):
         return output if return_dict is None or return_dict else output.to_tuple()
 
     @classmethod
-    def from_backbone(cls, path_or_repo: str, attention: str | None = None, **kwargs) -> "UniMEModel":
+    def from_backbone(
+        cls, path_or_repo: str, attention: str | None = None, trust_remote_code: bool = False, **kwargs
+    ) -> "UniMEModel":
         """Make a UniME model from a multimodal LLM; its LM head is dropped.
 
         Args:
             path_or_repo: folder or Hub id of a checkpoint of a supported family.
             attention: "causal" or "bidirectional", see [`UniMEConfig`] (default: causal, or what a UniME folder has).
+            trust_remote_code: run code beside the weights where the vision tower or the LLM is of a type that only this
+                code knows. It goes along into every folder that the model is saved to.
             kwargs: passed to `from_pretrained`: `dtype` (default: as stored), `attn_implementation`, `device_map`,
                 `revision`, ...
 
         Raises:
-            ValueError: for a family that is not supported, or a UniME folder of the other attention.
+            ValueError: for a family that is not supported, a UniME folder of the other attention, or code that was not
+                allowed to run.
             WeightsMismatchError: when a weight is missing or unexpected.
         """
-        hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
-        backbone_config = AutoConfig.from_pretrained(path_or_repo, **hub)
+        hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+        backbone_config = read_backbone_config(path_or_repo, trust_remote_code, **hub)
         if backbone_config.model_type == cls.config_class.model_type:
             if attention not in (None, backbone_config.attention):
                 raise ValueError(
                     f"{path_or_repo} was made with {backbone_config.attention} attention and keeps it; leave "
                     f"attention={attention!r} out, or begin from the multimodal LLM"
                 )
-            return cls.from_pretrained(path_or_repo, **kwargs)
+            return cls.from_pretrained(path_or_repo, trust_remote_code=trust_remote_code, **kwargs)
         family = get_family(backbone_config.model_type)
         config = UniMEConfig(backbone=backbone_config, attention=attention or "causal", dtype=backbone_config.dtype)
         return cls.from_pretrained(path_or_repo, config=config, key_mapping=family.key_mapping, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a saved UniME model as `PreTrainedModel.from_pretrained` does, but strictly ([`WeightsMismatchError`])."""
+        """Load a saved UniME model as `PreTrainedModel.from_pretrained` does, but strictly ([`WeightsMismatchError`]).
+
+        With `trust_remote_code=True`, code of the backbone in the folder may run, see `from_backbone`.
+        """
         wants_info = kwargs.pop("output_loading_info", False)
+        if kwargs.pop("trust_remote_code", False):
+            hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            config = copy.deepcopy(kwargs.pop("config", None))
+            if not isinstance(config, PreTrainedConfig):
+                source = config or pretrained_model_name_or_path
+                # What the library keeps from a config that it reads itself: "auto" is no dtype.
+                options = {name: value for name, value in kwargs.items() if name not in FOR_WEIGHTS}
+                config, unused = UniMEConfig.from_pretrained(source, return_unused_kwargs=True, **options)
+                taken = options.keys() - unused.keys() - hub.keys()
+                kwargs = {name: value for name, value in kwargs.items() if name not in taken}
+            run_code(config.backbone, str(pretrained_model_name_or_path), **hub)
+            kwargs["config"] = config
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **{**kwargs, **STRICT_LOADING})
         check_loading(str(pretrained_model_name_or_path), info)
         return (model, info) if wants_info else model
@@ -259,6 +284,7 @@ class UniMEModel(PicklableModel):
         digests = digest_weights(kwargs.get("state_dict") or self.state_dict()) if is_main else {}
         super().save_pretrained(save_directory, *args, **kwargs)
         if is_main:
+            save_code(self, save_directory)
             give_weights_the_usual_mode(save_directory)
             write_sentence_transformers_files(save_directory)
             write_digests(save_directory, digests)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from .needed_versions import NEEDED  # noqa: F401 isort: skip (older versions lack what follows)
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature, ProcessorMixin
 
 from .chat_template import drop_absent_parts, read_conversation, render_chat_template
 from .configuration_phi3v import Phi3VConfig
 from .families import build_prompts, choose_chat_format, get_family, read_geometry
 from .feature_extraction import UniMEFeatureExtractionPipeline  # noqa: F401 - so that saved folders hold its file
 from .image_processing_phi3v import Phi3VImageProcessor
+from .own_code import HUB_OPTIONS, read_backbone_config
 from .pictures import is_picture, read_picture
 from .prompts import Prompt, PromptBuilder
 
@@ -140,6 +141,7 @@ class UniMEProcessor(ProcessorMixin):
         image_resolution: int | None = None,
         max_length: int | None = None,
         image_options: dict | None = None,
+        trust_remote_code: bool = False,
         **kwargs,
     ) -> "UniMEProcessor":
         """Make a processor from the files of a multimodal LLM.
@@ -153,13 +155,16 @@ class UniMEProcessor(ProcessorMixin):
             max_length: see the class.
             image_options: options of the image processor instead of the family's and the checkpoint's own (`num_crops`
                 of Phi-3.5-vision, `max_pixels` of Qwen-VL, ...); they decide how many tokens an image takes.
+            trust_remote_code: as in [`UniMEModel.from_backbone`]; the Auto classes are told, too.
             kwargs: passed to the Auto classes (`revision`, `token`, `cache_dir`, ...).
 
         Raises:
             ValueError: for a family that is not supported, an unknown chat format, a tokenizer without pad and end
-                token, or one that numbers the image token otherwise than the model.
+                token, or one that numbers the image token otherwise than the model; or code that was not allowed to run.
         """
-        config = AutoConfig.from_pretrained(path_or_repo, **kwargs)
+        hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+        config = read_backbone_config(path_or_repo, trust_remote_code, **hub)
+        kwargs["trust_remote_code"] = trust_remote_code
         if config.model_type == "unime":
             fixed = {"chat_format": chat_format, "prompts": prompts, "image_options": image_options}
             given = [name for name, value in fixed.items() if value]
@@ -174,7 +179,7 @@ class UniMEProcessor(ProcessorMixin):
             return processor
         family = get_family(config.model_type)
         # As the paper. The model pools by the mask, so either side gives the same; given here, it is also what gets saved.
-        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, padding_side="left", **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(path_or_repo, config=config, padding_side="left", **kwargs)
         image_options = family.image_options | (image_options or {})
         image_processor = AutoImageProcessor.from_pretrained(path_or_repo, **image_options, **kwargs)
         if tokenizer.pad_token is None:

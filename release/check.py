@@ -30,11 +30,20 @@ from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from release.native import (
+    NATIVE_FORMS,
+    POOLING_FILE,
+    TEMPLATE_FILE,
+    is_native,
+    native_faults,
+    read_native_processor,
+)
 from release.remote_code import bare_environment, code_digest, foreign_code
 from unime.files import write_atomically
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import check_writable
 
+NEEDED_NATIVE = (TEMPLATE_FILE, POOLING_FILE, "sentence_bert_config.json")  # besides
 NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
 SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
 ROUNDED = 0.99  # cosine of float32 and bfloat16
@@ -46,7 +55,7 @@ FRESH = Path(__file__).with_name("check_fresh_process.py")
 class CheckArguments:
     """What to check."""
 
-    model: str = field(metadata={"help": "Folder of a saved UniME model."})
+    model: str = field(metadata={"help": "Folder of a saved UniME model, of either format."})
     output: str | None = field(default=None, metadata={"help": "JSON file to write the findings to. Default: none."})
     device: str = field(default="auto", metadata={"help": "cpu, cuda, ...; auto takes a GPU if there is one."})
     fresh_process: bool = field(
@@ -55,7 +64,13 @@ class CheckArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run the folder's code there even where it is not this package's own; read it first."},
+        metadata={
+            "help": "Run the folder's code even where it is not this package's own, which a model whose vision tower or LLM "
+            "brings its own code needs; read it first."
+        },
+    )
+    against: str | None = field(
+        default=None, metadata={"help": "A second folder, of either format, that must give the same vectors."}
     )
 
 
@@ -152,18 +167,23 @@ def check_code(folder: Path, trusted: bool) -> Finding:
 
 @torch.no_grad()
 def check(
-    folder: str | Path, device: str = "auto", fresh_process: bool = True, trust_remote_code: bool = False
+    folder: str | Path,
+    device: str = "auto",
+    fresh_process: bool = True,
+    trust_remote_code: bool = False,
+    against: str | Path | None = None,
 ) -> list[Finding]:
     """All comparisons; the model is sound when none has `passed` False, and those that one fault makes idle are left out.
 
     Args:
-        folder: A saved UniME model.
+        folder: A saved UniME model, of either format of `unime export`.
         device: Where to compute; "auto" takes a GPU if there is one.
         fresh_process: Whether to load the folder in a second process, too, by its own code.
-        trust_remote_code: Whether its code may run there although it is not this package's own.
+        trust_remote_code: Whether its code may run although it is not this package's own.
+        against: A second folder that must give the same vectors.
     """
-    folder = Path(folder)
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    folder, native = Path(folder), is_native(folder)
+    missing = [name for name in NEEDED + (NEEDED_NATIVE if native else ()) if not (folder / name).is_file()]
     if missing:
         note = f"missing: {', '.join(missing)}; save model and processor into the same folder"
         return [Finding("files", False, note=note)]
@@ -172,24 +192,29 @@ def check(
         return findings
     code = check_code(folder, trust_remote_code)
     findings += [check_weights(folder), code]
+
+    def reload(folder: Path = folder, **options) -> UniMEModel:
+        model = UniMEModel.from_backbone(str(folder), trust_remote_code=trust_remote_code, **options)
+        return model.to(pick_device(device)).eval()
+
     try:
-        processor = UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
-        model = UniMEModel.from_pretrained(folder, dtype=torch.float32).to(pick_device(device)).eval()
+        processor = _read_processor(folder)
+        model = reload(dtype=torch.float32)
+        other = folder if against is None else Path(against)
+        other_processor = _read_processor(other)
+        side = processor.tokenizer.padding_side
+        note = f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
+        faults = native_faults(folder) if native else {"padding side": "" if side == "left" else note}
     except Exception as error:
         return [*findings, Finding("loading", False, note=f"{type(error).__name__}: {error}")]
-    side = processor.tokenizer.padding_side
-    note = f"tokenizer_config.json pads on the {side}; programs that take the last position need left"
-    findings.append(Finding("padding side", side == "left", note="" if side == "left" else note))
+    findings += [Finding(name, not note, note=note) for name, note in faults.items()]
 
     inputs = check_inputs()
 
-    def embed(model: UniMEModel, rows: list = inputs, **options) -> torch.Tensor:
+    def embed(model: UniMEModel, rows: list = inputs, processor=processor, **options) -> torch.Tensor:
         texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
         batch = processor(text=texts, images=images, instruction=instructions, **options)
         return model(**batch.to(model.device)).embeddings.cpu()
-
-    def reload(**options) -> UniMEModel:
-        return UniMEModel.from_pretrained(folder, **options).to(model.device).eval()
 
     try:
         reference = embed(model, padding_side="left")
@@ -201,16 +226,30 @@ def check(
         "batch and one by one": lambda: torch.cat([embed(model, [row]) for row in inputs]),
         "sdpa and eager attention": lambda: embed(reload(dtype=torch.float32, attn_implementation="eager")),
     }
+    if against is not None:
+        ways[f"the same as {against}"] = lambda: embed(reload(other, dtype=torch.float32), processor=other_processor)
     findings += [_compare(name, reference, compute, SAME) for name, compute in ways.items()]
     findings.append(_compare("float32 and bfloat16", reference, lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED))
     reason = "" if code.sound else "the folder's code was not run"
     if find_spec("sentence_transformers") is None:
         reason = reason or "sentence-transformers is not installed"
+    lacking = [name for name in NATIVE_FORMS[model.config.family].needed_packages if find_spec(name) is None]
+    if native and lacking:
+        reason = f"the library's processor of this family needs {' and '.join(lacking)}"
     if not fresh_process:
         reason = "--fresh_process is false"
     if reason:
         return [*findings, *(Finding(name, None, note=reason) for name in WITHOUT_PACKAGE)]
     return findings + _check_fresh_process(folder, inputs, reference)
+
+
+def _read_processor(folder: Path) -> UniMEProcessor:
+    """Our own processor of a folder of either format."""
+    return (
+        read_native_processor(folder)
+        if is_native(folder)
+        else UniMEProcessor.from_pretrained(folder, trust_remote_code=False)
+    )
 
 
 def _check_distinct(embeddings: torch.Tensor) -> Finding:
@@ -273,7 +312,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check
         check_writable(Path(arguments.output).parent, "folder of output,")
     if not Path(arguments.model).is_dir():
         raise FileNotFoundError(f"{arguments.model}: no such folder")
-    findings = check(arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code)
+    findings = check(
+        arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code, arguments.against
+    )
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")
     if arguments.output:

@@ -16,11 +16,24 @@ def main(folder: str, scratch: str) -> None:
 
     inputs = torch.load(Path(scratch, "inputs.pt"), weights_only=False)
     texts, images, instructions = (list(column) for column in zip(*inputs, strict=True))
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    own = not Path(folder, "unime.json").exists()  # the other format needs no remote code
+    model = AutoModel.from_pretrained(folder, trust_remote_code=own, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=own)
+
+    def last_state(text, image, instruction):
+        content = [{"type": "image", "image": image}] if image is not None else []
+        content += [{"type": "text", "text": text}] if text is not None else []
+        system = [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
+        messages = [*system, {"role": "user", "content": content}]
+        batch = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt")
+        return torch.nn.functional.normalize(model(**batch).last_hidden_state[:, -1].float(), dim=-1)
+
     with torch.no_grad():
-        auto = model(**processor(text=texts, images=images, instruction=instructions)).embeddings
-    options = {"trust_remote_code": True, "device": "cpu", "model_kwargs": {"dtype": torch.float32}}
+        if own:
+            auto = model(**processor(text=texts, images=images, instruction=instructions)).embeddings
+        else:
+            auto = torch.cat([last_state(*row) for row in inputs])
+    options = {"trust_remote_code": own, "device": "cpu", "model_kwargs": {"dtype": torch.float32}}
     sentence = SentenceTransformer(folder, **options)
     rows = []
     for text, image, instruction in inputs:

@@ -5,7 +5,7 @@
     python -m release.convert ADAPTER FOLDER --base MODEL
 
 SOURCE is a multimodal LLM of a supported family, whole or in shards, saved by any transformers of the last years, a
-UniME folder, or a LoRA adapter alone (E5-V, VLM2Vec, UniME), which is merged into its base. A weight that is missing or
+UniME folder of either format, or a LoRA adapter alone (E5-V, VLM2Vec, UniME), which is merged into its base. A weight that is missing or
 that nothing expects is an error.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
+from release.native import USERS_FILE, is_native, read_native_processor
 from unime.files import write_atomically
 from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable
@@ -60,6 +62,12 @@ class ConvertArguments:
         metadata={
             "help": "Options of the image processor as JSON, for example '{\"num_crops\": 16}' (Phi-3.5-V; default 4) or "
             "'{\"max_pixels\": 1003520}' (Qwen-VL). Default: the family's and the checkpoint's own."
+        },
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the code that the vision tower or the LLM brings, which the folder then holds; read it first."
         },
     )
 
@@ -113,6 +121,23 @@ def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str] |
     return {"mapped": mapped, "dropped": dropped, "transformed": transformed}
 
 
+def _make_processor(arguments: ConvertArguments, model_folder: Path) -> UniMEProcessor:
+    """A new processor, or the one that a folder of `unime export --format native` was made with."""
+    folder = Path(arguments.processor or model_folder)
+    if not is_native(folder):
+        return UniMEProcessor.from_backbone(
+            str(folder),
+            chat_format=arguments.chat_format,
+            image_resolution=arguments.image_resolution,
+            image_options=arguments.parsed_image_options(),
+            trust_remote_code=arguments.trust_remote_code,
+        )
+    fixed = [name for name in ("chat_format", "image_resolution", "image_options") if getattr(arguments, name)]
+    if fixed:
+        raise ValueError(f"{folder} keeps the processor that its model was trained with; leave {', '.join(fixed)} out")
+    return read_native_processor(folder)
+
+
 def convert(arguments: ConvertArguments) -> Path:
     """Write the UniME folder and its report; nothing is written where weights do not fit."""
     output = Path(arguments.output)
@@ -132,15 +157,11 @@ def convert(arguments: ConvertArguments) -> Path:
     elif arguments.base:
         raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
     model_folder = _local(base) if base else source
-    model = UniMEModel.from_backbone(str(model_folder), dtype="auto")
+    trusted = arguments.trust_remote_code
+    model = UniMEModel.from_backbone(str(model_folder), dtype="auto", trust_remote_code=trusted)
     traced = trace_weights(model_folder, model)
     merged = merge_adapter(model, source) if base else {}
-    processor = UniMEProcessor.from_backbone(
-        arguments.processor or str(model_folder),
-        chat_format=arguments.chat_format,
-        image_resolution=arguments.image_resolution,
-        image_options=arguments.parsed_image_options(),
-    )
+    processor = _make_processor(arguments, model_folder)
 
     report = {
         "source": public_name(arguments.source),
@@ -153,6 +174,8 @@ def convert(arguments: ConvertArguments) -> Path:
         model.to(getattr(torch, arguments.dtype))
     model.save_pretrained(output)
     processor.save_pretrained(output)
+    if is_native(model_folder) and (model_folder / USERS_FILE).is_file():
+        shutil.copyfile(model_folder / USERS_FILE, output / USERS_FILE)
     write_atomically(output / REPORT_FILE, to_json(report))
     print(
         f"{arguments.source}: {len(traced['mapped'])} weights mapped, {len(traced['transformed'])} transformed, "

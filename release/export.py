@@ -22,12 +22,15 @@ from evaluation.table import read_runs
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import digest_weight, read_digest
 from release.check import check, check_adapters
+from release.native import NATIVE_FORMS, SHARD_SIZE, USERS_FILE, save_native
+from release.remote_code import package_code
 from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import check_writable
 from unime.public_names import is_local, public_name
 from unime.shipped_files import shipped_file
 
+FORMATS = ("unime", "native")
 TAGS = ["unime", "multimodal-embedding", "sentence-transformers", "transformers"]
 HOW = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
@@ -39,7 +42,7 @@ TOLD = (  # of a run's options
     "per_device_train_batch_size", "lora_rank",
 )  # fmt: skip
 NEEDED = ("processor_config.json", "tokenizer_config.json", "modules.json")
-COPIED = ("config_sentence_transformers.json", "sentence_bert_config.json")  # what a user may have set there
+COPIED = (USERS_FILE, "sentence_bert_config.json")  # what a user may have set there
 
 
 @dataclass
@@ -59,11 +62,28 @@ class ExportArguments:
     results: list[str] = field(
         default_factory=list, metadata={"help": "results.json files of evaluation.run (LABEL=PATH) for the card."}
     )
+    format: str = field(
+        default="unime",
+        metadata={
+            "help": "unime: loads with trust_remote_code, on any family. native: the backbone's own architecture and the "
+            "library's processor, which need no remote code and which serving engines know."
+        },
+    )
     check: bool = field(default=True, metadata={"help": "Run release.check on the folder, a fresh process included."})
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the code that the vision tower or the LLM brings, which the Hub folder then holds; read it first."
+        },
+    )
     limits: str = field(
         default="The licences of backbone, teacher and training data apply.",
         metadata={"help": "What users must know: limits, licences of backbone, teacher and data."},
     )
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format is {self.format!r}; use one of {', '.join(FORMATS)}")
 
 
 def forget_origin(config: PreTrainedConfig) -> None:
@@ -106,18 +126,21 @@ def check_source(source: Path) -> None:
         )
 
 
-def save_again(source: Path, output: Path) -> UniMEModel:
+def save_again(source: Path, output: Path, trust_remote_code: bool, native: bool = False) -> UniMEModel:
     """Read model and processor with this package's own code and write them, with nothing else of the folder."""
-    model = UniMEModel.from_pretrained(source, dtype="auto")
+    model = UniMEModel.from_pretrained(source, dtype="auto", trust_remote_code=trust_remote_code)
     processor = UniMEProcessor.from_pretrained(source, trust_remote_code=False)
     forget_origin(model.config)
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
+    if native:
+        save_native(model, processor, output)
+    else:
+        model.save_pretrained(output, max_shard_size=SHARD_SIZE)
+        processor.save_pretrained(output)
     written = set((read_digest(output) or {}).values())
     changed = [name for name, tensor in read_weights(source) if digest_weight(tensor) not in written]
     if changed:
         raise ValueError(f"{output} is written, but must not be released: weights changed on the way: {changed[:5]}")
-    for name in COPIED:
+    for name in COPIED[:1] if native else COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, output / name)
     return model
@@ -140,6 +163,8 @@ def write_card(model: UniMEModel, output: Path, arguments: ExportArguments) -> N
         name=repository.rpartition("/")[2],
         repository=repository,
         dimension=model.config.hidden_size,
+        native=arguments.format == "native",
+        needed_packages=" and ".join(NATIVE_FORMS[model.config.family].needed_packages),
         how=HOW.get(record.get("stage"), "how it was trained is not recorded"),
         training=describe_training(record, options, model.config.family),
         results=make_table(read_runs(arguments.results)) if arguments.results else "Not evaluated.",
@@ -158,11 +183,15 @@ def export(arguments: ExportArguments) -> Path:
             f"base_model is for the public card: give the model's name on the Hub, not {arguments.base_model}"
         )
     check_source(source)
-    write_card(save_again(source, output), output, arguments)
-    left = sorted({path.name for path in source.iterdir()} - {path.name for path in output.iterdir()})
+    native = arguments.format == "native"
+    write_card(save_again(source, output, arguments.trust_remote_code, native), output, arguments)
+    left = sorted(
+        {path.name for path in source.iterdir()} - {path.name for path in output.iterdir()} - {*package_code()}
+    )
     if left:
         print(f"not exported: {', '.join(left)}")
-    failed = [f"{item.name} ({item.note})" for item in (check(output) if arguments.check else []) if not item.sound]
+    findings = check(output, trust_remote_code=arguments.trust_remote_code) if arguments.check else []
+    failed = [f"{item.name} ({item.note})" for item in findings if not item.sound]
     if failed:
         raise ValueError(f"{output} is written, but must not be released: {'; '.join(failed)}")
     return output

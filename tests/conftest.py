@@ -20,7 +20,7 @@ from PIL import Image
 torch.set_num_threads(1)
 
 # A test that is left out for another reason is a test that nobody runs: under CI it ends the session with a failure.
-SKIPS_THAT_MAY_BE = ("needs a CUDA device", "needs the internet", "../shared")
+SKIPS_THAT_MAY_BE = ("needs a CUDA device", "needs the internet", "../shared", "the extra real")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

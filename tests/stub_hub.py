@@ -12,6 +12,7 @@ by git-lfs's basic transfer; xet is switched off.
 import base64
 import hashlib
 import json
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,6 +63,8 @@ class StubHub:
     Attributes:
         repositories: by kind and name: `hub.repositories["models", "me/model"]`.
         requests: (method, path) of each request.
+        cuts: how many uploads of a large file lose their connection in the middle.
+        refused_objects: how many are refused, so that the command gives up.
     """
 
     def __init__(self, user: str = "me"):
@@ -69,6 +72,8 @@ class StubHub:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str]] = []
         self.objects: dict[str, bytes] = {}
+        self.cuts = 0
+        self.refused_objects = 0
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -116,11 +121,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(404, {"error": code}, X_Error_Code=code)
 
     def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        if self.command == "PUT" and self.hub.cuts > 0:
+            self.hub.cuts -= 1
+            self.rfile.read(length // 2)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        body = self.rfile.read(length)
         path = urlsplit(self.path).path
         self.hub.requests.append((self.command, path))
         parts = [unquote(part) for part in path.strip("/").split("/")]
-        if parts[0] == "objects":
+        if parts[0] == "objects" and self.hub.refused_objects > 0:
+            self.hub.refused_objects -= 1
+            self._send(403, {"error": "refused"})
+        elif parts[0] == "objects":
             self.hub.objects[parts[1]] = body
             self._send(200)
         elif self.command == "POST" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -149,11 +164,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(409 if exists else 200, {"url": f"{self.hub.endpoint}/{prefix}{name}", "name": name})
 
     def _batch(self, wanted: dict) -> None:
+        url = f"{self.hub.endpoint}/objects"
         objects = [
             {
                 "oid": entry["oid"],
                 "size": entry["size"],
-                "actions": {"upload": {"href": f"{self.hub.endpoint}/objects/{entry['oid']}"}},
+                **(
+                    {}
+                    if entry["oid"] in self.hub.objects
+                    else {"actions": {"upload": {"href": f"{url}/{entry['oid']}"}}}
+                ),
             }
             for entry in wanted["objects"]
         ]
@@ -165,8 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
         kind = parts.pop(0) if parts[0] in ("models", "datasets") else "models"
         name, rest = "/".join(parts[:2]), parts[2:]
         repository = self.hub.repositories.get((kind, name))
+        hidden = repository and repository.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"
         if repository is None:
             self._missing("RepoNotFound")
+        elif hidden:
+            self._send(401, {"error": "Invalid username or password."}, X_Error_Code="RepoNotFound")
         elif rest[:1] == ["preupload"]:
             self._preupload(repository, rest[1], json.loads(body))
         elif rest[:1] == ["branch"]:
@@ -174,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             repository.branches.setdefault(rest[1], dict(repository.branches["main"]))
             self._send(409 if exists else 200, {})
         elif rest[:1] == ["commit"]:
-            self._commit(name, repository, rest[1], body)
+            self._commit(name, repository, rest[1], body, "create_pr=1" in urlsplit(self.path).query)
         elif rest[:1] == ["resolve"]:
             self._resolve(repository, rest[1], "/".join(rest[2:]))
         elif rest[:1] == ["tree"]:
@@ -198,7 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         self._send(200, {"files": answers})
 
-    def _commit(self, name: str, repository: Repository, branch: str, body: bytes) -> None:
+    def _commit(self, name: str, repository: Repository, branch: str, body: bytes, pull: bool) -> None:
+        if pull:
+            repository.branches["refs/pr/1"] = dict(repository.branches[branch])
+            branch = "refs/pr/1"
         lines = [json.loads(line) for line in body.splitlines() if line.strip()]
         files, paths = repository.branches[branch], []
         for line in lines:
@@ -213,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
         message = next(line["value"]["summary"] for line in lines if line["key"] == "header")
         repository.commits.append({"branch": branch, "message": message, "paths": paths})
         url = f"{self.hub.endpoint}/{name}/commit/{repository.revision(branch)}"
-        self._send(200, {"success": True, "commitOid": repository.revision(branch), "commitUrl": url})
+        answer = {"success": True, "commitOid": repository.revision(branch), "commitUrl": url}
+        pull_url = {"pullRequestUrl": f"{self.hub.endpoint}/{name}/discussions/1"} if pull else {}
+        self._send(200, answer | pull_url)
 
     def _resolve(self, repository: Repository, revision: str, path: str) -> None:
         files = repository.files(revision)

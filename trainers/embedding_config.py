@@ -38,6 +38,13 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "choices": ["auto", "float32", "bfloat16", "float16"],
         },
     )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata={
+            "help": "Run the Python files in the model folder if the type of its vision tower or LLM is not a known one. "
+            "They go along into the finished model."
+        },
+    )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "eager, sdpa, flash_attention_2, ... Default: the library's choice."}
     )

@@ -90,4 +90,6 @@ class HardNegativeConfig(EmbeddingTrainingConfig):
         for entry in fields(self):
             value = getattr(self, entry.name)
             if entry.name in IGNORED.get(self.loss_type, ()) and value != entry.default:
-                raise ValueError(f"{entry.name} has no effect with loss_type {self.loss_type}: leave it out")
+                raise ValueError(
+                    f"{entry.name} has no effect with loss_type {self.loss_type}: leave it out or at {entry.default}"
+                )

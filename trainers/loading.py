@@ -25,7 +25,8 @@ def load_model(path_or_repo: str | Path, args: EmbeddingTrainingConfig) -> PreTr
     """A UniME model, a multimodal LLM without its head, or CLIP, on the CPU; its weights are loaded strictly."""
     options = {} if args.attn_implementation is None else {"attn_implementation": args.attn_implementation}
     if not is_dual_encoder(path_or_repo):
-        return UniMEModel.from_backbone(str(path_or_repo), args.attention, dtype=args.dtype, **options)
+        trusted = args.trust_remote_code
+        return UniMEModel.from_backbone(str(path_or_repo), args.attention, trusted, dtype=args.dtype, **options)
     return DualEncoderModel.load(path_or_repo, dtype=args.dtype, **options)
 
 
@@ -37,7 +38,7 @@ def load_processor(model: str | Path | PreTrainedModel | None, args: EmbeddingTr
         )
     if is_dual_encoder(model):
         return DualEncoderProcessor.load(model)
-    processor = UniMEProcessor.from_backbone(str(model))
+    processor = UniMEProcessor.from_backbone(str(model), trust_remote_code=args.trust_remote_code)
     if args.image_resolution is not None:
         processor.image_resolution = args.image_resolution
     return processor

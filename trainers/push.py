@@ -4,29 +4,16 @@
 What goes there is what `release.export` makes of the run's folder: no checkpoints, logs or options of the run.
 """
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, HfApi
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP client's own, whichever it is
+from huggingface_hub import CommitInfo
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from unime.options import CommandError
+from unime.hub import files_to_upload, make_repository, one_sentence, upload
 
 logger = logging.get_logger(__name__)
-
-
-@contextlib.contextmanager
-def one_sentence(config: TrainingArguments, what: str) -> Iterator[None]:
-    """Says what failed and what to do, where the Hub says only why."""
-    try:
-        yield
-    except (HTTPError, OfflineModeIsEnabled) as error:
-        reason = " ".join(str(error).split())
-        raise CommandError(f"push_to_hub: {what} for {repository_name(config)} ({reason})") from error
 
 
 def repository_name(config: TrainingArguments) -> str:
@@ -34,16 +21,11 @@ def repository_name(config: TrainingArguments) -> str:
     return config.hub_model_id or Path(config.output_dir).resolve().name
 
 
-def make_repository(
-    config: TrainingArguments, token: str | None = None, revision: str | None = None, private: bool | None = None
-) -> str:
-    """Make the repository and its branch, or see that they are there; a wrong token shows at once."""
-    api, revision = HfApi(token=token or config.hub_token), revision or config.hub_revision
-    private = config.hub_private_repo if private is None else private
-    repository = api.create_repo(repository_name(config), private=private, exist_ok=True).repo_id
-    if revision:
-        api.create_branch(repository, branch=revision, exist_ok=True)
-    return repository
+def check_repository(config: TrainingArguments) -> None:
+    """Make the repository before anything long begins."""
+    what = "push_to_hub: there is no repository to push to, check hub_token and hub_model_id: for"
+    with one_sentence(f"{what} {repository_name(config)}"):
+        make_repository(repository_name(config), config.hub_token, config.hub_revision, config.hub_private_repo)
 
 
 def push_folder(
@@ -59,18 +41,16 @@ def push_folder(
     """
     from release.export import ExportArguments, export  # at the call: release stands on this package
 
-    with (
-        one_sentence(config, f"{config.output_dir} is finished but not pushed, start the command again"),
-        tempfile.TemporaryDirectory() as parent,
-    ):
-        repository = make_repository(config, token, revision, private)
+    token, revision = token or config.hub_token, revision or config.hub_revision
+    private = config.hub_private_repo if private is None else private
+    what = f"push_to_hub: {config.output_dir} is finished but not pushed, start the command again for"
+    with one_sentence(f"{what} {repository_name(config)}"), tempfile.TemporaryDirectory() as parent:
+        repository = make_repository(repository_name(config), token, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
-        export(ExportArguments(config.output_dir, str(folder), repository=repository, check=False))
-        commit = HfApi(token=token or config.hub_token).upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            revision=revision or config.hub_revision,
-            commit_message=commit_message,
-        )
+        trusted = config.trust_remote_code
+        options = {"repository": repository, "check": False, "trust_remote_code": trusted}
+        export(ExportArguments(config.output_dir, str(folder), **options))
+        files = files_to_upload(folder, trust_remote_code=trusted)
+        commit = upload(folder, repository, files, token, revision, commit_message)
     logger.warning(f"pushed to {repository}: {commit.commit_url}")
     return commit

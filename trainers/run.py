@@ -20,7 +20,7 @@ from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.engines import check_engine
 from trainers.loading import check_dual_encoder_options
-from trainers.push import make_repository, one_sentence, push_folder
+from trainers.push import check_repository, push_folder
 from trainers.resumption import checkpoint_to_continue
 from unime.distributed import check_world_size
 from unime.files import write_atomically
@@ -52,7 +52,7 @@ class ModelArguments:
 # Options that change how a run goes, not what it computes: a resumed run may have others.
 FREE_OPTIONS = frozenset(
     "output_dir save_steps save_total_limit save_strategy logging_steps report_to disable_tqdm log_level "
-    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size teacher_batch_size "
+    "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory expected_world_size trust_remote_code teacher_batch_size "
     "teacher_device teacher_cache run_name local_rank ddp_timeout push_to_hub hub_model_id hub_token "
     "logging_dir resume_from_checkpoint hub_strategy hub_private_repo hub_revision project trackio_space_id "
     "trackio_bucket_id trackio_static_space_id log_level_replica log_on_each_node".split()
@@ -162,8 +162,7 @@ def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrain
         return False
     checkpoint_to_continue(config)
     if config.push_to_hub and is_main:
-        with one_sentence(config, "there is no repository to push to, check hub_token and hub_model_id:"):
-            make_repository(config)
+        check_repository(config)
     return True
 
 

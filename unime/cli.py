@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": ("release.convert", "make a UniME folder of a published checkpoint or LoRA adapter"),
     "check": ("release.check", "whether a saved model computes the same on every way it is used"),
     "export": ("release.export", "make a Hub folder, with model card, of a trained model"),
+    "push": ("release.push", "upload an exported folder, or an adapter, to the Hub"),
     "table": ("evaluation.table", "one Markdown table from several results"),
     "recipe": ("trainers.recipe", "list the recipes, or print one"),
 }

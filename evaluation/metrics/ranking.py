@@ -50,13 +50,36 @@ def right_ranks(scores: np.ndarray, right: np.ndarray | Sequence[int], ties: str
     return wrong_before + np.arange(1, len(best_first) + 1)
 
 
+def gains_by_rank(
+    scores: np.ndarray, right: np.ndarray | Sequence[int], gains: np.ndarray | Sequence[float], ties: str = "against"
+) -> np.ndarray:
+    """What a row's right candidates are worth, (R,), in the order of `right_ranks`; of those that tie the least first.
+
+    Args:
+        scores: (C,) similarity of each candidate to the query.
+        right: (R,) indices of the right candidates, each once.
+        gains: (R,) what each of them is worth, above 0.
+        ties: As in `right_ranks`.
+    """
+    right, gains = np.asarray(right, dtype=np.int64), np.asarray(gains, dtype=np.float64)
+    if right.shape != gains.shape or not (gains > 0).all():
+        raise MetricError(f"{len(right)} right candidates have the gains {gains.tolist()}; each needs one above 0")
+    second = right if ties == "published" else gains
+    return gains[np.lexsort((second, -np.asarray(scores, dtype=np.float64)[right]))]
+
+
 class RankingMetric(evaluate.Metric):
-    """A metric of the ranks of right candidates; a subclass says by `of_ranks` which."""
+    """A metric of the ranks of right candidates; a subclass says by `row_values` which."""
 
     @staticmethod
-    def of_ranks(ranks: Sequence[np.ndarray], **options) -> dict[str, float]:
-        """The metric by its name, of each row's ranks as `right_ranks` gives them; the evaluation calls this."""
+    def row_values(ranks: Sequence[np.ndarray], **options) -> dict[str, Sequence[float]]:
+        """By the metric's name, the value of each row, of its ranks as `right_ranks` gives them; the evaluation calls this."""
         raise NotImplementedError
+
+    @classmethod
+    def of_ranks(cls, ranks: Sequence[np.ndarray], **options) -> dict[str, float]:
+        """The metric by its name: the mean over rows."""
+        return {name: float(np.mean(values)) for name, values in cls.row_values(ranks, **options).items()}
 
     def _info(self) -> evaluate.MetricInfo:
         rows = {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}

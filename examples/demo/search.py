@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Search pictures by text with an exported folder and sentence-transformers alone; this package is kept out.
+"""Search pictures, or texts, by text with an exported folder and sentence-transformers alone; this package is kept out.
 
     python examples/demo/search.py FOLDER PICTURES.zip "a caption" ...
 
@@ -11,6 +11,7 @@ import io
 import json
 import sys
 import zipfile
+from pathlib import Path
 
 # A user of the folder never installs this project. Importing it is made to fail, to prove that nothing needs it.
 for package in ("modeling_unime", "trainers", "evaluation"):
@@ -27,17 +28,22 @@ def main() -> None:
     """Encode the pictures and the queries, and rank."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", help="exported model folder")
-    parser.add_argument("pictures", help="zip archive with pictures")
+    parser.add_argument("pictures", help="zip archive with pictures, or .txt file with a text in each line")
     parser.add_argument("queries", nargs="+", help="texts to search with")
     parser.add_argument("--limit", type=int, default=100, help="pictures to search among (default: the first 100)")
     parser.add_argument("--top", type=int, default=3, help="pictures to print for each query (default: 3)")
     arguments = parser.parse_args()
-    with zipfile.ZipFile(arguments.pictures) as archive:
-        names = [name for name in sorted(archive.namelist()) if not name.endswith("/")][: arguments.limit]
-        pictures = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
     model = SentenceTransformer(arguments.folder, trust_remote_code=True, device="cpu")
-    documents = model.encode(pictures, prompt=PICTURE_INSTRUCTION, convert_to_tensor=True)
-    queries = model.encode(arguments.queries, prompt=QUERY_INSTRUCTION, convert_to_tensor=True)
+    if arguments.pictures.endswith(".txt"):
+        names = Path(arguments.pictures).read_text(encoding="utf-8").splitlines()[: arguments.limit]
+        documents = model.encode(names, convert_to_tensor=True)
+        queries = model.encode(arguments.queries, convert_to_tensor=True)
+    else:
+        with zipfile.ZipFile(arguments.pictures) as archive:
+            names = [name for name in sorted(archive.namelist()) if not name.endswith("/")][: arguments.limit]
+            pictures = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
+        documents = model.encode(pictures, prompt=PICTURE_INSTRUCTION, convert_to_tensor=True)
+        queries = model.encode(arguments.queries, prompt=QUERY_INSTRUCTION, convert_to_tensor=True)
     for query, scores in zip(arguments.queries, model.similarity(queries, documents), strict=True):
         best = scores.topk(min(arguments.top, len(names)))
         found = [

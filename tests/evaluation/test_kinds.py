@@ -1,13 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import pytest
 
-from evaluation.kinds import MMEB, kind_of, mmeb_set, parse_patterns
-
-
-def test_the_36_sets_of_mmeb():
-    sizes = {kind: tuple(map(len, splits)) for kind, splits in MMEB.items()}
-    assert sizes == {"classification": (5, 5), "vqa": (6, 4), "retrieval": (8, 4), "grounding": (1, 3)}
-    assert sum(inside for inside, _ in sizes.values()) == 20
+from evaluation.kinds import kind_of, mmeb_set, parse_patterns
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,26 @@ def test_only_equal_scores_tie():
 def test_what_cannot_be_ranked_is_refused(scores, right, ties, message):
     with pytest.raises(MetricError, match=message):
         right_ranks(scores, right, ties)
+
+
+@pytest.mark.parametrize("ties", ["against", "published"])
+def test_ndcg_with_graded_relevance_equals_a_plain_loop(load, ties):
+    generator = np.random.default_rng(3)
+    rows = draw_rows(generator)
+    gains = [generator.integers(1, 4, len(right)).tolist() for _, right in rows]
+    predictions, references = zip(*rows, strict=True)
+    found = load("ndcg_at_k").compute(predictions=predictions, references=references, gains=gains, ties=ties, k=5)
+    values = []
+    for (scores, right), own in zip(rows, gains, strict=True):
+        worth = dict(zip(right, own, strict=True))
+
+        def place(candidate, scores=scores, worth=worth):
+            return -scores[candidate], candidate if ties == "published" else worth.get(candidate, 0)
+
+        order = sorted(range(len(scores)), key=place)
+        gain = sum(worth.get(candidate, 0) / math.log2(rank + 2) for rank, candidate in enumerate(order[:5]))
+        best = sum(value / math.log2(rank + 2) for rank, value in enumerate(sorted(own, reverse=True)[:5]))
+        values.append(gain / best)
+    assert found == {"ndcg@5": pytest.approx(np.mean(values), abs=1e-15)}
+    with pytest.raises(ValueError, match="each needs one above 0"):
+        load("ndcg_at_k").compute(predictions=[[0.1, 0.2]], references=[[0]], gains=[[0]])

@@ -12,6 +12,7 @@ from PIL import Image
 pytest.importorskip("mteb")
 
 import mteb
+from documented import ROOT, blocks
 from mteb.cache import ResultCache
 from mteb.types import PromptType
 
@@ -162,3 +163,54 @@ def test_documents_and_several_pictures():
     picture = Image.new("RGB", (8, 8))
     with pytest.raises(TaskRefused, match="Toy: an input has 2 pictures, and this wrapper reads one"):
         read_batch({"image": [[picture, picture]]}, None, "Toy")
+
+
+def test_other_kinds_of_tasks(wrapper):
+    """Pairs of an image and texts, which mteb hands over without saying which side they are."""
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+    from mteb.abstasks.image.image_text_pair_classification import AbsTaskImageTextPairClassification
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    red, blue = (Image.new("RGB", (60, 40), colour) for colour in ("red", "blue"))
+
+    class Pairs(AbsTaskImageTextPairClassification):
+        images_column_names, texts_column_names = "image", ["caption", "negative_caption"]
+        metadata = TaskMetadata(
+            name="Pairs",
+            description="Two rows.",
+            dataset={"path": "local", "revision": "1"},
+            type="Compositionality",
+            category="i2t",
+            modalities=["image", "text"],
+            eval_langs=["eng-Latn"],
+            main_score="text_acc",
+        )
+
+        def load_data(self, **options):
+            columns = {"image": [red, blue], "caption": ["red", "blue"], "negative_caption": ["green", "black"]}
+            features = {name: Value("string") for name in self.texts_column_names} | {"image": ImageFeature()}
+            self.dataset, self.data_loaded = {"test": Dataset.from_dict(columns, Features(features))}, True
+
+    results = mteb.evaluate(wrapper, Pairs(), cache=None, show_progress_bar=False)
+    image, right, wrong = (
+        wrapper.encoder.encode(side)
+        for side in (
+            [Example(image=red), Example(image=blue)],
+            [Example("red"), Example("blue")],
+            [Example("green"), Example("black")],
+        )
+    )
+    expected = ((image * right).sum(axis=1) > (image * wrong).sum(axis=1)).mean()
+    assert results.task_results[0].get_score() == expected
+
+
+def test_the_document_runs(files, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(folder)
+    (tmp_path / "data").symlink_to(files[0].parent)
+    (files[0].parent / "eval_GQA.jsonl").write_bytes(files[2].read_bytes())
+    names = {}
+    for code in blocks(ROOT / "docs" / "evaluation.md", "py"):
+        exec(code, names)
+    assert 0 <= float(capsys.readouterr().out.splitlines()[-1]) <= 1

@@ -2,12 +2,12 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from evaluation import encoders, run
 from evaluation.arguments import EvaluationArguments
-from evaluation.encoder import EncodingError
 from evaluation.fingerprint import model_identity
 from unime.data.bad_rows import DataError
 
@@ -19,6 +19,11 @@ def model_folder(tmp_path):
     (folder / "config.json").write_text('{"model_type": "toy"}')
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
 
 
 @pytest.fixture
@@ -81,14 +86,23 @@ def test_finished_sets_are_reused_until_something_changes(start, two_sets, model
     assert start(*two_sets, limit=3)[1] == 7
 
 
-def test_everything_is_checked_before_the_model_is_loaded(two_sets, write_rows, model_folder, tmp_path):
+def test_a_data_set_that_cannot_be_read_fails_and_the_others_go_on(start, two_sets, write_rows, output):
+    bad = write_rows([{"what": 1}], "three/eval_bad.jsonl")
+    with pytest.raises(run.FailedSets, match="1 of 3 data sets failed, the first: three/bad: .*unknown form"):
+        start(*two_sets, bad)
+    report = json.loads((output / "results.json").read_text())
+    assert ["failed" in result for result in report["data_sets"]] == [False, False, True]
+    assert report["summary"]["mmeb"]["overall"]["data_sets"] == 1
+    assert "| three/bad | " in (output / "results.md").read_text()
+
+
+def test_the_model_is_not_loaded_where_nothing_can_be_read(write_rows, model_folder, output):
     def must_not_load(arguments):
         raise AssertionError("the model was loaded")
 
     bad = write_rows([{"what": 1}], "three/eval_bad.jsonl")
-    arguments = EvaluationArguments(str(model_folder), [*map(str, two_sets), str(bad)], str(tmp_path / "o"))
-    with pytest.raises(DataError, match="unknown form"):
-        run.evaluate(arguments, must_not_load)
+    with pytest.raises(run.FailedSets, match="unknown form"):
+        run.evaluate(EvaluationArguments(str(model_folder), [str(bad)], str(output)), must_not_load)
 
 
 def test_skipped_rows_are_counted_and_listed(start, two_sets, write_rows, text_row):
@@ -99,11 +113,35 @@ def test_skipped_rows_are_counted_and_listed(start, two_sets, write_rows, text_r
     assert report["data_sets"][0]["skipped"]["rows"][0]["row"] == "line 2"
 
 
-def test_useless_embeddings_stop_the_run(start, two_sets):
-    with pytest.raises(EncodingError, match="NaN"):
-        start(*two_sets, spoil=lambda embeddings: embeddings * float("nan"))
-    with pytest.raises(ValueError, match="same embedding"):
-        start(*two_sets, spoil=torch.ones_like)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(lambda x: x * float("nan"), "NaN"), (lambda x: x * 0, "all zero"), (torch.ones_like, "same embedding")],
+)
+def test_useless_embeddings_fail(start, two_sets, output, spoil, message):
+    with pytest.raises(run.FailedSets, match=f"2 of 2 data sets failed.*{message}"):
+        start(*two_sets, spoil=spoil)
+    assert all(
+        message in result["failed"] for result in json.loads((output / "results.json").read_text())["data_sets"]
+    )
+    assert not list((output / "results").rglob("*.json"))
+
+
+def test_rows_stand_beside_the_results(start, two_sets, output):
+    report, _ = start(*two_sets)
+    for result in report["data_sets"]:
+        rows = json.loads((output / "rows" / f"{result['name']}.json").read_text())
+        for metric, value in result["metrics"].items():
+            assert np.mean(rows["values"][metric]) == pytest.approx(value, abs=1e-12)
+            low, high = result["intervals"][metric]
+            assert -1 <= low <= value <= high <= 1 or result["form"] == "sts"
+    rows = json.loads((output / "rows/one/class.json").read_text())
+    wrong = [row for row, value in enumerate(rows["values"]["precision@1"]) if not value]
+    assert sorted(failure["row"] for failure in rows["failures"]) == wrong
+    for failure in rows["failures"]:
+        assert failure["wrong_score"] >= failure["right_score"]
+        assert failure["query"]["text"] == "qr"[failure["row"]] and failure["right"]["text"] == "ab"[failure["row"]]
+    (output / "rows/one/class.json").unlink()
+    assert start(*two_sets)[0]["reused"] == ["two/test"]
 
 
 def test_model_folder(tmp_path, model_folder):
@@ -151,5 +189,7 @@ def test_command_line_with_a_real_model(tmp_path, capsys, write_rows, write_imag
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "right" / "results.json")
     assert (tmp_path / "right" / "results" / "set" / "toy.json").is_file()
     data.write_text("")
-    with pytest.raises(ValueError, match="has no rows"):
+    with pytest.raises(SystemExit) as stopped:
         run.main([str(config)])
+    assert stopped.value.code == 1
+    assert "error: 1 of 1 data sets failed, the first: set/toy: " in capsys.readouterr().err

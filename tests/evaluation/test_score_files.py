@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from evaluation.histograms import histogram
-from evaluation.kinds import MMEB
 from evaluation.score_files import CUTS, score_fields, write_score_files
 from evaluation.similarities import Similarities
+from evaluation.suites import load_suites
 
 METRICS = ("hit", "ndcg_linear", "ndcg_exponential", "precision", "recall", "f1", "map", "mrr")
 
@@ -51,7 +51,7 @@ def report_script(folder):
     """What the leaderboard's report prints: the mean of the main metric over the sets that have a file."""
     means = {}
     for modality, metric in (("image", "hit@1"), ("visdoc", "ndcg_linear@5")):
-        sets = [name for splits in MMEB.values() for names in splits for name in names] + ["VisRAG_ArxivQA"]
+        sets = [benchmark.name for benchmark in load_suites(["mmeb"])[0].benchmarks] + ["VisRAG_ArxivQA"]
         files = [folder / modality / f"{name}_score.json" for name in sets]
         values = [json.loads(path.read_text())[metric] for path in files if path.is_file()]
         means[modality] = (len(values), sum(values) / len(values) if values else None)

@@ -25,7 +25,7 @@ from examples.demo.report_similarity import neighbour_order
 from examples.demo.report_usage import usage_snippets
 
 HARDWARE = "a <fast> CPU & nothing else"
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class WordTeacher:

@@ -140,7 +140,7 @@ def test_a_baseline_without_sentence_transformers(monkeypatch, tmp_path):
     import evaluation.run
 
     monkeypatch.setattr(evaluation.encoders, "find_spec", lambda name: None)
-    monkeypatch.setattr(evaluation.run, "find_data_files", lambda *a: pytest.fail("too late"))
+    monkeypatch.setattr(evaluation.run, "find_data_sets", lambda *a: pytest.fail("too late"))
     argv = ["--model", f"sentence-transformers:{tmp_path}", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r'needs the package sentence-transformers: pip install .*"\.\[st\]"'):
         evaluation.run.main(argv)

@@ -91,13 +91,17 @@ def test_recipes_are_listed_and_printed(capsys, repository):
 KNOWN_ERRORS = {
     "train-stage1": (["--model", "no/such/model/x", "--texts", "t.csv", "--use_cpu", "true"], "no/such/model/x"),
     "train-stage2": (["--model", "no/such/model/x", "--data", "d", "--use_cpu", "true"], "no/such/model/x"),
-    "encode-teacher": (["--texts", "t.csv", "--teacher", "/no/such", "--teacher_cache", "cache"], "no such folder"),
+    "encode-teacher": (
+        ["--texts", "t.csv", "--teacher", "/no/such", "--teacher_cache", "cache"],
+        "'/no/such' is neither",
+    ),
     "mine-negatives": (["--model", "no/such/model/x", "--data", "d", "--output", "out"], "no/such/model/x"),
     "launch": (["train-stage1", "absent.yaml"], "absent.yaml: neither a file nor a recipe"),
     "evaluate": (["--model", "no/such/model/x", "--data", "d", "--output", "out"], "no/such/model/x"),
     "convert": (["no/such/model/x", "out"], "no/such/model/x"),
     "check": (["/no/such/model", "--output", "/proc/x/findings.json"], "folder of output, /proc/x cannot be written"),
     "export": (["--model", "/no/such/model", "--output", "out"], "/no/such/model"),
+    "push": (["/no/such/model", "org/name"], "/no/such/model"),
     "table": (["absent.json", "--output", "t.md"], "absent.json"),
     "recipe": (["absent"], "absent: neither a file nor a recipe"),
 }
@@ -156,7 +160,7 @@ def test_damaged_files_of_a_model_end_with_one_line(fault, backbones, tmp_path, 
             "list.json",
         ),
         (["train-stage2", "--model", "m", "--data", "d"], "required: --output_dir"),
-        (["table", "a.json"], "give --output, --insert or both"),
+        (["table", "a.json"], "give --output, --insert or --html"),
         (["check", "absent"], "absent: no such folder"),
     ],
 )

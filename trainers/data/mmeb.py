@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 FOLDER_PATTERNS = ("train_*.jsonl", "train_*.jsonl.gz")
 READ_SCHEMA = pa.schema([field for field in PAIR_SCHEMA if "group" not in field.name])
 ROWS_AT_A_TIME = 4096  # that are Python objects; all others are in Arrow
-CHECKED_AT_A_TIME = 512  # rows, whose images are decoded together
+CHECKED_AT_A_TIME = 128  # rows, whose images are decoded together; more would wake the garbage collector often
 
 
 def load_mmeb_train(
@@ -319,7 +319,7 @@ def _number_rows(
             bad_rows.add(Place(file, row["line"]), fault, "Replace the image, or remove the row.")
         else:
             # The same thing under another instruction is no negative either.
-            groups.append([index.number(Example(e.text, e.image, None, e.store)) for e in row_examples])
+            groups.append([index.number(example, with_instruction=False) for example in row_examples])
     columns = [
         *batch.filter(pa.array(keep, pa.bool_())).columns,
         pa.array([row_groups[1] for row_groups in groups], pa.int64()),

@@ -72,9 +72,9 @@ class ContentIndex:
         shape = self._shapes.get((example.store, example.image))
         return None if shape is None or self.sizes is None else self.sizes.tokens(*shape)
 
-    def number(self, example: Example) -> int:
+    def number(self, example: Example, with_instruction: bool = True) -> int:
         """The number of the content of an example without fault."""
-        return self._numbers.setdefault(example.key(self.picture(example)), len(self._numbers))
+        return self._numbers.setdefault(example.key(self.picture(example), with_instruction), len(self._numbers))
 
     def add(self, examples: Iterable[Example]) -> np.ndarray:
         """Numbers of examples, (N,) int32, which are places in `self.examples`; none is added if one has a bad image.

@@ -49,15 +49,19 @@ class Example:
         """The same example with its image in a store; without an image it is the same whatever store is beside it."""
         return self if self.image is None else replace(self, store=store)
 
-    def key(self, picture: bytes = b"") -> bytes:
+    def key(self, picture: bytes = b"", with_instruction: bool = True) -> bytes:
         """What says that two examples hold the same: text apart from surrounding white space, instruction and picture.
 
         Args:
             picture: What identifies the picture, such as a digest of its pixels; nothing where there is none.
+            with_instruction: Whether the same under another instruction is something else.
         """
-        parts = [(self.text or "").strip().encode("utf-8"), picture]
-        parts += [] if self.instruction is None else [self.instruction.encode("utf-8")]
-        return hashlib.blake2b(b"".join(b"%d:%s" % (len(part), part) for part in parts), digest_size=16).digest()
+        text = (self.text or "").strip().encode("utf-8")
+        content = b"%d:%s%d:%s" % (len(text), text, len(picture), picture)
+        if with_instruction and self.instruction is not None:
+            instruction = self.instruction.encode("utf-8")
+            content += b"%d:%s" % (len(instruction), instruction)
+        return hashlib.blake2b(content, digest_size=16).digest()
 
     @property
     def cost(self) -> tuple[bool, int]:

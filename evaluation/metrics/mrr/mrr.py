@@ -1,6 +1,4 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-import numpy as np
-
 from evaluation.metrics import ranking
 
 
@@ -8,5 +6,5 @@ class MRR(ranking.RankingMetric):
     """Mean reciprocal rank: the mean over rows of 1 / the rank of the best right candidate."""
 
     @staticmethod
-    def of_ranks(ranks):
-        return {"mrr": float(np.mean([1 / row[0] for row in ranks]))}
+    def row_values(ranks):
+        return {"mrr": [1 / row[0] for row in ranks]}

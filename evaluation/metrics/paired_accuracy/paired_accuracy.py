@@ -1,6 +1,4 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-import numpy as np
-
 from evaluation.metrics import ranking
 from evaluation.similarities import MetricError
 
@@ -9,8 +7,8 @@ class PairedAccuracy(ranking.RankingMetric):
     """The share of pairs whose right candidate scores higher than the wrong one, as SugarCrepe is scored."""
 
     @staticmethod
-    def of_ranks(ranks):
-        return {"accuracy": float(np.mean([row[0] == 1 for row in ranks]))}
+    def row_values(ranks):
+        return {"accuracy": [row[0] == 1 for row in ranks]}
 
     def _compute(self, predictions, references, ties: str = "against") -> dict[str, float]:
         for row, (scores, right) in enumerate(zip(predictions, references, strict=True)):

@@ -1,6 +1,4 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-import numpy as np
-
 from evaluation.metrics import ranking
 
 
@@ -8,5 +6,5 @@ class RecallAtK(ranking.RankingMetric):
     """Recall@k: the share of rows with a right candidate, any of them, among the first k (default 10)."""
 
     @staticmethod
-    def of_ranks(ranks, k: int = 10):
-        return {f"recall@{k}": float(np.mean([row[0] <= k for row in ranks]))}
+    def row_values(ranks, k: int = 10):
+        return {f"recall@{k}": [row[0] <= k for row in ranks]}

@@ -1,0 +1,90 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Averages of suites: by task, by distribution, over all sets, and over the tasks, each under its own name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.intervals import interval, mean_of_sets
+from evaluation.suites import Benchmark, Suite
+
+Result = dict[str, Any]
+Draws = Mapping[str, Mapping[str, np.ndarray]]  # of a data set and a metric, the resampled figure
+
+
+def groups_of(suite: Suite) -> dict[str, list[list[Benchmark]]]:
+    """Averages by name: means over the lists of means over each list."""
+    sets = list(suite.benchmarks)
+    tasks = list(dict.fromkeys(one.task for one in sets))
+    splits = [split for split in dict.fromkeys(one.split for one in sets) if split]
+    by_task = {task: [one for one in sets if one.task == task] for task in tasks}
+    groups = {task: [members] for task, members in by_task.items()} if len(tasks) > 1 else {}
+    groups |= {split: [[one for one in sets if one.split == split]] for split in splits}
+    groups |= {f"mean of the {len(sets)} data sets" if len(sets) > 1 else "the only data set": [sets]}
+    if len(tasks) > 1:
+        word = "meta-tasks" if sets[0].form == "mmeb" else "tasks"
+        groups |= {f"mean of the {len(tasks)} {word}": list(by_task.values())}
+    return groups
+
+
+def suites_of(results: Sequence[Result]) -> list[Suite]:
+    """The suites that results belong to; each of their sets has a result, that of one that failed says so."""
+    members: dict[str, list[Benchmark]] = {}
+    for result in results:
+        if "suite" in result:
+            name = result["name"].removeprefix(f"{result['suite']}/")
+            headline = result.get("headline", [""])[0]
+            benchmark = Benchmark(result["suite"], name, result["form"], headline, result["kind"], result["split"])
+            members.setdefault(result["suite"], []).append(benchmark)
+    return [Suite(name, name, tuple(benchmarks)) for name, benchmarks in members.items()]
+
+
+def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dict[str, Any]:
+    """The averages of a suite, ready for JSON.
+
+    An average over less than all rows of all its sets is not `complete`.
+
+    Args:
+        suite: the suite.
+        results: of its sets, those that failed included, and maybe of others.
+        draws: see `Draws`; averages of sets that are not in it get no interval.
+    """
+    there = {result["name"]: result for result in results if "failed" not in result}
+    averages = []
+    for name, groups in groups_of(suite).items():
+        names = [[f"{suite.name}/{one.name}" for one in group] for group in groups]
+        found = [kept for group in names if (kept := [member for member in group if member in there])]
+        members = [there[member] for group in found for member in group]
+        if not members:
+            continue
+        average = {
+            "name": name,
+            "data_sets": len(members),
+            "of": sum(map(len, names)),
+            "complete": len(members) == sum(map(len, names)) and not any("partial" in member for member in members),
+            "metrics": {},
+            "chance": {},
+            "intervals": {},
+        }
+        for metric in members[0]["headline"]:
+            for field in ("metrics", "chance"):
+                figures = [np.mean([there[member][field][metric] for member in group]) for group in found]
+                average[field][metric] = float(np.mean(figures))
+            drawn = average_draws(found, metric, draws)
+            if drawn is not None:
+                average["intervals"][metric] = interval(drawn)
+        averages.append(average)
+    return {
+        "form": suite.benchmarks[0].form,
+        "complete": all(average["complete"] for average in averages) and bool(averages),
+        "missing": [one.name for one in suite.benchmarks if f"{suite.name}/{one.name}" not in there],
+        "averages": averages,
+    }
+
+
+def average_draws(groups: Sequence[Sequence[str]], metric: str, draws: Draws) -> np.ndarray | None:
+    """An average under resampling of the rows of all its sets; None where one of them was not resampled."""
+    if any(metric not in draws.get(member, {}) for group in groups for member in group):
+        return None
+    return mean_of_sets([mean_of_sets([draws[member][metric] for member in group]) for group in groups])

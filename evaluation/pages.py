@@ -1,0 +1,121 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""Visual documents: a question ranks all pages of a set, of which some are right, one more than another (MMEB-V2, ViDoRe)."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from evaluation.metrics.mrr.mrr import MRR
+from evaluation.metrics.ndcg_at_k.ndcg_at_k import NDCGAtK
+from evaluation.metrics.ranking import gains_by_rank
+from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
+from evaluation.misses import rank_rows
+from evaluation.score_files import CUTS, score_fields
+from evaluation.similarities import Similarities
+from evaluation.task import Row, RowError, Score, Task, make_example, require
+from unime.data.bad_rows import BadRows
+from unime.data.images import ImageError
+from unime.data.rows import Row as ReadRow
+
+CUT = 5  # of the headline metric
+
+
+class PagesTask(Task):
+    """Tables `corpus` (corpus-id, image), `queries` (query-id, query) and `qrels` (query-id, corpus-id, score).
+
+    The rows are the queries. Pages of equal pixels are one page. NDCG@5 with a page's score as its gain.
+    """
+
+    form = "pages"
+    fields = {"query-id", "query"}
+    accepts = "tables queries, corpus and qrels (pages)"
+    headline = (f"ndcg@{CUT}",)
+    sides = ("queries", "pages")
+    instructions: tuple[str | None, str | None] = (None, None)  # of queries, of pages
+
+    def add_pages(self, rows: Iterable[ReadRow], bad_rows: BadRows) -> None:
+        """Check all pages and number them; a bad one is a candidate of no query."""
+        self.pages: dict[str, int] = {}  # content number by corpus-id
+        for row in rows:
+            try:
+                page = make_example(
+                    "the page", image=str(row.values.get("image") or ""), instruction=self.instructions[1]
+                )
+                self.pages[str(row.values["corpus-id"])] = int(self.index.add([page.placed(self.store)])[0])
+            except (RowError, ImageError) as fault:
+                bad_rows.add(row.place, str(fault), "Replace the image, or remove the row.")
+            except KeyError as fault:
+                bad_rows.add(row.place, f"field {fault} is missing")
+        self.candidates = [np.array(list(self.pages.values()), dtype=np.int32)]  # of all queries
+
+    def add_relevance(self, rows: Iterable[ReadRow], bad_rows: BadRows) -> None:
+        """Which pages are right for which query, and what they are worth."""
+        self.relevance: dict[str, dict[str, float]] = {}
+        for row in rows:
+            try:
+                query, page = str(row.values["query-id"]), str(row.values["corpus-id"])
+                gain = float(row.values.get("score", 1))
+            except (KeyError, TypeError, ValueError) as fault:
+                bad_rows.add(row.place, f"a row of qrels needs query-id, corpus-id and a score ({fault})")
+                continue
+            if gain > 0:
+                self.relevance.setdefault(query, {})[page] = gain
+
+    def parse_row(self, values: dict[str, Any]) -> Row:
+        text = require(values, "query", str, "text of the query")
+        query = make_example("field 'query'", text, instruction=self.instructions[0])
+        gains: dict[int, float] = {}
+        for page, gain in self.relevance[str(values["query-id"])].items():
+            if page not in self.pages:
+                raise RowError(f"its page {page!r} is not in the corpus")
+            number = self.pages[page]
+            gains[number] = max(gain, gains.get(number, 0.0))
+        return Row(query, [], gains)
+
+    def add_row(self, row: Row) -> None:
+        self.queries.append(int(self.index.add([row.query])[0]))
+        self.labels.append(row.label)
+
+    def contrast(self, row: int) -> tuple[int, np.ndarray, np.ndarray]:
+        right = np.array(list(self.labels[row]))
+        return self.queries[row], right, np.setdiff1d(self.candidates[0], right)
+
+    def measure(self, similarities: Similarities) -> Score:
+        pages = np.unique(self.candidates[0])
+        gains: list[np.ndarray] = []  # of each query, in the order of its ranks
+
+        def rows() -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+            scores = (row for block in similarities.blocks(np.array(self.queries), pages) for row in block)
+            for query, row, own in zip(self.queries, scores, self.labels, strict=True):
+                right = np.searchsorted(pages, list(own))
+                gains.append(gains_by_rank(row, right, list(own.values())))
+                yield query, pages, row, right
+
+        ranks, worst = rank_rows(rows())
+        fields = score_fields(ranks)
+        for name, worth in (("linear", gains), ("exponential", [2**own - 1 for own in gains])):
+            for k in CUTS:
+                fields[f"ndcg_{name}@{k}"] = NDCGAtK.of_ranks(ranks, k=k, gains=worth)[f"ndcg@{k}"]
+        return Score.of_rows(
+            {
+                **NDCGAtK.row_values(ranks, CUT, gains),
+                **NDCGAtK.row_values(ranks, 10, gains),
+                **RecallAtK.row_values(ranks, 1),
+                **RecallAtK.row_values(ranks, 5),
+                **MRR.row_values(ranks),
+            },
+            chance={f"ndcg@{CUT}": float(np.mean([_chance(own, len(pages)) for own in gains]))},
+            details={
+                "candidates": {"min": len(pages), "mean": float(len(pages)), "max": len(pages)},
+                "scores": fields,
+            },
+            misses=worst,
+        )
+
+
+def _chance(gains: np.ndarray, pages: int) -> float:
+    """NDCG of pages in random order."""
+    discounts = 1 / np.log2(2 + np.arange(min(CUT, pages)))
+    best = -np.sort(-gains)[: len(discounts)]
+    return float(gains.sum() / pages * discounts.sum() / (best * discounts[: len(best)]).sum())
