@@ -97,7 +97,7 @@ def test_a_recipe_for_gpus_says_what_to_do_without_one(option, monkeypatch):
 
 def test_missing_teacher_or_its_package(command, nothing_is_read, monkeypatch, tmp_path):
     main, argv = command["stage1"]
-    with pytest.raises(FileNotFoundError, match="/no/such/teacher: no such folder"):
+    with pytest.raises(FileNotFoundError, match="'/no/such/teacher' is neither a folder"):
         main([*argv, "--teacher", "/no/such/teacher"])
     with pytest.raises(FileNotFoundError, match="absent.parquet: no such file of vectors"):
         main([*argv, "--teacher", str(tmp_path / "absent.parquet")])
