@@ -364,6 +364,12 @@ def test_an_empty_text_has_its_prompt(llava, qwen, pictures):
         assert decode(processor, text=["<|image_1|>"]) == ["\n"]
 
 
+def test_shorter_rows_are_padded_on_the_left(llava):
+    # With room on the right the last place, which other programs pool, would be padding.
+    mask = llava(text=["a", "a longer text"])["attention_mask"]
+    assert mask[0, 0] == 0 and mask[:, -1].all()
+
+
 def test_padding_and_truncation_have_their_usual_meaning(llava):
     texts = ["a", "b" * 30]
     plain = llava(text=texts)
