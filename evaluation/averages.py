@@ -13,8 +13,8 @@ Result = dict[str, Any]
 Draws = Mapping[str, Mapping[str, np.ndarray]]  # of a data set and a metric, the resampled figure
 
 
-def groups_of(suite: Suite) -> dict[str, list[list[Benchmark]]]:
-    """Averages by name: means over the lists of means over each list."""
+def groups_of(suite: Suite) -> dict[str, list[list[str]]]:
+    """Averages by name: means over the lists of means over each list, of results by their names."""
     sets = list(suite.benchmarks)
     tasks = list(dict.fromkeys(one.task for one in sets))
     splits = [split for split in dict.fromkeys(one.split for one in sets) if split]
@@ -25,7 +25,13 @@ def groups_of(suite: Suite) -> dict[str, list[list[Benchmark]]]:
     if len(tasks) > 1:
         word = "meta-tasks" if sets[0].form == "mmeb" else "tasks"
         groups |= {f"mean of the {len(tasks)} {word}": list(by_task.values())}
-    return groups
+    return {name: [[one.result_name for one in members] for members in group] for name, group in groups.items()}
+
+
+def mean_title(average: str, suite: str = "") -> str:
+    """What tables call an average."""
+    title = average if average.startswith("mean") else f"mean: {average}"
+    return f"{suite}, {title}" if suite else title
 
 
 def suites_of(results: Sequence[Result]) -> list[Suite]:
@@ -52,8 +58,7 @@ def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dic
     """
     there = {result["name"]: result for result in results if "failed" not in result}
     averages = []
-    for name, groups in groups_of(suite).items():
-        names = [[f"{suite.name}/{one.name}" for one in group] for group in groups]
+    for name, names in groups_of(suite).items():
         found = [kept for group in names if (kept := [member for member in group if member in there])]
         members = [there[member] for group in found for member in group]
         if not members:
@@ -63,24 +68,29 @@ def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dic
             "data_sets": len(members),
             "of": sum(map(len, names)),
             "complete": len(members) == sum(map(len, names)) and not any("partial" in member for member in members),
-            "metrics": {},
-            "chance": {},
-            "intervals": {},
         }
-        for metric in members[0]["headline"]:
-            for field in ("metrics", "chance"):
-                figures = [np.mean([there[member][field][metric] for member in group]) for group in found]
-                average[field][metric] = float(np.mean(figures))
-            drawn = average_draws(found, metric, draws)
-            if drawn is not None:
-                average["intervals"][metric] = interval(drawn)
-        averages.append(average)
+        averages.append(average | mean_figures(found, there, draws))
     return {
         "form": suite.benchmarks[0].form,
         "complete": all(average["complete"] for average in averages) and bool(averages),
-        "missing": [one.name for one in suite.benchmarks if f"{suite.name}/{one.name}" not in there],
+        "missing": [one.name for one in suite.benchmarks if one.result_name not in there],
         "averages": averages,
     }
+
+
+def mean_figures(
+    groups: Sequence[Sequence[str]], results: Mapping[str, Result], draws: Draws
+) -> dict[str, dict[str, Any]]:
+    """`metrics`, `chance` and `intervals` by headline metric: means over the groups of means over each, by name."""
+    found: dict[str, dict[str, Any]] = {"metrics": {}, "chance": {}, "intervals": {}}
+    for metric in results[groups[0][0]]["headline"]:
+        for field in ("metrics", "chance"):
+            means = [np.mean([results[member][field][metric] for member in group]) for group in groups]
+            found[field][metric] = float(np.mean(means))
+        drawn = average_draws(groups, metric, draws)
+        if drawn is not None:
+            found["intervals"][metric] = interval(drawn)
+    return found
 
 
 def average_draws(groups: Sequence[Sequence[str]], metric: str, draws: Draws) -> np.ndarray | None:

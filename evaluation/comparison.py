@@ -1,22 +1,19 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Figures beside those of others: what papers print, and paired differences to a run of one's own on the same rows."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.averages import average_draws, groups_of, suites_of
+from evaluation.averages import average_draws, groups_of, mean_title, suites_of
 from evaluation.intervals import interval
-from evaluation.published import by_data_set, mean_of_data_sets, mean_of_meta_tasks, published
-from evaluation.report import TableError, markdown_table, metric_title
+from evaluation.published import RETRIEVAL, SPLITS, by_data_set, mean_of_data_sets, mean_of_meta_tasks, published
+from evaluation.report import TableError, markdown_table, metric_title, read_report
 from evaluation.row_values import draw, read_values, rows_file
 from evaluation.suites import Benchmark, Suite
 
-RETRIEVAL = {"Flickr30K": "flickr30k", "COCO": "coco", "ShareGPT4V-1K": "sharegpt4v", "Urban1K": "urban1k"}
 MEANS = {"mean of the 36 data sets": mean_of_data_sets, "mean of the 4 meta-tasks": mean_of_meta_tasks}
-SPLITS = {"in-distribution": "in_distribution", "out-of-distribution": "out_of_distribution"}
 
 
 def with_published(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -41,7 +38,7 @@ def with_published(report: dict[str, Any]) -> list[dict[str, Any]]:
         elif suite == "retrieval":
             for way in ("t2i", "i2t"):
                 for row in rows:
-                    key = f"{RETRIEVAL[name]}_{way}"
+                    key = f"{RETRIEVAL[name.lower()]}_{way}"
                     add(suite, name, f"{way}_recall@1", row, row.get(key), result["metrics"][f"{way}_recall@1"])
     for suite, content in report["summary"].get("suites", {}).items():
         for average in (average for average in content["averages"] if average["complete"]):
@@ -56,9 +53,8 @@ def with_published(report: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def published_page(report: dict[str, Any]) -> str:
-    """The comparison with published figures, in Markdown."""
-    entries = with_published(report)
+def published_page(report: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """The comparison with published figures, see `with_published`, in Markdown."""
     parts = ["## Beside published figures\n", "Differences are ours minus theirs, x 100.\n"]
     for suite in report["summary"].get("suites", {}):
         own = [entry for entry in entries if entry["suite"] == suite]
@@ -95,53 +91,56 @@ def published_page(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def read_run(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+class DrawnRun(NamedTuple):
+    """A results.json, and by data set and metric its resampled figures."""
+
+    path: str | Path
+    report: dict[str, Any]
+    draws: dict[str, dict[str, np.ndarray]]
+
+
+def read_run(path: str | Path) -> DrawnRun:
     """A results.json and the resampled figures of its data sets, from the rows beside it."""
-    try:
-        run = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = [result["name"] for result in run["data_sets"] if "failed" not in result]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TableError(f"{path}: not a results.json of evaluation.run ({error!r})") from error
+    run = read_report(path)
+    names = [result["name"] for result in run["data_sets"] if "failed" not in result]
     values = {name: read_values(rows_file(Path(path).parent, name)) for name in names}
     if lacking := next((name for name, rows in values.items() if rows is None), None):
         raise TableError(f"{path}: rows/{lacking}.json is not beside it; evaluate again to have it written")
-    return run, {name: draw(name, rows) for name, rows in values.items()}
+    return DrawnRun(path, run, {name: draw(name, rows) for name, rows in values.items()})
 
 
-def paired_differences(path: str | Path, other: str | Path) -> list[dict[str, Any]]:
+def paired_differences(first: DrawnRun, second: DrawnRun) -> list[dict[str, Any]]:
     """What the first run has more than the second, x 100, with 95 % intervals: of each set and of averages that are whole."""
-    (run, draws), (other_run, other_draws) = read_run(path), read_run(other)
-    results = {result["name"]: result for result in run["data_sets"] if "failed" not in result}
-    others = {result["name"]: result for result in other_run["data_sets"] if "failed" not in result}
+    results, others = (
+        {result["name"]: result for result in run.report["data_sets"] if "failed" not in result}
+        for run in (first, second)
+    )
     shared = [name for name in results if name in others]
     for name in shared:
         if any(results[name][key] != others[name][key] for key in ("form", "rows", "chance")):
-            raise TableError(f"{name}: {path} and {other} measured it on different rows; evaluate both on the same")
+            raise TableError(
+                f"{name}: {first.path} and {second.path} measured it on different rows; evaluate both on the same"
+            )
     found = []
 
     def add(figure: str, metric: str, groups: list[list[str]]) -> None:
-        mine, theirs = (average_draws(groups, metric, drawn) for drawn in (draws, other_draws))
-        values = (
+        mine, theirs = (average_draws(groups, metric, run.draws) for run in (first, second))
+        ours, other = (
             np.mean([np.mean([side[n]["metrics"][metric] for n in g]) for g in groups]) for side in (results, others)
         )
-        first, second = values
         bounds = [100 * bound for bound in interval(mine - theirs)]
-        found.append(
-            {"figure": figure, "metric": metric, "difference": 100 * float(first - second), "interval": bounds}
-        )
+        found.append({"figure": figure, "metric": metric, "difference": 100 * float(ours - other), "interval": bounds})
 
     for name in shared:
         for metric in results[name]["headline"]:
             add(name, metric, [[name]])
-    for suite in _all_suites(run["data_sets"]):
-        for name, groups in groups_of(suite).items():
-            names = [[f"{suite.name}/{one.name}" if suite.name else one.name for one in group] for group in groups]
+    for suite in _all_suites(first.report["data_sets"]):
+        for name, names in groups_of(suite).items():
             members = [member for group in names for member in group]
             whole = all(member in shared and "partial" not in results[member] for member in members)
             if whole and len(members) > 1:
                 for metric in results[members[0]]["headline"]:
-                    title = name if name.startswith("mean") else f"mean: {name}"
-                    add(f"{suite.name}, {title}" if suite.name else title, metric, names)
+                    add(mean_title(name, suite.name), metric, names)
     return found
 
 
@@ -162,8 +161,8 @@ def in_words(entry: dict[str, Any]) -> str:
     return f"better by {entry['difference']:.1f} (95 %: {low:.1f} to {high:.1f})"
 
 
-def paired_page(path: str | Path, other: str | Path, label: str, other_label: str) -> str:
-    """The paired differences of two runs, in Markdown."""
-    lines = [[e["figure"], metric_title(e["metric"]), in_words(e)] for e in paired_differences(path, other)]
+def paired_page(entries: list[dict[str, Any]], label: str, other_label: str) -> str:
+    """The paired differences of two runs, see `paired_differences`, in Markdown."""
+    lines = [[e["figure"], metric_title(e["metric"]), in_words(e)] for e in entries]
     title = f"## {label} against {other_label}\n\nThe same rows are resampled for both.\n"
     return title + "\n" + markdown_table(["figure", "metric", "difference"], lines, text_columns=3)

@@ -87,7 +87,7 @@ def _find(
     image_root: Path | None,
     download: Callable[[Benchmark], Path],
 ) -> DataSet:
-    name = f"{suite.name}/{benchmark.name}"
+    name = benchmark.result_name
     try:
         if suite.name == MINI:
             file = Path(benchmark.options["file"])

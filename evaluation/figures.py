@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation import published
-from evaluation.averages import average_draws, groups_of, suites_of
+from evaluation.averages import average_draws, groups_of, mean_title, suites_of
 from evaluation.intervals import interval
-from evaluation.kinds import KINDS, mmeb_set
-from evaluation.report import FORM_TITLES, Result, mean_lines
-from evaluation.row_values import draw
+from evaluation.kinds import bare_name, mmeb_set
+from evaluation.report import FORM_TITLES, Result, mean_lines, order_of
+from evaluation.row_values import draw, rows_file
 
 COLOURS = 6
-RETRIEVAL = {"flickr30k": "flickr30k", "coco": "coco", "sharegpt4v-1k": "sharegpt4v", "urban1k": "urban1k"}
 
 
 class Figure(NamedTuple):
@@ -56,7 +55,7 @@ class Run:
         self.colour = f"var(--run{number % COLOURS})"
         entries = content["data_sets"]
         self.failed = {entry["name"]: str(entry["failed"]) for entry in entries if "failed" in entry}
-        done = sorted((entry for entry in entries if "failed" not in entry), key=_order)
+        done = sorted((entry for entry in entries if "failed" not in entry), key=order_of)
         self.results: dict[str, Result] = {entry["name"]: entry for entry in done}
         self.rows = cache(self._rows)
         self.draws = cache(self._draws)
@@ -64,7 +63,7 @@ class Run:
     def _rows(self, name: str) -> dict[str, Any]:
         """What is kept of each row of a data set; nothing if there is no such file."""
         try:
-            content = json.loads((self.folder / "rows" / f"{name}.json").read_text(encoding="utf-8"))
+            content = json.loads(rows_file(self.folder, name).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):
             return {}
         return content if isinstance(content, dict) else {}
@@ -74,9 +73,8 @@ class Run:
         if name in self.results:
             return draw(name, self.rows(name).get("values") or {}).get(metric)
         for suite in suites_of(self.content["data_sets"]):
-            for average, groups in groups_of(suite).items():
-                if name in (f"{suite.name}, {average}", f"{suite.name}, mean: {average}"):
-                    names = [[f"{suite.name}/{one.name}" for one in group] for group in groups]
+            for average, names in groups_of(suite).items():
+                if name == mean_title(average, suite.name):
                     members = {member: self.draws(member, metric) for group in names for member in group}
                     known = {member: {metric: drawn} for member, drawn in members.items() if drawn is not None}
                     return average_draws(names, metric, known)
@@ -147,8 +145,7 @@ class Run:
     @property
     def by_mmeb_set(self) -> dict[str, float]:
         """Precision@1 of MMEB's sets by their names in small letters."""
-        parts = {result["name"].lower(): result["metrics"]["precision@1"] for result in self.mmeb}
-        return {name.removesuffix("/test").rpartition("/")[2]: value for name, value in parts.items()}
+        return {bare_name(result["name"].lower()): result["metrics"]["precision@1"] for result in self.mmeb}
 
     @property
     def whole_mmeb(self) -> bool:
@@ -165,7 +162,7 @@ class Run:
         if self.content.get("options", {}).get("limit") is not None:
             return figures
         for name, result in self.results.items():
-            known = RETRIEVAL.get(name.lower().rpartition("/")[2])
+            known = published.RETRIEVAL.get(name.lower().rpartition("/")[2])
             if known and result["form"] == "captions" and not result.get("partial"):
                 for way in ("t2i", "i2t"):
                     figures[f"{known}_{way}"] = result["metrics"][f"{way}_recall@1"]
@@ -182,8 +179,3 @@ def difference(figure: Figure, run: Run, other: Run) -> list[float] | None:
     if any(drawn is None for drawn in draws):
         return None
     return interval(draws[0] - draws[1])
-
-
-def _order(result: Result) -> tuple[int, int]:
-    kind = KINDS.index(result["kind"]) if result.get("kind") in KINDS else 0
-    return list(FORM_TITLES).index(result["form"]), kind

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 
-from evaluation.suites import load_suites
+from evaluation.suites import Benchmark, load_suites
 
 KINDS = ("classification", "vqa", "retrieval", "grounding")
 
@@ -36,14 +36,20 @@ def parse_patterns(patterns: Sequence[str]) -> list[tuple[str, str]]:
 
 def mmeb_set(name: str) -> tuple[str, str] | None:
     """Kind and split of one of MMEB's 36 sets by a name such as "mmeb/GQA" or "GQA/test"; None for any other."""
-    folder, _, stem = name.lower().rpartition("/")
-    return _mmeb_sets().get(folder if stem == "test" else stem)
+    known = mmeb_sets().get(bare_name(name).lower())
+    return known and (known.task, known.split)
+
+
+def bare_name(name: str) -> str:
+    """A data set's name without its folder, its suite or, in the layout of the Hub, its split: "GQA"."""
+    return name.removesuffix("/test").rpartition("/")[2]
 
 
 @cache
-def _mmeb_sets() -> dict[str, tuple[str, str]]:
+def mmeb_sets() -> dict[str, Benchmark]:
+    """MMEB's 36 sets by their names in small letters."""
     (mmeb,) = load_suites(["mmeb"])
-    return {benchmark.name.lower(): (benchmark.task, benchmark.split) for benchmark in mmeb.benchmarks}
+    return {benchmark.name.lower(): benchmark for benchmark in mmeb.benchmarks}
 
 
 def kind_of(name: str, patterns: Sequence[tuple[str, str]] = ()) -> str:

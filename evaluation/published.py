@@ -11,6 +11,13 @@ from typing import Any
 
 import yaml
 
+SPLITS = {"in-distribution": "in_distribution", "out-of-distribution": "out_of_distribution"}  # columns of `mmeb`
+RETRIEVAL = {
+    "flickr30k": "flickr30k",
+    "coco": "coco",
+    "sharegpt4v-1k": "sharegpt4v",
+    "urban1k": "urban1k",
+}  # of `retrieval`
 DATA_SETS = {"classification": 10, "vqa": 10, "retrieval": 12, "grounding": 4}  # of each meta-task of MMEB
 
 

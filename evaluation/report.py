@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.averages import Draws, average_draws, suite_averages, suites_of
-from evaluation.intervals import interval
+from evaluation.averages import Draws, mean_figures, mean_title, suite_averages, suites_of
 from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
 
 Result = dict[str, Any]
@@ -69,6 +68,22 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def read_report(path: str | Path) -> dict[str, Any]:
+    """The content of a results.json; TableError if it is none."""
+    try:
+        run = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(run["model"], str) or not all("name" in result for result in run["data_sets"]):
+            raise KeyError("name")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(f"{path}: not a results.json of evaluation.run ({error!r})") from error
+    return run
+
+
+def label_of(run: dict[str, Any]) -> str:
+    """What a run is called where nobody gives it a name: its model's folder."""
+    return Path(run["model"].rpartition(":")[2]).name
+
+
 def read_training_record(folder: Path) -> dict[str, Any] | None:
     """How a model was trained, as the training commands leave it in its folder; None if it was not trained here."""
     path = folder / "training_record.json"
@@ -108,14 +123,9 @@ def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str
 
 
 def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
-    names = results[0]["headline"]
-    drawn = {name: average_draws([[result["name"] for result in results]], name, draws) for name in names}
-    intervals = {name: interval(values) for name, values in drawn.items() if values is not None}
-    return ({"intervals": intervals} if intervals else {}) | {
-        "data_sets": len(results),
-        "metrics": {name: float(np.mean([result["metrics"][name] for result in results])) for name in names},
-        "chance": {name: float(np.mean([result["chance"][name] for result in results])) for name in names},
-    }
+    by_name = {result["name"]: result for result in results}
+    figures = mean_figures([list(by_name)], by_name, draws)
+    return {"data_sets": len(results)} | {name: values for name, values in figures.items() if values}
 
 
 def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -141,8 +151,8 @@ def mean_lines(summary: dict[str, Any]) -> list[Result]:
             extent = count_sets(average["data_sets"])
             if not average["complete"]:
                 extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
-            name = average["name"] if average["name"].startswith("mean") else f"mean: {average['name']}"
-            lines.append({**average, "form": content["form"], "name": f"{suite}, {name}", "extent": extent})
+            name = mean_title(average["name"], suite)
+            lines.append({**average, "form": content["form"], "name": name, "extent": extent})
     for collection, content in summary.get("sugarcrepe", {}).items():
         for group, value in content["means"].items():
             extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
@@ -197,8 +207,13 @@ def markdown_table(header: list[str], rows: list[list[str]], text_columns: int =
 
 
 def _order(result: Result) -> tuple[int, int, str]:
-    kind = KINDS.index(result["kind"]) if result["kind"] in KINDS else 0
-    return list(FORM_TITLES).index(result["form"]), kind, result["name"]
+    return *order_of(result), result["name"]
+
+
+def order_of(result: Result) -> tuple[int, int]:
+    """Where the form and the kind of a result stand in tables."""
+    kind = KINDS.index(result["kind"]) if result.get("kind") in KINDS else 0
+    return list(FORM_TITLES).index(result["form"]), kind
 
 
 def results_page(report: dict[str, Any]) -> str:

@@ -10,11 +10,11 @@ from evaluation.charts import Bar, Series, bars, histogram, legend, radar, reada
 from evaluation.figures import Figure, Run, difference
 from evaluation.kinds import KINDS
 from evaluation.page import page, scrolling
+from evaluation.published import SPLITS
 from evaluation.report import describe_run, metric_title, percent
 
 MISSES = 4  # shown of a data set
 SHOWN = 400  # characters of a text
-SPLITS = {"in-distribution": "in_distribution", "out-of-distribution": "out_of_distribution"}
 TITLES = {"vqa": "VQA", "in-distribution": "IND", "out-of-distribution": "OOD"}
 OUTLINES = (
     ("CLIP ViT-L", "zero-shot"),

@@ -213,23 +213,25 @@ def write_report(
     }
     path = Path(arguments.output, "results.json")
     write_atomically(path, report.to_json(content))
+    own = comparison.DrawnRun(path, content, draws)
     pages = [report.results_page(content)]
     for other in arguments.compare:
         if other == "published":
             content["published"] = comparison.with_published(content)
-            pages.append(comparison.published_page(content))
+            pages.append(comparison.published_page(content, content["published"]))
         else:
             try:
-                content.setdefault("paired", {})[other] = comparison.paired_differences(path, other)
-                pages.append(comparison.paired_page(path, other, arguments.model, other))
+                differences = comparison.paired_differences(own, comparison.read_run(other))
             except report.TableError as error:
                 pages.append(f"Not compared with {other}: {error}.\n")
+                continue
+            content.setdefault("paired", {})[other] = differences
+            pages.append(comparison.paired_page(differences, arguments.model, other))
     if arguments.compare:
         write_atomically(path, report.to_json(content))
         print("\n".join(pages[1:]), flush=True)
     write_atomically(path.with_suffix(".md"), "\n".join(pages))
-    label = Path(arguments.model.rpartition(":")[2]).name
-    write_atomically(path.with_suffix(".html"), results_html([Run(label, content, path.parent)]))
+    write_atomically(path.with_suffix(".html"), results_html([Run(report.label_of(content), content, path.parent)]))
     for line in report.mean_lines(content["summary"]):
         shown = ", ".join(f"{name} {report.percent_with_interval(line, name)}" for name in line["metrics"])
         print(f"{line['name']}: {shown} ({line['extent']})", flush=True)

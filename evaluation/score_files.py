@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.suites import load_suites
+from evaluation.kinds import bare_name, mmeb_sets
 from unime.files import write_atomically
 
 CUTS = (1, 5, 10)
 MODALITIES = {"mmeb": "image", "pages": "visdoc"}  # form -> the folder in which the report script looks
-_NAMES = {benchmark.name.lower(): benchmark.name for benchmark in load_suites(["mmeb"])[0].benchmarks}
 
 
 def score_fields(ranks: Sequence[np.ndarray]) -> dict[str, float]:
@@ -50,9 +49,9 @@ def write_score_files(folder: Path, results: Sequence[dict[str, Any]]) -> None:
         scores = result.pop("scores", None)
         if scores is None:
             continue
-        parent, _, stem = result["name"].rpartition("/")
-        name = parent.rpartition("/")[2] if stem == "test" and parent else stem
-        path = folder / MODALITIES[result["form"]] / f"{_NAMES.get(name.lower(), name)}_score.json"
+        name = bare_name(result["name"])
+        known = mmeb_sets().get(name.lower())
+        path = folder / MODALITIES[result["form"]] / f"{known.name if known else name}_score.json"
         if path in taken:  # a second set of that name
             path = path.with_name(f"{result['name'].replace('/', '-')}_score.json")
         taken.add(path)

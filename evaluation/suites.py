@@ -67,6 +67,11 @@ class Benchmark:
     split: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def result_name(self) -> str:
+        """What its results are called; a set of no suite keeps its name."""
+        return f"{self.suite}/{self.name}" if self.suite else self.name
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -5,13 +5,12 @@ With `--insert README.md --marker NAME` the table replaces what stands between t
 `<!-- NAME:end -->`, so that tables in documents are made, never typed.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.comparison import paired_page
+from evaluation.comparison import paired_differences, paired_page, read_run
 from evaluation.figures import Run
-from evaluation.report import TableError, describe_run, make_table
+from evaluation.report import TableError, describe_run, label_of, make_table, read_report
 from evaluation.results_html import results_html
 from unime.files import write_atomically
 from unime.options import CommandParser, run_command
@@ -29,13 +28,8 @@ def read_runs(sources: list[str]) -> dict[str, dict[str, Any]]:
     runs: dict[str, dict[str, Any]] = {}
     for source in sources:
         label, separator, place = source.rpartition("=")
-        try:
-            run = json.loads(Path(place).read_text(encoding="utf-8"))
-            label = label if separator else Path(run["model"].rpartition(":")[2]).name
-            if not all("name" in result for result in run["data_sets"]):
-                raise KeyError("name")
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise TableError(f"{place}: not a results.json of evaluation.run ({error!r})") from error
+        run = read_report(place)
+        label = label if separator else label_of(run)
         if label in runs:
             raise TableError(f"two results are called {label!r}; tell them apart by LABEL=PATH")
         runs[label] = run
@@ -79,12 +73,14 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
     if arguments.output is None and arguments.insert is None and arguments.html is None and not arguments.paired:
         parser.error("give --output, --insert or --html")
     runs = read_runs(arguments.results)
+    places = [source.rpartition("=")[2] for source in arguments.results]
     table = make_table(runs) + "\n" + describe_runs(runs)
     if arguments.paired:
-        places = [source.rpartition("=")[2] for source in arguments.results]
+        first, *others = (read_run(place) for place in places)
+        label, *labels = runs
         pages = [
-            paired_page(places[0], place, *(list(runs)[0], label))
-            for place, label in zip(places[1:], list(runs)[1:], strict=True)
+            paired_page(paired_differences(first, other), label, other_label)
+            for other, other_label in zip(others, labels, strict=True)
         ]
         table += "\n" + "\n".join(pages)
         print("\n".join(pages))
@@ -95,9 +91,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
         write_atomically(Path(arguments.output), table)
         print(arguments.output)
     if arguments.html is not None:
-        places = [Path(source.rpartition("=")[2]).parent for source in arguments.results]
         labelled = zip(runs.items(), places, strict=True)
-        pages = [Run(label, run, place, number) for number, ((label, run), place) in enumerate(labelled)]
+        pages = [Run(label, run, Path(place).parent, number) for number, ((label, run), place) in enumerate(labelled)]
         write_atomically(Path(arguments.html), results_html(pages))
         print(arguments.html)
 

@@ -83,7 +83,7 @@ captions = _of("evaluation/tasks.py", "evaluation/test_captions.py")
 kinds = _of("evaluation/kinds.py", "evaluation/test_sugarcrepe.py")
 content = _of("unime/data/example.py", "unime/data/test_content.py")
 pixels = _of("unime/data/content.py", "unime/data/test_content.py")
-report = _of("evaluation/report.py", "evaluation/test_report.py")
+averages = _of("evaluation/averages.py", "evaluation/test_report.py", "evaluation/test_suite_runs.py")
 model = _of("modeling_unime/modeling_unime.py", "modeling_unime/test_modeling.py")
 processor = _of("modeling_unime/processing_unime.py", "modeling_unime/test_processing.py")
 store = _of("unime/data/images.py", "unime/data/test_images.py")
@@ -246,7 +246,7 @@ MUTANTS = (
         "if False:",
     ),
     pixels("pictures are known by their size", "pixels.update(picture.tobytes())", "pixels.update(b'')"),
-    report("worst instead of mean", 'float(np.mean([result["metrics"]', 'float(np.min([result["metrics"]'),
+    averages("worst instead of mean", "float(np.mean(means))", "float(np.min(means))"),
     # Model and processor
     model(
         "pooled by the number of tokens",

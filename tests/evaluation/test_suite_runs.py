@@ -10,7 +10,7 @@ import pytest
 
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
-from evaluation.comparison import in_words, paired_differences, paired_page, published_page, with_published
+from evaluation.comparison import in_words, paired_differences, paired_page, published_page, read_run, with_published
 from evaluation.suites import load_suites
 
 ROWS = 4
@@ -228,9 +228,10 @@ def test_two_runs_are_compared_on_the_same_rows(start, tmp_path, write_rows, tex
     rows.write_text(json.dumps(content))
     results["data_sets"][0]["metrics"]["precision@1"] = 1.0
     (tmp_path / "output/results.json").write_text(json.dumps(results))
-    page = paired_page(tmp_path / "output/results.json", first, "new", "old")
+    differences = paired_differences(read_run(tmp_path / "output/results.json"), read_run(first))
+    page = paired_page(differences, "new", "old")
     assert "| mmeb-mini/one/class | P@1 | better by " in page and "mean of the 2 data sets | P@1 | better by" in page
-    entry = paired_differences(tmp_path / "output/results.json", first)[0]
+    entry = differences[0]
     low, high = entry["interval"]
     assert 0 < low < entry["difference"] < high
     assert in_words({"difference": 1.3, "interval": [0.4, 2.2]}) == "better by 1.3 (95 %: 0.4 to 2.2)"
@@ -250,5 +251,5 @@ def test_published_figures_stand_beside_a_whole_suite_and_no_other(start, mmeb_e
     sets = entries["mean of the 36 data sets", "UniME (LLaVA-1.6)", "both stages"]
     assert (meta["published"], sets["published"]) == (66.6, 63.6)
     assert entries["GQA", "UniME", "both stages"]["published"] == 63.6
-    page = published_page(report)
+    page = published_page(report, with_published(report))
     assert "66.6 is the mean of the 4 meta-tasks" in page and "70.7 is the mean of the 36 data sets" in page
