@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Which encoder the options name: a saved model, any SentenceTransformer, or either with mixed inputs as sums."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,16 +72,21 @@ def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
     )
 
 
-def count_cut(arguments: EncoderArguments, examples: Sequence[Example]) -> dict[str, Any]:
-    """How many inputs lose their end to CLIP's 77 or SigLIP's 64 tokens, as a field of a result; none for other models."""
-    if arguments.model.startswith(BASELINE_PREFIX) or not is_dual_encoder(find_model(arguments.model)):
-        return {}
-    processor = DualEncoderProcessor.load(find_model(arguments.model))
-    if arguments.mixed == "sum":
-        examples = [part for example in examples for part in split_modalities(example)]
-    texts = list(filter(None, (plain_text(example.text, example.instruction) for example in examples)))
+def cut_counter(arguments: EncoderArguments) -> Callable[[Sequence[Example]], dict[str, Any]]:
+    """What says how many inputs lose their end to CLIP's 77 or SigLIP's 64 tokens, as a field of a result; none for other
+    models."""
+    if arguments.model.startswith(BASELINE_PREFIX) or not is_dual_encoder(folder := find_model(arguments.model)):
+        return lambda examples: {}
+    processor = DualEncoderProcessor.load(folder)
     tokens = min(arguments.max_length or processor.max_length, processor.max_length)
-    return {"cut": {"inputs": processor.count_cut(texts, tokens) if texts else 0, "tokens": tokens}}
+
+    def count(examples: Sequence[Example]) -> dict[str, Any]:
+        if arguments.mixed == "sum":
+            examples = [part for example in examples for part in split_modalities(example)]
+        texts = list(filter(None, (plain_text(example.text, example.instruction) for example in examples)))
+        return {"cut": {"inputs": processor.count_cut(texts, tokens) if texts else 0, "tokens": tokens}}
+
+    return count
 
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:

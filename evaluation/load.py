@@ -17,6 +17,7 @@ from unime.data.rows import read_rows
 
 FORMS: tuple[type[Task], ...] = (SugarCrepeTask, STSTask, CaptionTask, MMEBTask)  # the first that recognises a row
 ROWS_AT_A_TIME = 64  # their images are checked together
+REPLACE = "Replace the image, or remove the row."
 
 
 def load_task(
@@ -66,7 +67,7 @@ def fill_task(make_task: Callable[[ReadRow], Task], rows: Iterator[ReadRow], bad
             try:
                 task.add_row(row)
             except ImageError as fault:
-                bad_rows.add(place, str(fault), "Replace the image, or remove the row.")
+                bad_rows.add(place, str(fault), REPLACE)
     skipped = [{"row": row.place.within, "reason": row.reason} for row in sorted(bad_rows.rows)]
     if not skipped and task is None:
         raise DataError(f"{source}: has no rows")

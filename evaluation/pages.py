@@ -2,10 +2,12 @@
 """Visual documents: a question ranks all pages of a set, of which some are right, one more than another (MMEB-V2, ViDoRe)."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from evaluation.load import REPLACE, ROWS_AT_A_TIME
 from evaluation.metrics.mrr.mrr import MRR
 from evaluation.metrics.ndcg_at_k.ndcg_at_k import NDCGAtK
 from evaluation.metrics.ranking import gains_by_rank
@@ -14,7 +16,8 @@ from evaluation.misses import rank_rows
 from evaluation.score_files import CUTS, score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
-from unime.data.bad_rows import BadRows
+from unime.data.bad_rows import BadRows, Place
+from unime.data.example import Example
 from unime.data.images import ImageError
 from unime.data.rows import Row as ReadRow
 
@@ -37,16 +40,24 @@ class PagesTask(Task):
     def add_pages(self, rows: Iterable[ReadRow], bad_rows: BadRows) -> None:
         """Check all pages and number them; a bad one is a candidate of no query."""
         self.pages: dict[str, int] = {}  # content number by corpus-id
-        for row in rows:
-            try:
-                page = make_example(
-                    "the page", image=str(row.values.get("image") or ""), instruction=self.instructions[1]
-                )
-                self.pages[str(row.values["corpus-id"])] = int(self.index.add([page.placed(self.store)])[0])
-            except (RowError, ImageError) as fault:
-                bad_rows.add(row.place, str(fault), "Replace the image, or remove the row.")
-            except KeyError as fault:
-                bad_rows.add(row.place, f"field {fault} is missing")
+        rows = iter(rows)
+        while chunk := list(islice(rows, ROWS_AT_A_TIME)):
+            pages: list[tuple[Place, str, Example]] = []
+            for row in chunk:
+                image = str(row.values.get("image") or "")
+                try:
+                    page = make_example("the page", image=image, instruction=self.instructions[1])
+                    pages.append((row.place, str(row.values["corpus-id"]), page.placed(self.store)))
+                except RowError as fault:
+                    bad_rows.add(row.place, str(fault), REPLACE)
+                except KeyError as fault:
+                    bad_rows.add(row.place, f"field {fault} is missing")
+            self.index.look_at(page for _, _, page in pages)  # several at a time
+            for place, name, page in pages:
+                try:
+                    self.pages[name] = int(self.index.add([page])[0])
+                except ImageError as fault:
+                    bad_rows.add(place, str(fault), REPLACE)
         self.candidates = [np.array(list(self.pages.values()), dtype=np.int32)]  # of all queries
 
     def add_relevance(self, rows: Iterable[ReadRow], bad_rows: BadRows) -> None:

@@ -19,7 +19,7 @@ from evaluation import comparison, report
 from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
-from evaluation.encoders import count_cut, encoder_identity, find_model, image_sizes, make_encoder
+from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.figures import Run
 from evaluation.fingerprint import fingerprint
 from evaluation.intervals import interval
@@ -98,7 +98,8 @@ def evaluate(
         raise DataError(f"output {arguments.output!r} cannot be made: {error}") from error
     sizes = image_sizes(arguments)
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
-    common = {**encoder_identity(arguments), **row_options}
+    identity = encoder_identity(arguments)
+    common = {**identity, **row_options}
     data_sets: dict[str, DataSet] = {}
     results: dict[str, report.Result | None] = {}
     waiting: list[tuple[Task, str]] = []
@@ -128,17 +129,18 @@ def evaluate(
             print(f"{name}: {len(task.queries)} rows{skipped}, {len(task.index.examples)} to encode", flush=True)
         return [task.index for task, _ in waiting]
 
-    vectors = Vectors.of(arguments)
+    vectors = Vectors.of(arguments, identity)
     own = replace(arguments, device=own_device(arguments.device))
     vectors.encode(collect, lambda: encoder_maker(own))
     if rank() != 0:
         return output / "results.json"
     reused = [name for name, result in results.items() if result is not None and "failed" not in result]
+    count_cut = cut_counter(arguments) if waiting else None
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
         try:
             result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
-            result |= count_cut(arguments, task.index.examples)
+            result |= count_cut(task.index.examples)
         except FAULTS as error:
             fail(task.name, error)
             continue

@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import BaseEncoder, EncodingError, unusable_rows
-from evaluation.encoders import encoder_identity
 from evaluation.modality_sum import add_parts, split_modalities
 from unime.data.content import ContentIndex
 from unime.data.example import Example
@@ -79,10 +78,9 @@ class Vectors:
         self._sound: set[Path] = set()
 
     @classmethod
-    def of(cls, arguments: EvaluationArguments) -> "Vectors":
-        """The vectors of the model that the options name, where they say."""
-        identity = encoder_identity(arguments)
-        del identity["mixed"]  # parts of an example have keys of their own
+    def of(cls, arguments: EvaluationArguments, identity: dict[str, Any]) -> "Vectors":
+        """The vectors of the model that the options name, whose `encoder_identity` is given, where they say."""
+        identity = {name: fact for name, fact in identity.items() if name != "mixed"}  # parts have keys of their own
         folder = arguments.vectors or Path(arguments.output, "vectors")
         return cls(folder, identity, arguments.mixed, arguments.batch_size, arguments.batch_tokens)
 

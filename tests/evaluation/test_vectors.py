@@ -15,6 +15,7 @@ import torch.distributed as dist
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
 from evaluation.encoder import EncodingError
+from evaluation.encoders import encoder_identity
 from evaluation.vectors import Vectors
 from modeling_unime import UniMEModel, UniMEProcessor
 from unime.data.content import ContentIndex
@@ -90,7 +91,7 @@ def test_another_model_type_length_or_code_is_another_identity(tmp_path, monkeyp
 
     def folder(**options) -> Path:
         arguments = EvaluationArguments(str(model), [], str(tmp_path / "out"), vectors=str(tmp_path), **options)
-        return Vectors.of(arguments).folder
+        return Vectors.of(arguments, encoder_identity(arguments)).folder
 
     first = folder(device="cpu")
     assert (
