@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from evaluation.report import to_json
 from evaluation.stored_weights import read_weights
@@ -30,11 +28,13 @@ from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
 from release.native import USERS_FILE, is_native, read_native_processor
 from unime.files import write_atomically
+from unime.model_files import find_model_folder
 from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable
 from unime.public_names import public_name
 
 REPORT_FILE = "conversion_report.json"
+DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -88,17 +88,6 @@ class ConvertArguments:
         return options
 
 
-def _local(source: str) -> Path:
-    """The folder itself, or the files of a Hub repository, downloaded."""
-    if Path(source).is_dir():
-        return Path(source)
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise FileNotFoundError(f"{source!r} is neither a folder nor can it be had from the Hub: {error}") from error
-
-
 def trace_weights(folder: Path, model: UniMEModel) -> dict[str, dict[str, str] | list[str]]:
     """Where each stored weight went, found by content, not by what the renaming was meant to do.
 
@@ -143,7 +132,7 @@ def convert(arguments: ConvertArguments) -> Path:
     output = Path(arguments.output)
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty; choose another output or remove it")
-    source = _local(arguments.source)
+    source = find_model_folder(arguments.source, allow_patterns=DOWNLOADED)
     if (source / CONFIG_FILE).is_file() and not is_adapter(source):
         raise ValueError(
             f"{source} holds a whole model and an adapter beside it, which libraries would add once more; remove its "
@@ -156,7 +145,7 @@ def convert(arguments: ConvertArguments) -> Path:
             raise ValueError(f"{source} does not say what its base model is; give --base")
     elif arguments.base:
         raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
-    model_folder = _local(base) if base else source
+    model_folder = find_model_folder(base, allow_patterns=DOWNLOADED) if base else source
     trusted = arguments.trust_remote_code
     model = UniMEModel.from_backbone(str(model_folder), dtype="auto", trust_remote_code=trusted)
     traced = trace_weights(model_folder, model)

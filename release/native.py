@@ -22,6 +22,7 @@ from modeling_unime.chat_template import render_chat_template
 from modeling_unime.families import get_family
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.saved_folder import digest_weights, give_weights_the_usual_mode, write_digests
+from unime.model_files import read_json_object, read_model_type
 
 SETTINGS_FILE, TEMPLATE_FILE, POOLING_FILE = "unime.json", "chat_template.jinja", "1_Pooling/config.json"
 USERS_FILE = "config_sentence_transformers.json"  # prompts by name, similarity: the same in both formats
@@ -221,8 +222,9 @@ def native_faults(folder: str | Path) -> dict[str, str]:
 
     types = [(module["path"], module["type"].rpartition(".")[2]) for module in read("modules.json")]
     expected = [(path, kind.rpartition(".")[2]) for path, kind in MODULES]
-    pooling = {name for name, value in read(POOLING_FILE).items() if value and name.startswith("pooling_mode")}
-    last = pooling == {"pooling_mode_lasttoken"} or read(POOLING_FILE).get("pooling_mode") == "lasttoken"
+    stored = read(POOLING_FILE)
+    pooling = {name for name, value in stored.items() if value and name.startswith("pooling_mode")}
+    last = pooling == {"pooling_mode_lasttoken"} or stored.get("pooling_mode") == "lasttoken"
     template = native_template(read("config.json")["model_type"], read(SETTINGS_FILE)["prompts"])
     same = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") == template
     side = read("tokenizer_config.json").get("padding_side")
@@ -245,10 +247,8 @@ def native_faults(folder: str | Path) -> dict[str, str]:
 def read_native_processor(folder: str | Path) -> UniMEProcessor:
     """Our own processor, as it was before the export."""
     folder = Path(folder)
-    settings, stored = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in (SETTINGS_FILE, "processor_config.json")
-    )
-    family = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    settings, stored = (read_json_object(folder / name) for name in (SETTINGS_FILE, "processor_config.json"))
+    family = read_model_type(folder)
     options = {
         name: stored["image_processor"][name] for name in get_family(family).image_options
     }  # go before the file

@@ -8,7 +8,6 @@ same command, given again, resumes a broken upload. What was uploaded is downloa
 of `hf auth login` or of HF_TOKEN.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData, constants, get_toke
 from evaluation.report import markdown_table
 from release.adapters import CONFIG_FILE, WEIGHTS_FILE, is_adapter, read_adapter_config
 from release.check import check
+from unime.files import file_digest
 from unime.hub import files_to_upload, make_repository, one_sentence, upload
 from unime.options import CommandError, parse_dataclasses, run_command
 from unime.output_folder import check_writable
@@ -112,14 +112,6 @@ def stage(arguments: PushArguments, folder: Path) -> list[str]:
     return files
 
 
-def _digests(folder: Path, files: list[str]) -> dict[str, str]:
-    found = {}
-    for path in files:
-        with open(folder / path, "rb") as file:
-            found[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
 def push(arguments: PushArguments) -> str:
     """Upload the folder; returns the address of its page, or the folder of a dry run."""
     token, repository = get_token(), arguments.repository
@@ -148,9 +140,7 @@ def push(arguments: PushArguments) -> str:
             with one_sentence(f"{repository} is uploaded, but could not be read back"):
                 cache = Path(scratch, "cache")
                 back = Path(snapshot_download(repository, revision=commit.oid, token=token, cache_dir=cache))
-            wrong = [
-                name for name, digest in _digests(folder, files).items() if _digests(back, [name])[name] != digest
-            ]
+            wrong = [name for name in files if file_digest(back / name) != file_digest(folder / name)]
             if wrong:
                 raise CommandError(f"{repository} holds other content in {', '.join(wrong)}; push once more")
     page = f"{constants.ENDPOINT}/{repository}"
