@@ -51,6 +51,13 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return getattr(torch, dtype)
 
 
+def pick_workers(num_workers: int | None, device: torch.device) -> int:
+    """How many processes prepare batches; None is 4 beside an accelerator, and none, the main process itself, on the CPU."""
+    if num_workers is not None:
+        return num_workers
+    return 0 if device.type == "cpu" else 4
+
+
 class BaseEncoder(ABC):
     """Encodes each distinct example once, `batch_size` of them per forward pass."""
 
@@ -176,7 +183,7 @@ class Encoder(BaseEncoder):
         self.options = {} if max_length is None else {"max_length": max_length}
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.num_workers = (0 if self.device.type == "cpu" else 4) if num_workers is None else num_workers
+        self.num_workers = pick_workers(num_workers, self.device)
 
     @classmethod
     def from_pretrained(

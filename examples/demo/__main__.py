@@ -25,7 +25,7 @@ from examples.demo.report import write_report
 from examples.demo.scenes import write_dataset
 from modeling_unime import UniMEModel, UniMEProcessor
 from release.export import ExportArguments, export
-from trainers import train_stage1, train_stage2
+from trainers import HardNegativeConfig, train_stage1, train_stage2
 from unime.files import write_atomically
 from unime.options import parse_dataclasses
 
@@ -108,7 +108,8 @@ def run(arguments: DemoArguments) -> Path:
     clock.step("stage 1", lambda: train_stage1.main(stage1))
     clock.step("stage 2", stage2("stage1", "unime"))
     # InfoNCE takes all negatives: the recipe's number of hard ones goes back to its default, as if it were not given.
-    plain = ["--loss_type", "info_nce", "--use_row_negatives", "False", "--num_hard_negatives", "8"]
+    default = str(HardNegativeConfig.num_hard_negatives)
+    plain = ["--loss_type", "info_nce", "--use_row_negatives", "False", "--num_hard_negatives", default]
     clock.step("the VLM2Vec recipe", stage2("base", "vlm2vec", *plain))
     for name in MODELS:
         options = EvaluationArguments(

@@ -27,13 +27,17 @@ from unime.data.rows import Row
 ACCEPTED = "a datasets.Dataset, a DatasetDict (or dict) by source, a list of them, or a list of rows"
 
 
+def is_plain(rows: Any) -> bool:
+    """Whether rows are an Arrow table as it is, not what a function of the caller makes of one."""
+    return isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom"
+
+
 class HeldRows:
     """Rows of a data set, or of anything with a length whose entries are dicts, as plain dicts; pictures not decoded."""
 
     def __init__(self, rows: Sequence[Mapping], name: str):
         self.name = name
-        plain = isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom"
-        self.rows = rows.with_format("arrow") if plain else rows
+        self.rows = rows.with_format("arrow") if is_plain(rows) else rows
 
     def __len__(self) -> int:
         return len(self.rows)

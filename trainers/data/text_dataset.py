@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from modeling_unime import UniMEProcessor
-from trainers.data.held_rows import parts_of
-from trainers.data.texts import column_names, is_plain, row_texts
+from trainers.data.held_rows import is_plain, parts_of
+from trainers.data.texts import column_names, row_texts
 from trainers.teachers.vector_files import as_matrix, is_list_of
 from unime.data.bad_rows import Place
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 
+from trainers.data.held_rows import is_plain
 from unime.data.bad_rows import BadRowError, BadRows, Place, as_bad_rows
 from unime.data.columns import COLUMN_MARK, text_fault
 from unime.data.rows import expand_source, read_rows
@@ -139,11 +140,6 @@ def row_texts(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None 
         except ValueError as fault:
             raise BadRowError(f"{Place(name, number)}: {fault}; fill or remove the row") from None
     return found
-
-
-def is_plain(rows: Sequence[Mapping]) -> bool:
-    """Whether rows are an Arrow table as it is, not what a function of the caller makes of one."""
-    return isinstance(rows, datasets.Dataset) and rows.format["type"] != "custom"
 
 
 def plain_rows(rows: Sequence[Mapping], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from evaluation.encoder import pick_device, pick_dtype
+from evaluation.encoder import pick_device, pick_dtype, pick_workers
 from evaluation.encoders import find_model
 from evaluation.fingerprint import code_identity, model_identity
 from evaluation.plain_text import plain_text
@@ -87,7 +87,7 @@ class Judge:
         self.options = options
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
-        self.num_workers = (0 if self.device.type == "cpu" else 4) if num_workers is None else num_workers
+        self.num_workers = pick_workers(num_workers, self.device)
         try:
             self.folder = find_model(options.judge)
             self._read_folder()

@@ -14,7 +14,7 @@ import pyarrow as pa
 from evaluation.arguments import EncoderArguments
 from evaluation.encoder import BaseEncoder, Encoder, pick_device
 from evaluation.encoders import encoder_identity, make_encoder
-from trainers.data.held_rows import hold_rows
+from trainers.data.held_rows import hold_rows, is_plain
 from trainers.mining.judge import Judge, JudgeOptions
 from trainers.mining.neighbours import Found, find_neighbours
 from trainers.mining.options import MiningOptions
@@ -117,7 +117,7 @@ def mine_hard_negatives(
     )
     if not isinstance(dataset, datasets.Dataset):
         raise TypeError(f"dataset is a {type(dataset).__name__}; give a datasets.Dataset")
-    if dataset.format["type"] == "custom":  # what a transform makes of the rows is what counts
+    if not is_plain(dataset):  # what a transform makes of the rows is what counts
         dataset = datasets.Dataset.from_list(list(dataset))
     columns = next((COLUMNS[name] for name in COLUMNS if name in dataset.column_names), None)
     if columns is None:
