@@ -137,7 +137,7 @@ def test_it_is_published_as_the_backbone_and_read_back_bit_equal(family, backbon
     back = convert(ConvertArguments(str(native[family]), str(tmp_path / "back")))
     assert read_digest(back) == read_digest(trained[family])
     assert read_digest(back).keys() == {name for name, _ in read_weights(back)}
-    for folder in (native[family], back):  # where vLLM looks, and what sentence-transformers shows as the model's config
+    for folder in (native[family], back):  # where vLLM looks
         assert json.loads((folder / "config.json").read_text())["matryoshka_dimensions"] == [8, 32]
     for name in (
         "processor_config.json",
