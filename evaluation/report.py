@@ -18,6 +18,7 @@ import torch
 
 from evaluation.averages import Draws, mean_figures, mean_title, suite_averages, suites_of
 from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
+from unime.output_folder import RECORD_FILE
 
 Result = dict[str, Any]
 PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow", "faiss-cpu")
@@ -86,7 +87,7 @@ def label_of(run: dict[str, Any]) -> str:
 
 def read_training_record(folder: Path) -> dict[str, Any] | None:
     """How a model was trained, as the training commands leave it in its folder; None if it was not trained here."""
-    path = folder / "training_record.json"
+    path = folder / RECORD_FILE
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 
 from evaluation.report import to_json
-from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
-from release.native import USERS_FILE, is_native, read_native_processor
+from release.native import is_native, read_native_processor
 from unime.files import write_atomically
-from unime.model_files import find_model_folder
+from unime.hub_folder import USERS_FILE
+from unime.model_files import find_model_folder, read_weights
 from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable
 from unime.public_names import public_name

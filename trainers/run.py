@@ -25,13 +25,12 @@ from trainers.resumption import checkpoint_to_continue
 from unime.distributed import check_world_size
 from unime.files import write_atomically
 from unime.options import CommandError
+from unime.output_folder import OPTIONS_FILE, RECORD_FILE
 from unime.public_names import public_name
 
 logger = logging.get_logger(__name__)
 
-OPTIONS_FILE = "training_options.json"  # written first; a run with other options does not continue this one
 NAMES = ("model", "teacher")  # of the record, which are published without the path
-RECORD_FILE = "training_record.json"  # written last; its presence says that the model in the folder is complete
 
 
 @dataclass
