@@ -94,12 +94,12 @@ def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
     stages, origin = [], ""
     while (folder / RECORD_FILE).is_file() and len(stages) < len(STAGES) ** 2:
         files = (folder / RECORD_FILE, folder / OPTIONS_FILE)
-        record, options = (json.loads(file.read_text("utf-8")) if file.is_file() else {} for file in files)
+        record, options = (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files)
         stages.insert(0, (record, options))
         origin = options.get("model") or record.get("model", "")
         folder = Path(origin or "nothing")
     if (folder / REPORT_FILE).is_file():
-        report = json.loads((folder / REPORT_FILE).read_text("utf-8"))
+        report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         origin = report["base"] or report["source"]
     return stages, origin
 
@@ -138,7 +138,7 @@ def license_of(name: str) -> str | None:
         cards += [try_to_load_from_cache(name, "README.md", repo_type=kind) for kind in ("model", "dataset")]
     for card in cards:
         if isinstance(card, str | Path) and Path(card).is_file():
-            found = ModelCard(Path(card).read_text("utf-8"), ignore_metadata_errors=True).data.license
+            found = ModelCard(Path(card).read_text(encoding="utf-8"), ignore_metadata_errors=True).data.license
             if isinstance(found, str):
                 return found
     return LICENSES.get(name.removeprefix("sentence-transformers/"))
