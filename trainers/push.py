@@ -11,8 +11,9 @@ from huggingface_hub import CommitInfo
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from unime.card import write_readme
 from unime.hub import files_to_upload, make_repository, one_sentence, upload
-from unime.hub_folder import save_again, write_card
+from unime.hub_folder import save_again
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +48,7 @@ def push_folder(
         repository = make_repository(repository_name(config), token, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
         source, trusted = Path(config.output_dir), config.trust_remote_code
-        write_card(save_again(source, folder, trusted), source, folder, repository)
+        write_readme(folder, source, repository, "unime", **save_again(source, folder, trusted))
         files = files_to_upload(folder, trust_remote_code=trusted)
         commit = upload(folder, repository, files, token, revision, commit_message)
     logger.warning(f"pushed to {repository}: {commit.commit_url}")

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""A trained model's folder as the Hub takes it: the model saved anew, and its card; for `unime export` and push_to_hub.
+"""A trained model's folder as the Hub takes it: the model saved anew, for `unime export` and push_to_hub.
 
 Nothing is copied but sentence-transformers' settings (prompts and the like): weights, code and processor are what this
 package reads from the folder and writes again, so that no token, log, changed code or path of this machine goes along.
@@ -9,32 +9,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import digest_weight, read_digest
-from unime.model_files import read_json_object, read_weights
-from unime.output_folder import OPTIONS_FILE, RECORD_FILE
-from unime.public_names import public_name
-from unime.shipped_files import shipped_file
+from unime.model_files import read_weights
 
 USERS_FILE = "config_sentence_transformers.json"  # prompts by name, similarity: the same in both formats
 SETTINGS = (USERS_FILE, "sentence_bert_config.json")  # what a user may have set there
 NEEDED = ("processor_config.json", "tokenizer_config.json", "modules.json")
 SHARD_SIZE = "5GB"  # of a file of weights: what is lost when an upload breaks
-LIMITS = "The licences of backbone, teacher and training data apply."
-TAGS = ["unime", "multimodal-embedding", "sentence-transformers", "transformers"]
-HOW = {  # by the record's stage
-    "stage1": "textual discriminative knowledge distillation (stage 1)",
-    "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
-    "stage2": "hard negative enhanced instruction tuning (stage 2)",
-}
-TOLD = (  # of a run's options
-    "temperature", "num_hard_negatives", "false_negative_margin", "loss_type", "learning_rate",
-    "per_device_train_batch_size", "lora_rank",
-)  # fmt: skip
 
 
 def adapters_beside(folder: Path) -> str:
@@ -54,21 +40,6 @@ def forget_origin(config: PreTrainedConfig) -> None:
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
             forget_origin(value)
-
-
-def describe_training(record: dict, options: dict, family: str) -> str:
-    """The card's words on how the model was trained, from what the training command left; both may be empty."""
-    lines = [f"- backbone: a model of the family {family}"]
-    if not record:
-        return "\n".join([*lines, "- training: not recorded"])
-    lines.append(
-        f"- {record['stage']}, {record['steps']} steps, seed {record['seed']}, {record['world_size']} process(es)"
-    )
-    for name in ("hardware", "versions"):
-        lines.append(f"- {name}: " + (", ".join(f"{key} {value}" for key, value in record[name].items()) or "unknown"))
-    if "teacher" in record:
-        lines.append(f"- teacher: {public_name(record['teacher'])}")
-    return "\n".join([*lines, *(f"- {name}: {options[name]}" for name in TOLD if name in options)])
 
 
 def check_source(source: Path) -> None:
@@ -99,8 +70,11 @@ def save_again(
     trust_remote_code: bool,
     save: Callable[[UniMEModel, UniMEProcessor, Path], None] = save_in_shards,
     settings: tuple[str, ...] = SETTINGS,
-) -> UniMEModel:
-    """Read model and processor with this package's own code and `save` them, with `settings` and no more of the folder."""
+) -> dict[str, Any]:
+    """Read model and processor with this package's own code and `save` them, with `settings` and no more of the folder.
+
+    Returns what the card says of them (`unime.card.write_readme`).
+    """
     check_source(source)
     model = UniMEModel.from_pretrained(source, dtype="auto", trust_remote_code=trust_remote_code)
     processor = UniMEProcessor.from_pretrained(source, trust_remote_code=False)
@@ -113,41 +87,9 @@ def save_again(
     for name in settings:
         if (source / name).is_file():
             shutil.copyfile(source / name, output / name)
-    return model
-
-
-def write_card(
-    model: UniMEModel,
-    source: Path,
-    output: Path,
-    repository: str,
-    license: str = "other",
-    base_model: str = "",
-    results: str = "Not evaluated.",
-    limits: str = LIMITS,
-    native: bool = False,
-    needed_packages: str = "",
-) -> None:
-    """Write the card into `output`, from what is given and what the training command left in `source`."""
-    files = (source / name for name in (RECORD_FILE, OPTIONS_FILE))
-    record, options = (read_json_object(file) if file.exists() else {} for file in files)
-    card = ModelCard.from_template(
-        ModelCardData(
-            library_name="sentence-transformers",
-            pipeline_tag="feature-extraction",
-            tags=TAGS,
-            license=license,
-            base_model=base_model or None,
-        ),
-        template_path=shipped_file("model_card.md"),
-        name=repository.rpartition("/")[2],
-        repository=repository,
-        dimension=model.config.hidden_size,
-        native=native,
-        needed_packages=needed_packages,
-        how=HOW.get(record.get("stage"), "how it was trained is not recorded"),
-        training=describe_training(record, options, model.config.family),
-        results=results,
-        limits=limits,
-    )
-    (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
+    return {
+        "family": model.config.family,
+        "dimension": model.config.hidden_size,
+        "max_length": processor.max_length or processor.tokenizer.model_max_length,
+        "image_resolution": processor.image_resolution,
+    }
