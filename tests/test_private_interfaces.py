@@ -75,7 +75,7 @@ def test_class_that_fsdp2_makes():
 
 
 def test_files_of_a_checkpoint():
-    """trainers/resumption.py: the state is written last, the random state of each rank before it."""
+    """trainers/run.py: the state is written last, the random state of each rank before it."""
     written = text_of(Trainer._save_checkpoint)
     assert "TRAINER_STATE_NAME" in written and "_save_rng_state" in written, (
         "transformers writes checkpoints otherwise"
@@ -93,7 +93,7 @@ def test_tensorboard_callback_keeps_its_writer():
 
 
 def test_a_model_in_four_bits_is_marked():
-    """trainers/quantization.py: what our own layers are, peft and the Trainer learn from an attribute of the model."""
+    """trainers/lora.py: what our own layers are, peft and the Trainer learn from an attribute of the model."""
     tells = "is_loaded_in_4bit"
     assert tells in text_of(peft.tuners.lora.model), "peft asks another attribute"
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "export": ("release.export", "make a Hub folder, with model card, of a trained model"),
     "push": ("release.push", "upload an exported folder, or an adapter, to the Hub"),
     "table": ("evaluation.table", "one Markdown table from several results"),
-    "recipe": ("trainers.recipe", "list the recipes, or print one"),
+    "recipe": ("unime.recipe", "list the recipes, or print one"),
 }
 USAGE = "\n".join(
     ["usage: unime COMMAND [options]", "       unime --version", "", "commands (each has --help):"]
