@@ -28,7 +28,7 @@ from trainers.mining.output import plan_files, write_results
 from trainers.mining.pool import Pool
 from trainers.mining.selection import summarise
 from trainers.run import record_options
-from unime.data.image_sizes import AllImageSizes, ImageSizes
+from unime.data.image_sizes import ImageSizes
 from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import check_at_least, parse_dataclasses, run_command
@@ -95,8 +95,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     finished = (output / RECORD_FILE).exists()
     record_options(arguments.output, groups, rank() == 0, finished, OPTIONS_FILE, FREE_OPTIONS)
 
-    judged = None if judge is None else ImageSizes(lambda: judge.processor, NO_LIMIT)  # it reads the images, too
-    sizes = AllImageSizes(image_sizes(arguments), judged)
+    sizes = image_sizes(arguments)
+    if judge is not None:  # it reads the images, too
+        sizes = ImageSizes(lambda: judge.processor, NO_LIMIT, beside=sizes)
     with LongWaitGroup() as ranks:  # one process reads and checks
         dataset, skipped = ranks.broadcast_from_main(
             lambda: arguments.load(arguments.output, candidates=arguments.candidates, sizes=sizes)

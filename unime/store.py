@@ -43,9 +43,7 @@ def key_of(*parts: object) -> bytes:
 class Store:
     """Kept values in a folder that several runs may share, and that all processes of a run must see.
 
-    Args:
-        folder: of any number of stores.
-        identity: what the values depend on beside their items, ready for JSON.
+    A folder may hold any number of stores, told apart by what their values depend on beside the items, ready for JSON.
     """
 
     def __init__(self, folder: str | Path, identity: object = None):
@@ -70,14 +68,8 @@ class Store:
         compute: Callable[[Sequence[int]], np.ndarray],
         what: str,
     ) -> None:
-        """Compute the values that are missing; the processes of a run share the pieces, and wait for each other.
-
-        Args:
-            keys: one for each item.
-            pieces: numbers of items that are computed together.
-            compute: gives the values of some items, (n, ...) float32.
-            what: at the progress bar.
-        """
+        """Compute the values (n, ...) float32 that are missing, of the items of each piece, given by number, together; the
+        processes of a run share the pieces, and wait for each other."""
         with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same work however long they took to get here.
             missing = ranks.broadcast_from_main(lambda: self.missing(keys))
@@ -93,11 +85,7 @@ class Store:
         write_atomically(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
 
     def read(self, keys: Sequence[bytes], make_array: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
-        """The values of items that have one, (len(keys), ...) float32, in an array made by `make_array(shape, dtype)`.
-
-        Raises:
-            StoreError: a file is damaged, values differ in shape, or one is not there.
-        """
+        """The values of items that have one, (len(keys), ...) float32, in an array made by `make_array(shape, dtype)`."""
         self._look()
         numbers: dict[Path, list[int]] = {}
         for number, key in enumerate(keys):

@@ -8,17 +8,7 @@ import torch
 
 
 class KnownPositives:
-    """The positives of every query that has several.
-
-    Args:
-        queries: (R,) numbers of the rows' queries, equal for equal queries.
-        positives: (R,) numbers of the rows' positives, equal for equal contents.
-
-    Example:
-        >>> known = KnownPositives(np.array([7, 7, 9]), np.array([1, 2, 3]))
-        >>> known.of(7).tolist(), known.of(9).tolist()
-        ([1, 2], [])
-    """
+    """The positives of every query that has several, from the numbers (R,) of the rows' queries and positives."""
 
     def __init__(self, queries: np.ndarray, positives: np.ndarray):
         pairs = np.unique(np.stack([queries, positives], axis=1).astype(np.int64), axis=0)  # (p, 2), rising
@@ -33,14 +23,9 @@ class KnownPositives:
 
 
 def mask_known(known: Sequence[Sequence[int]], candidates: Sequence[int]) -> torch.Tensor | None:
-    """Which candidates of a batch are another positive of a query than that of its row.
+    """Which of M candidates of a batch are another positive of a query than that of its row, which is candidate i of query i.
 
-    Args:
-        known: for each of N queries the numbers of its positives; candidate i is the positive of query i.
-        candidates: M numbers of contents.
-
-    Returns:
-        (N, M) boolean, or None where nothing is: most batches hold no such pair.
+    `known` are the numbers of each query's positives. (N, M) boolean, or None where nothing is, as in most batches.
     """
     places: dict[int, list[int]] = {}
     for column, candidate in enumerate(candidates):

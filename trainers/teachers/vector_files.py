@@ -83,13 +83,8 @@ def find_vector_files(source: str, truncate_dim: int | None = None) -> "VectorFi
 
 
 class VectorFiles:
-    """Parquet files with a column of texts and one of vectors, lists of floating numbers of any length but zero.
-
-    Args:
-        files: of equal texts in them the first counts.
-        columns: of the texts, and of the vectors.
-        truncate_dim: dimensions kept of a vector (default: all).
-    """
+    """Parquet files with a column of texts, of equal ones of which the first counts, and one of vectors: lists of floating
+    numbers of any length but zero, of which `truncate_dim` are kept."""
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str] = COLUMNS, truncate_dim: int | None = None):
         self.files = files
@@ -101,19 +96,6 @@ class VectorFiles:
         """What the vectors depend on."""
         return digest("parquet", [remembered_digest(file) for file in self.files], self.columns, self.truncate_dim)
 
-    def _read(self) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
-        """Blocks of rows, each with its file and the number of its first row."""
-        for file in self.files:
-            start = 0
-            try:
-                with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True) as table:
-                    self._check_schema(table.schema_arrow, file)
-                    for batch in table.iter_batches(BLOCK_ROWS, columns=self.columns):
-                        yield file, start, batch.select(self.columns)
-                        start += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: broken Parquet ({error}); delete it, or fetch it again") from error
-
     def _check_schema(self, schema: pa.Schema, file: Path) -> None:
         check_columns(schema.names, self.columns, str(file))
         texts, vectors = (schema.field(column).type for column in self.columns)
@@ -123,11 +105,7 @@ class VectorFiles:
             raise ValueError(f"{file}: column {self.columns[1]!r} is of type {vectors}, not lists of floating numbers")
 
     def write_array(self, texts: Sequence[str], path: Path) -> None:
-        """Copy the vectors of distinct texts into a .npy file, (len(texts), D) float32, in the order of the texts.
-
-        Raises:
-            ValueError: a file is broken, a vector cannot be used (names its row), or a text has none.
-        """
+        """Copy the vectors of distinct texts into a .npy file, (len(texts), D) float32, in the order of the texts."""
         absent = {text: row for row, text in enumerate(texts)}
         vectors, dimension = None, None
         hidden = len(texts) < PROGRESS_FROM or rank() != 0
@@ -157,3 +135,16 @@ class VectorFiles:
                     f"the run, the first {shorten(next(iter(absent)))}; add them to the file, or leave the texts out"
                 )
             vectors.flush()
+
+    def _read(self) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+        """Blocks of rows, each with its file and the number of its first row."""
+        for file in self.files:
+            start = 0
+            try:
+                with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True) as table:
+                    self._check_schema(table.schema_arrow, file)
+                    for batch in table.iter_batches(BLOCK_ROWS, columns=self.columns):
+                        yield file, start, batch.select(self.columns)
+                        start += len(batch)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{file}: broken Parquet ({error}); delete it, or fetch it again") from error

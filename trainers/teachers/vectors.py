@@ -26,18 +26,8 @@ CHECK_ROWS = 4096
 def teacher_vectors(texts: Sequence[str], teacher: Any, folder: str | Path) -> np.ndarray:
     """The teacher's vectors of distinct texts, (N, D) float32, computed where they are missing. Every rank calls it.
 
-    Args:
-        texts: N distinct texts, the same on every rank.
-        teacher: a [`Teacher`], `VectorFiles`, or an object with `encode` and no fingerprint, whose vectors are kept in
-            memory only.
-        folder: where vectors are kept; it may hold those of several teachers, and all ranks must see it.
-
-    Returns:
-        Row i is the vector of text i: a memory map where the vectors are on disk.
-
-    Raises:
-        ValueError: a vector cannot be used or is missing; names its text or row.
-        TypeError: it is no teacher.
+    Row i is the vector of text i, in a memory map where vectors are kept: those of a teacher with a fingerprint, in a folder
+    that all ranks see and that may hold those of several teachers, and those of `VectorFiles`.
     """
     with LongWaitGroup() as ranks:
         if not hasattr(teacher, "fingerprint"):
@@ -95,11 +85,7 @@ def write_array(texts: Sequence[str], store: Store, path: Path) -> None:
 
 
 def encode(teacher: Any, texts: Sequence[str]) -> np.ndarray:
-    """The vectors that a teacher gives now, (N, D) float32.
-
-    Raises:
-        ValueError: they are not one per text, or one is not finite or zero; names its text.
-    """
+    """The vectors that a teacher gives now, (N, D) float32; ValueError if one cannot be used, which names its text."""
     given = as_texts(teacher, texts) if hasattr(teacher, "modalities") else list(texts)  # of a SentenceTransformer
     vectors = np.asarray(teacher.encode(given), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts):
