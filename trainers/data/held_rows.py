@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from trainers.data.mmeb import finish_dataset, read_table
 from trainers.data.pairs import PairDataset, PairSource
-from unime.data.bad_rows import BadRows, Place, as_bad_rows
+from unime.data.bad_rows import BadRows, Place
 from unime.data.example import Example
 from unime.data.forms import Form, find_form
 from unime.data.image_sizes import ImageSizes
@@ -61,8 +61,6 @@ class HeldRows:
 class RowImages:
     """Opens the pictures of held rows, as an `ImageStore` those of files. "3/1" is the second example of row 3."""
 
-    roots = ()
-
     def __init__(self, rows: HeldRows, form: Form):
         self.rows = rows
         self.form = form
@@ -70,38 +68,22 @@ class RowImages:
     def __repr__(self) -> str:
         return f"the rows of {self.rows.name}"
 
-    def locate(self, path: str) -> tuple[str, str]:
-        """Where a picture is: its row was read, so it is there."""
-        return repr(self), path
-
     def open(self, path: str) -> Image.Image:
         """A picture, decoded to RGB; ImageError if it cannot be."""
         row, number = map(int, path.split("/"))
         example = self.form.parse(self.rows[row - 1]).examples[number]
         return example.open()
 
-    def stamp(self, path: str) -> tuple[int, int]:
-        """What tells whether a picture has changed, as one of a row that is held does not."""
-        return 0, 0
 
-
-def hold_rows(
-    data: Any,
-    name: str = "train_dataset",
-    on_bad_row: str | BadRows = "error",
-    image_check: str = "full",
-    seed: int = 0,
-    progress: bool = False,
-    sizes: ImageSizes | None = None,
-) -> PairDataset:
+def hold_rows(data: Any, name: str = "train_dataset", seed: int = 0, sizes: ImageSizes | None = None) -> PairDataset:
     """Make the data set of stage 2 of rows in memory (see `ACCEPTED`), after a look at every one of them.
 
     A `PairDataset` is returned as it is. Rows may name their source themselves, in a column `source`; for the other columns
-    see `unime.data.forms`, for the options `load_mmeb_train`.
+    see `unime.data.forms`.
     """
     if isinstance(data, PairDataset):
         return data
-    bad_rows = as_bad_rows(on_bad_row)
+    bad_rows = BadRows()
     tables, stores, sources = [], [], []
     for part_name, part in parts_of(data, name):
         held = HeldRows(part, part_name)
@@ -114,7 +96,7 @@ def hold_rows(
         for source_name, number in (numbers or {None: len(sources)}).items():
             tables.append(table.filter(pc.equal(table["source"], number)))
             sources.append(PairSource(source_name or part_name, part_name, len(stores) - 1, len(tables[-1]), 1.0))
-    return finish_dataset(sources, tables, stores, bad_rows, image_check, seed, progress=progress, sizes=sizes)
+    return finish_dataset(sources, tables, stores, bad_rows, seed=seed, progress=False, sizes=sizes)
 
 
 def _name_image(example: Example, row: int, number: int) -> str | None:

@@ -8,16 +8,17 @@ import torch
 
 
 class KnownPositives:
-    """The positives of every query that has several, from the numbers (R,) of the rows' queries and positives."""
+    """The positives of every query, from the numbers (R,) of both; of queries with `several` alone."""
 
-    def __init__(self, queries: np.ndarray, positives: np.ndarray):
+    def __init__(self, queries: np.ndarray, positives: np.ndarray, several: bool = False):
         pairs = np.unique(np.stack([queries, positives], axis=1).astype(np.int64), axis=0)  # (p, 2), rising
-        _, place, counts = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
-        pairs = pairs[counts[place] > 1]  # a query's only positive stands in its row
-        self._queries, self._positives = pairs[:, 0], pairs[:, 1]
+        if several:
+            _, place, counts = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+            pairs = pairs[counts[place] > 1]
+        self._queries, self._positives = np.ascontiguousarray(pairs.T)  # or every search would copy them
 
     def of(self, query: int) -> np.ndarray:
-        """Numbers of a query's positives, (p,), rising; none for a query that has only one."""
+        """Numbers of a query's positives, (p,), rising."""
         first, end = np.searchsorted(self._queries, [query, query + 1])
         return self._positives[first:end]
 

@@ -113,7 +113,8 @@ class PairDataset(Dataset):
         self._rows: tuple[int, np.ndarray] | None = None
         # Here and not at the first row, so that workers share it.
         self._query_numbers = self.query_numbers
-        self._known_positives = KnownPositives(self._query_numbers, table["group"].to_numpy())
+        groups = table["group"].to_numpy()
+        self._known_positives = KnownPositives(self._query_numbers, groups, several=True)  # an only one is the row's
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)

@@ -22,7 +22,6 @@ from trainers.teachers.vector_files import as_matrix, is_list_of
 from unime.data.bad_rows import Place
 
 BLOCK = 1024  # texts tokenised, or rows read, at a time
-PROGRESS_FROM = 20_000  # texts; fewer are done before a bar could be read
 
 
 class TextDataset(Dataset):
@@ -107,8 +106,7 @@ def tokenize(
 ) -> pa.LargeListArray:
     """Token ids of texts, each in the processor's prompt: "Summary above sentence in one word:"."""
     ids, lengths = [], []
-    hidden = not progress or len(texts) < PROGRESS_FROM
-    for start in tqdm(range(0, len(texts), BLOCK), desc="tokens", unit="block", disable=hidden):
+    for start in tqdm(range(0, len(texts), BLOCK), desc="tokens", unit="block", disable=not progress, delay=2):
         rows = _token_ids(processor, list(texts[start : start + BLOCK]), max_length)
         ids.append(np.array([token for row in rows for token in row], np.int32))
         lengths += map(len, rows)
