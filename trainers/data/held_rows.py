@@ -83,7 +83,7 @@ def hold_rows(data: Any, name: str = "train_dataset", seed: int = 0, sizes: Imag
     """
     if isinstance(data, PairDataset):
         return data
-    bad_rows = BadRows()
+    bad_rows = BadRows(has_option=False)
     tables, stores, sources = [], [], []
     for part_name, part in parts_of(data, name):
         held = HeldRows(part, part_name)

@@ -249,7 +249,7 @@ def finish_dataset(
                 )
                 raise SourceError(f"{source.file}: no usable row.{first}")
     if len(bad_rows):
-        logger.warning(bad_rows.report(max_rows=20))
+        logger.warning(bad_rows.report())
     sources = [replace(source, rows=len(table)) for source, table in zip(sources, finished, strict=True)]
     return PairDataset(pa.concat_tables(finished).combine_chunks(), sources, stores, seed, index.keys)
 

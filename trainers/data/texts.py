@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 
 from trainers.data.held_rows import HeldRows
-from unime.data.bad_rows import BadRowError, BadRows, as_bad_rows
+from unime.data.bad_rows import BadRows, as_bad_rows
 from unime.data.columns import COLUMN_MARK, text_fault
 from unime.data.rows import expand_source, read_rows
 
@@ -101,7 +101,7 @@ def load_texts(
                 except ValueError as fault:
                     bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     if len(bad_rows) > already_bad:
-        logger.warning(bad_rows.report(max_rows=20))
+        logger.warning(bad_rows.report())
     if not texts:
         raise ValueError(f"no text was found in {', '.join(sources) or 'an empty list of sources'}; check the sources")
     return datasets.Dataset.from_dict({"text": list(texts)})
@@ -112,12 +112,12 @@ def row_texts(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None 
     column of texts."""
     held = HeldRows(rows, name)
     columns = find_text_columns(held, columns)
-    found = []
+    bad_rows, found = BadRows(has_option=False), []
     for row in held.read(columns):
         try:
             found.append(texts_of_row(row.values, columns))
         except ValueError as fault:
-            raise BadRowError(f"{row.place}: {fault}; fill or remove the row") from None
+            bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     return found
 
 
