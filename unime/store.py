@@ -10,7 +10,9 @@ files whatever the number of processes and however often it was killed.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +66,26 @@ class Store:
     def ensure(
         self,
         keys: Sequence[bytes],
-        pieces: Sequence[Sequence[int]],
+        order: Sequence[int],
+        size: int,
         compute: Callable[[Sequence[int]], np.ndarray],
         what: str,
+        spread: bool = False,
     ) -> None:
-        """Compute the values (n, ...) float32 that are missing, of the items of each piece, given by number, together; the
-        processes of a run share the pieces, and wait for each other."""
+        """Compute the values (n, ...) float32 that are missing; the processes of a run share them, and wait for each other.
+
+        Items, by number, come into pieces of some size in this order, or with `spread` in turn, so that all pieces are alike.
+        """
         with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same work however long they took to get here.
             missing = ranks.broadcast_from_main(lambda: self.missing(keys))
-            left = [[number for number in piece if keys[number] in missing] for piece in pieces]
-            own = list(filter(None, left))[ranks.rank :: ranks.size]
+            count = math.ceil(len(order) / size)
+            pieces = [order[number::count] for number in range(count)] if spread else _cut(order, size)
+            pieces = [piece for piece in pieces if all(keys[number] in missing for number in piece)]
+            # Where other work has left some of a piece here, what is missing of all such pieces goes together.
+            planned = set(chain.from_iterable(pieces))
+            rest = [number for number in order if keys[number] in missing and number not in planned]
+            own = [*pieces, *_cut(rest, size)][ranks.rank :: ranks.size]
             for piece in tqdm(own, desc=what, unit="piece", disable=None if ranks.rank == 0 else True):
                 self.write([keys[number] for number in piece], compute(piece))
             ranks.wait()
@@ -124,3 +135,7 @@ class Store:
             self._files.add(path)
             for row, key in enumerate(keys):
                 self._places.setdefault(key.tobytes(), (path, row))
+
+
+def _cut(items: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

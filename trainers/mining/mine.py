@@ -224,7 +224,7 @@ def _kept(
     """What `compute` gives for each item, in pieces of some size that a store keeps; at once where there is none."""
     if store is None:
         return compute(range(len(keys)))
-    store.ensure(keys, [order[start : start + size] for start in range(0, len(order), size)], compute, what)
+    store.ensure(keys, order, size, compute, what)
     return store.read(keys)
 
 

@@ -6,7 +6,6 @@ folder/<digest of the teacher>/....safetensors        the vectors, by text; see 
 folder/<digest of the teacher>/<digest of texts>.npy  one run's, row i the vector of its text i
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +60,13 @@ def is_usable(array: Path, count: int) -> bool:
 
 def encode_missing(texts: Sequence[str], teacher: Any, store: Store) -> None:
     """Compute and store the vectors that a store lacks, in pieces that are shared among the ranks."""
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True)
-    # Pieces with texts of all lengths take equally long, so that no rank waits and the time left is right from the start.
-    count = math.ceil(len(texts) / SHARD_SIZE)
     store.ensure(
         [key_of(text) for text in texts],
-        [order[number::count] for number in range(count)],
+        sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True),
+        SHARD_SIZE,
         lambda piece: encode(teacher, [texts[number] for number in piece]),
         "texts",
+        spread=True,  # pieces take equally long, so that no rank waits and the time left is right from the start
     )
     if hasattr(teacher, "unload"):
         teacher.unload()  # the student trains without the teacher in memory
