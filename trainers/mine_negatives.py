@@ -105,9 +105,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     pool = Pool(dataset)
     link = arguments.image_root is None and rank() == 0
     files = plan_files(pool, options.pool == "source", output, arguments.format, link)
-    stores = open_stores(arguments.cache_folder or output / "shards", identity, judge)
+    vectors, scores = open_stores(arguments.cache_folder or output / "shards", identity, judge)
     load_encoder, size = partial(make_encoder, arguments), arguments.shard_size
-    mined = mine(pool, load_encoder, options, arguments.device, judge, *stores, shard_size=size)
+    mined = mine(pool, load_encoder, options, arguments.device, judge, vectors, scores, size)
     if rank() != 0:
         return
     write_results(pool, mined, files, arguments.format, arguments.max_rows_per_source)
@@ -133,7 +133,8 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
             dataset.sources[number].name: summarise(mined.counts, sources == number) for number in files
         },
         "files": [str(file.relative_to(output)) for file in files.values()],
-        **{name: store.counts for name, store in zip(("vectors", "scores"), stores, strict=True) if store},
+        "vectors": vectors.counts,
+        "scores": scores.counts,
         "seconds": round(time.perf_counter() - start, 3),
         "world_size": world_size(),
         **report.environment(pick_device(arguments.device)),

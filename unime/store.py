@@ -43,22 +43,23 @@ def key_of(*parts: object) -> bytes:
 
 
 class Store:
-    """Kept values in a folder that several runs may share, and that all processes of a run must see.
+    """Kept values in a folder that several runs may share, and that all processes of a run must see; None: in memory.
 
     A folder may hold any number of stores, told apart by what their values depend on beside the items, ready for JSON.
     """
 
-    def __init__(self, folder: str | Path, identity: object = None):
-        self.folder = Path(folder, digest(identity))
+    def __init__(self, folder: str | Path | None = None, identity: object = None):
+        self.folder = None if folder is None else Path(folder, digest(identity))
         self.counts = {"found": 0, "computed": 0}  # items that this run asked for, over all processes
         self._places: dict[bytes, tuple[Path, int]] = {}
+        self._in_memory: dict[bytes, np.ndarray] = {}
         self._files: set[Path] = set()
         self._sound: set[Path] = set()
 
     def missing(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which keys have no value yet, on disk and not as this process remembers it; counts those asked for."""
         self._look()
-        missing = {key for key in keys if key not in self._places}
+        missing = {key for key in keys if key not in self._places and key not in self._in_memory}
         self.counts["found"] += len(keys) - len(missing)
         self.counts["computed"] += len(missing)
         return missing
@@ -88,15 +89,25 @@ class Store:
             own = [*pieces, *_cut(rest, size)][ranks.rank :: ranks.size]
             for piece in tqdm(own, desc=what, unit="piece", disable=None if ranks.rank == 0 else True):
                 self.write([keys[number] for number in piece], compute(piece))
-            ranks.wait()
+            self.share(ranks)
 
     def write(self, keys: Sequence[bytes], values: np.ndarray) -> None:
         """Keep the values (n, ...) of n items, as one file."""
+        if self.folder is None:
+            self._in_memory |= zip(keys, values, strict=True)
+            return
         content = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1), "values": values})
         write_atomically(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
 
+    def share(self, ranks: LongWaitGroup) -> None:
+        """Wait until all processes have written; what is in memory is sent to all."""
+        for values in ranks.gather(self._in_memory):
+            self._in_memory |= values
+
     def read(self, keys: Sequence[bytes], make_array: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
         """The values of items that have one, (len(keys), ...) float32, in an array made by `make_array(shape, dtype)`."""
+        if self.folder is None:
+            return np.stack([self._in_memory[key] for key in keys])
         self._look()
         numbers: dict[Path, list[int]] = {}
         for number, key in enumerate(keys):
@@ -123,7 +134,7 @@ class Store:
 
     def _look(self) -> None:
         """Take note of files that were written since the last look, by whatever process."""
-        if not self.folder.is_dir():
+        if self.folder is None or not self.folder.is_dir():
             return
         remove_unfinished(self.folder)
         for path in sorted(set(self.folder.glob("*.safetensors")) - self._files):

@@ -48,6 +48,14 @@ def test_what_other_work_has_left_of_pieces_goes_together(tmp_path, spread, piec
     np.testing.assert_array_equal(store.read(KEYS), values_of(range(7)))
 
 
+def test_in_memory():
+    store = Store()
+    for _ in range(2):
+        store.ensure(KEYS, ORDER, 2, values_of, "things")
+    assert store.counts == {"found": 7, "computed": 7}
+    np.testing.assert_array_equal(store.read(KEYS[::-1]), values_of(range(6, -1, -1)))
+
+
 def test_digest_tells_parts_apart():
     parts = [(), ("ab",), ("a", "b"), (b"ab",), (["a", "b"],), ([1, "b"],), (None,), (0,), (0.0,)]
     assert len({digest(*part) for part in parts}) == len(parts)
