@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from evaluation.averages import Draws, mean_figures, mean_title, suite_averages, suites_of
+from evaluation.intervals import interval
 from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
 
 Result = dict[str, Any]
@@ -117,8 +118,13 @@ def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str
         collection = result["name"].rpartition("/")[0] if alone else result["name"]
         collections = summary.setdefault("sugarcrepe", {})
         collections.setdefault(collection, {"subsets": {}})["subsets"].update(result["subsets"])
+        collections[collection].setdefault("draws", {}).update(draws.get(result["name"], {}))
     for collection in summary.get("sugarcrepe", {}).values():
         collection["means"] = group_means(collection["subsets"])
+        drawn = collection.pop("draws")
+        if drawn.keys() >= collection["subsets"].keys():
+            by_draw = group_means({name: {"accuracy": drawn[name]} for name in collection["subsets"]})
+            collection["intervals"] = {name: interval(values) for name, values in by_draw.items()}
     return summary
 
 
@@ -128,16 +134,16 @@ def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
     return {"data_sets": len(results)} | {name: values for name, values in figures.items() if values}
 
 
-def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, float]:
+def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Unweighted means of SugarCrepe's groups whose subsets are all there, and their mean as "overall" if all are."""
     means = {
-        group: float(np.mean([subsets[name]["accuracy"] for name in names]))
+        group: np.mean([subsets[name]["accuracy"] for name in names], axis=0)
         for group, names in SUGARCREPE_GROUPS.items()
         if subsets.keys() >= set(names)
     }
     if len(means) == len(SUGARCREPE_GROUPS):
-        means["overall"] = float(np.mean(list(means.values())))
-    return means
+        means["overall"] = np.mean(list(means.values()), axis=0)
+    return {name: mean.tolist() for name, mean in means.items()}
 
 
 def mean_lines(summary: dict[str, Any]) -> list[Result]:
@@ -156,7 +162,9 @@ def mean_lines(summary: dict[str, Any]) -> list[Result]:
     for collection, content in summary.get("sugarcrepe", {}).items():
         for group, value in content["means"].items():
             extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
-            lines.append(_accuracy_line(f"{collection}, mean: {group}", value, extent=extent))
+            bounds = content.get("intervals", {}).get(group)
+            more = {"intervals": {"accuracy": bounds}} if bounds else {}
+            lines.append(_accuracy_line(f"{collection}, mean: {group}", value, extent=extent, **more))
     if summary.get("sts", {"data_sets": 0})["data_sets"] > 1:
         extent = count_sets(summary["sts"]["data_sets"])
         lines.append({"form": "sts", "name": "mean: sts", "extent": extent, **summary["sts"]})
