@@ -69,7 +69,9 @@ def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dic
             "of": sum(map(len, names)),
             "complete": len(members) == sum(map(len, names)) and not any("partial" in member for member in members),
         }
-        averages.append(average | mean_figures(found, there, draws))
+        figures = mean_figures(found, there, draws)
+        if figures["metrics"]:
+            averages.append({**average, "form": members[0]["form"], **figures})
     return {
         "form": suite.benchmarks[0].form,
         "complete": all(average["complete"] for average in averages) and bool(averages),
@@ -83,7 +85,7 @@ def mean_figures(
 ) -> dict[str, dict[str, Any]]:
     """`metrics`, `chance` and `intervals` by headline metric: means over the groups of means over each, by name."""
     found: dict[str, dict[str, Any]] = {"metrics": {}, "chance": {}, "intervals": {}}
-    for metric in results[groups[0][0]]["headline"]:
+    for metric in shared_headline([results[member] for group in groups for member in group]):
         for field in ("metrics", "chance"):
             means = [np.mean([results[member][field][metric] for member in group]) for group in groups]
             found[field][metric] = float(np.mean(means))
@@ -91,6 +93,11 @@ def mean_figures(
         if drawn is not None:
             found["intervals"][metric] = interval(drawn)
     return found
+
+
+def shared_headline(results: Sequence[Result]) -> list[str]:
+    """The headline metrics that all results have: sets of one's own suite may be of several forms."""
+    return [metric for metric in results[0]["headline"] if all(metric in other["headline"] for other in results)]
 
 
 def average_draws(groups: Sequence[Sequence[str]], metric: str, draws: Draws) -> np.ndarray | None:

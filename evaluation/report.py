@@ -158,7 +158,7 @@ def mean_lines(summary: dict[str, Any]) -> list[Result]:
             if not average["complete"]:
                 extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
             name = mean_title(average["name"], suite)
-            lines.append({**average, "form": content["form"], "name": name, "extent": extent})
+            lines.append({**average, "name": name, "extent": extent})
     for collection, content in summary.get("sugarcrepe", {}).items():
         for group, value in content["means"].items():
             extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"

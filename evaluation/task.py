@@ -77,6 +77,7 @@ class Task(ABC):
 
     def __init__(self, name: str, source: str | Path, store: ImageStore | None, sizes: ImageSizes | None = None):
         self.name = name
+        self.suite = ""  # that it is a set of
         self.source = source
         self.store = store
         self.index = ContentIndex(sizes)
