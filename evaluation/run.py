@@ -154,7 +154,7 @@ def evaluate(
     for name, result in results.items():
         result.pop("image_folders", None)
         result.update(_place_of(data_sets[name], result, arguments))
-    path = write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
+    path = write_report(arguments, list(results.values()), reused, vectors.store.counts, time.perf_counter() - start)
     failed = [result for result in results.values() if "failed" in result]
     if failed:
         raise FailedSets(

@@ -191,6 +191,8 @@ def native_template(family: str, prompts: dict[str, str]) -> str:
 def _save_weights(model: UniMEModel, output: Path) -> None:
     """Config and weights under the names and with the architecture of the class that backbones are published with."""
     config: PreTrainedConfig = copy.deepcopy(model.config.backbone)
+    if model.config.matryoshka_dimensions:
+        config.matryoshka_dimensions = model.config.matryoshka_dimensions  # where vLLM looks
     with torch.device("meta"):  # a head is made, but has no values and is not written
         whole = AutoModelForImageTextToText.from_config(config, dtype=model.dtype)
     whole.model = model.model

@@ -58,6 +58,8 @@ def trained(backbones, tmp_path_factory) -> dict[str, Path]:
     for folder in folders.values():
         file = folder / "config_sentence_transformers.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "prompts": {"query": "Find: "}}))
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "matryoshka_dimensions": [8, 32]}))
     return folders
 
 
@@ -135,6 +137,8 @@ def test_it_is_published_as_the_backbone_and_read_back_bit_equal(family, backbon
     back = convert(ConvertArguments(str(native[family]), str(tmp_path / "back")))
     assert read_digest(back) == read_digest(trained[family])
     assert read_digest(back).keys() == {name for name, _ in read_weights(back)}
+    for folder in (native[family], back):  # where vLLM looks
+        assert json.loads((folder / "config.json").read_text())["matryoshka_dimensions"] == [8, 32]
     for name in (
         "processor_config.json",
         "config_sentence_transformers.json",
