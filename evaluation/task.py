@@ -29,20 +29,12 @@ class RowError(ValueError):
 
 @dataclass
 class Score:
-    """What a data set gives.
-
-    Args:
-        metrics: fractions or correlations.
-        chance: of the headline metrics.
-        details: further facts, ready for JSON.
-        values: by metric, the value of each row, whose mean it is.
-        misses: the worst rows.
-    """
+    """What a data set gives; `details` are further facts, ready for JSON, `misses` the worst rows."""
 
     metrics: dict[str, float]
-    chance: dict[str, float]
+    chance: dict[str, float]  # of the headline metrics
     details: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, Sequence[float]] = field(default_factory=dict)
+    values: dict[str, Sequence[float]] = field(default_factory=dict)  # of each row, by metric
     misses: list[Miss] = field(default_factory=list)
 
     @classmethod
