@@ -103,7 +103,7 @@ def evaluate(
     waiting: list[tuple[Task, str]] = []
 
     def fail(name: str, error: Exception) -> None:
-        results[name] = {"name": name, "failed": one_line(str(error))}
+        results[name] = {"name": name, "failed": one_line(str(error)).removeprefix(f"{name}: ")}
         print(f"{name}: failed: {results[name]['failed']}", flush=True)
 
     def collect() -> list[ContentIndex]:
