@@ -12,7 +12,7 @@ from evaluation.metrics.mrr.mrr import MRR
 from evaluation.metrics.ndcg_at_k.ndcg_at_k import NDCGAtK
 from evaluation.metrics.ranking import gains_by_rank
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
-from evaluation.misses import rank_rows
+from evaluation.row_values import rank_rows
 from evaluation.score_files import CUTS, score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require

@@ -1,7 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import pytest
 
-from evaluation.report import markdown_table, summarise
+from evaluation.averages import summarise
+from evaluation.report import markdown_table
 
 
 def ranking(name, kind, value, chance=0.1):

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.averages import group_means
 from evaluation.load import load_task
-from evaluation.report import group_means
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.tasks import SugarCrepeTask
 from unime.data.bad_rows import DataError
