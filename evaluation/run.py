@@ -158,7 +158,7 @@ def evaluate(
         "options": vars(arguments),
         "training": report.read_training_record(find_model(arguments.model)),
         "reused": reused,
-        "vectors": vectors.counts,
+        "vectors": vectors.store.counts,
         "world_size": world_size(),
     }
     path = write_outputs(output, facts, list(results.values()), arguments.compare)

@@ -4,7 +4,6 @@
 Pictures stay where they are: the table made of the rows names them by row, and [`RowImages`] opens them by that name.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -73,9 +72,8 @@ class RowImages:
         return example.open()
 
     def stamp(self, path: str) -> tuple[int, int]:
-        """What tells whether a picture has changed: its size in pixels and a digest of them."""
-        pixels = self.open(path).tobytes()
-        return len(pixels), int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "big")
+        """What tells whether a picture has changed, as one of a row that is held does not."""
+        return 0, 0
 
 
 def hold_rows(

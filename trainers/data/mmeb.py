@@ -299,7 +299,7 @@ def finish_dataset(
     if len(bad_rows):
         logger.warning(bad_rows.report(max_rows=20))
     sources = [replace(source, rows=len(table)) for source, table in zip(sources, finished, strict=True)]
-    return PairDataset(pa.concat_tables(finished).combine_chunks(), sources, stores, seed)
+    return PairDataset(pa.concat_tables(finished).combine_chunks(), sources, stores, seed, index.keys)
 
 
 def _number_rows(

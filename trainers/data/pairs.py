@@ -123,13 +123,22 @@ class PairDataset(Dataset):
         sources: what the rows of the table come from, in its order.
         stores: where their images are.
         seed: for the choice of rows where a weight is no whole number.
+        contents: by the number of a group, what identifies its content, (groups, 16) bytes; see `ContentIndex.keys`.
     """
 
-    def __init__(self, table: pa.Table, sources: Sequence[PairSource], stores: Sequence[ImageStore], seed: int = 0):
+    def __init__(
+        self,
+        table: pa.Table,
+        sources: Sequence[PairSource],
+        stores: Sequence[ImageStore],
+        seed: int,
+        contents: np.ndarray,
+    ):
         self.table = table
         self.sources = tuple(sources)
         self.stores = tuple(stores)
         self.seed = seed
+        self.contents = contents
         # In shared memory, so that workers that outlive an epoch see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._rows: tuple[int, np.ndarray] | None = None

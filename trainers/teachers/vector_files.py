@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Texts and their teacher's vectors in Parquet files: what a run keeps of its teacher, and what is shared.
+"""Texts and their teacher's vectors in Parquet files, as they are shared.
 
 Parquet is compressed in pages: a batch of random rows would decode most of a file in every step. So the vectors of a
 run's texts are copied once into one array, whose row i is the vector of text i, and training maps that into memory.
@@ -21,7 +21,7 @@ from unime.data.columns import check_columns
 from unime.data.rows import expand_source
 from unime.distributed import rank
 from unime.files import atomic_path, remembered_digest
-from unime.shards import digest
+from unime.store import digest
 
 COLUMNS = ("text", "embedding")
 BLOCK_ROWS = 1024  # read or written at a time
@@ -101,19 +101,15 @@ class VectorFiles:
         """What the vectors depend on."""
         return digest("parquet", [remembered_digest(file) for file in self.files], self.columns, self.truncate_dim)
 
-    def texts(self) -> set[str]:
-        """All texts that have a vector."""
-        return {text for _, _, batch in self._read(self.columns[:1]) for text in batch[0].to_pylist()}
-
-    def _read(self, columns: list[str]) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+    def _read(self) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
         """Blocks of rows, each with its file and the number of its first row."""
         for file in self.files:
             start = 0
             try:
                 with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True) as table:
                     self._check_schema(table.schema_arrow, file)
-                    for batch in table.iter_batches(BLOCK_ROWS, columns=columns):
-                        yield file, start, batch.select(columns)
+                    for batch in table.iter_batches(BLOCK_ROWS, columns=self.columns):
+                        yield file, start, batch.select(self.columns)
                         start += len(batch)
             except (pa.ArrowException, OSError) as error:
                 raise ValueError(f"{file}: broken Parquet ({error}); delete it, or fetch it again") from error
@@ -136,7 +132,7 @@ class VectorFiles:
         vectors, dimension = None, None
         hidden = len(texts) < PROGRESS_FROM or rank() != 0
         with atomic_path(path) as temporary, tqdm(total=len(texts), desc="vectors", disable=hidden) as bar:
-            for file, start, batch in self._read(self.columns):
+            for file, start, batch in self._read():
                 found = {}  # row of the block -> row of the array
                 for row, text in enumerate(batch[0].to_pylist()):
                     place = absent.pop((text or "").strip(), None)  # as the run's texts are read
@@ -161,11 +157,3 @@ class VectorFiles:
                     f"the run, the first {shorten(next(iter(absent)))}; add them to the file, or leave the texts out"
                 )
             vectors.flush()
-
-
-def write_parquet(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
-    """Write texts and their vectors (N, D) so that `VectorFiles` reads them, and sees if the disk spoils them."""
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(vectors)), vectors.shape[1])
-    table = pa.table([pa.array(texts, pa.string()), lists], names=COLUMNS)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=BLOCK_ROWS, use_dictionary=False, write_page_checksum=True)

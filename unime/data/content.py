@@ -26,7 +26,7 @@ class ContentIndex:
     Args:
         sizes: knows which sizes of images the model's processor can take; None: all are taken.
         check: "full" decodes every image and knows it by its pixels; "exists" only asks whether the file is there and
-            knows it by its path, so that the same picture under two paths counts as two.
+            knows it by its path, size and time, so that the same picture under two paths counts as two.
         threads: images decoded at a time; None: one per processor core, 32 at most. Big pictures are decoded one at a time
             all the same (`unime.data.images`).
     """
@@ -76,6 +76,11 @@ class ContentIndex:
         """The number of the content of an example without fault."""
         return self._numbers.setdefault(example.key(self.picture(example), with_instruction), len(self._numbers))
 
+    @property
+    def keys(self) -> np.ndarray:
+        """Keys of the numbered contents, (contents, 16) bytes."""
+        return np.frombuffer(b"".join(self._numbers), np.uint8).reshape(-1, 16)
+
     def add(self, examples: Iterable[Example]) -> np.ndarray:
         """Numbers of examples, (N,) int32, which are places in `self.examples`; none is added if one has a bad image.
 
@@ -113,4 +118,4 @@ class ContentIndex:
         located = store.locate(path)
         if located is None:
             raise ImageError(f"image {path!r} is missing in {store!r}")
-        return "\n".join(map(str, located)).encode("utf-8", "surrogateescape")
+        return "\n".join(map(str, (*located, *store.stamp(path)))).encode("utf-8", "surrogateescape")

@@ -4,13 +4,13 @@
 from dataclasses import fields
 
 import pytest
-from tiny_teachers import FakeTeacher, expected, make_nv_embed
+from tiny_teachers import FakeTeacher, expected, make_nv_embed, write_parquet
 
 import trainers.teachers.load as module
 from trainers.run import FREE_OPTIONS
 from trainers.teachers import NVEmbedTeacher, SentenceTransformersTeacher, load_teacher
 from trainers.teachers.load import TeacherArguments
-from trainers.teachers.vector_files import VectorFiles, write_parquet
+from trainers.teachers.vector_files import VectorFiles
 
 
 def test_every_option_reaches_the_teacher(monkeypatch):

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from tiny_teachers import expected
+from tiny_teachers import expected, write_parquet
 
 from trainers.teachers import load_teacher
 from trainers.teachers import vector_files as module
-from trainers.teachers.vector_files import write_parquet
 from trainers.teachers.vectors import teacher_vectors
 
 TEXTS = [f"text {number}" for number in range(50)]
