@@ -74,7 +74,9 @@ def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dic
             "of": sum(map(len, names)),
             "complete": len(members) == sum(map(len, names)) and not any("partial" in member for member in members),
         }
-        averages.append(average | mean_figures(found, there, draws))
+        figures = mean_figures(found, there, draws)
+        if figures["metrics"]:
+            averages.append({**average, "form": members[0]["form"], **figures})
     return {
         "form": suite.benchmarks[0].form,
         "complete": all(average["complete"] for average in averages) and bool(averages),
@@ -88,7 +90,7 @@ def mean_figures(
 ) -> dict[str, dict[str, Any]]:
     """`metrics`, `chance` and `intervals` by headline metric: means over the groups of means over each, by name."""
     found: dict[str, dict[str, Any]] = {"metrics": {}, "chance": {}, "intervals": {}}
-    for metric in results[groups[0][0]]["headline"]:
+    for metric in shared_headline([results[member] for group in groups for member in group]):
         for field in ("metrics", "chance"):
             means = [np.mean([results[member][field][metric] for member in group]) for group in groups]
             found[field][metric] = float(np.mean(means))
@@ -96,6 +98,11 @@ def mean_figures(
         if drawn is not None:
             found["intervals"][metric] = interval(drawn)
     return found
+
+
+def shared_headline(results: Sequence[Result]) -> list[str]:
+    """The headline metrics that all results have: sets of one's own suite may be of several forms."""
+    return [metric for metric in results[0]["headline"] if all(metric in other["headline"] for other in results)]
 
 
 def average_draws(groups: Sequence[Sequence[str]], metric: str, draws: Draws) -> np.ndarray | None:
@@ -128,8 +135,13 @@ def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str
         collection = result["name"].rpartition("/")[0] if alone else result["name"]
         collections = summary.setdefault("sugarcrepe", {})
         collections.setdefault(collection, {"subsets": {}})["subsets"].update(result["subsets"])
+        collections[collection].setdefault("draws", {}).update(draws.get(result["name"], {}))
     for collection in summary.get("sugarcrepe", {}).values():
         collection["means"] = group_means(collection["subsets"])
+        drawn = collection.pop("draws")
+        if drawn.keys() >= collection["subsets"].keys():
+            by_draw = group_means({name: {"accuracy": drawn[name]} for name in collection["subsets"]})
+            collection["intervals"] = {name: interval(values) for name, values in by_draw.items()}
     return summary
 
 
@@ -139,16 +151,16 @@ def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
     return {"data_sets": len(results)} | {name: values for name, values in figures.items() if values}
 
 
-def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, float]:
+def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Unweighted means of SugarCrepe's groups whose subsets are all there, and their mean as "overall" if all are."""
     means = {
-        group: float(np.mean([subsets[name]["accuracy"] for name in names]))
+        group: np.mean([subsets[name]["accuracy"] for name in names], axis=0)
         for group, names in SUGARCREPE_GROUPS.items()
         if subsets.keys() >= set(names)
     }
     if len(means) == len(SUGARCREPE_GROUPS):
-        means["overall"] = float(np.mean(list(means.values())))
-    return means
+        means["overall"] = np.mean(list(means.values()), axis=0)
+    return {name: mean.tolist() for name, mean in means.items()}
 
 
 def accuracy_line(name: str, value: float, **more: Any) -> Result:
@@ -168,13 +180,15 @@ def mean_lines(summary: dict[str, Any]) -> list[Result]:
             extent = count_sets(average["data_sets"])
             if not average["complete"]:
                 extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
-            line = {**average, "form": content["form"], "name": mean_title(average["name"], suite), "extent": extent}
+            line = {"form": content["form"], **average, "name": mean_title(average["name"], suite), "extent": extent}
             lines.append(line | {"over_all": average["name"].startswith("mean of")})
     for collection, content in summary.get("sugarcrepe", {}).items():
         for group, value in content["means"].items():
             extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
             name = f"{collection}, {mean_title(group)}"
-            lines.append(accuracy_line(name, value, extent=extent, over_all=group == "overall"))
+            bounds = content.get("intervals", {}).get(group)
+            more = {"intervals": {"accuracy": bounds}} if bounds else {}
+            lines.append(accuracy_line(name, value, extent=extent, over_all=group == "overall", **more))
     if summary.get("sts", {"data_sets": 0})["data_sets"] > 1:
         extent = count_sets(summary["sts"]["data_sets"])
         lines.append({"form": "sts", "name": "mean: sts", "extent": extent, "over_all": True, **summary["sts"]})

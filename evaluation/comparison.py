@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.averages import Result, average_draws, groups_of, mean_title, suites_of
+from evaluation.averages import Result, average_draws, groups_of, mean_title, shared_headline, suites_of
 from evaluation.intervals import interval
 from evaluation.published import RETRIEVAL, SPLITS, by_data_set, mean_of_data_sets, mean_of_meta_tasks, published
 from evaluation.report import ABSENT, markdown_table, metric_title
@@ -148,7 +148,7 @@ def paired_differences(first: Run, second: Run) -> list[dict[str, Any]]:
             members = [member for group in names for member in group]
             whole = all(member in shared and "partial" not in results[member] for member in members)
             if whole and len(members) > 1:
-                for metric in results[members[0]]["headline"]:
+                for metric in shared_headline([results[member] for member in members]):
                     add(mean_title(name, suite.name), metric, names)
     return found
 

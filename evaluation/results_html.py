@@ -235,7 +235,7 @@ def _task_means(run: Run) -> tuple[dict[str, float], bool]:
         means = run.content["summary"].get("mmeb", {})
         return {name: mean["metrics"]["precision@1"] for name, mean in means.items()}, False
     name, suite = min(suites, key=lambda entry: entry[0] != "mmeb")
-    means = {average["name"]: average["metrics"]["precision@1"] for average in suite["averages"]}
+    means = {one["name"]: one["metrics"]["precision@1"] for one in suite["averages"] if "precision@1" in one["metrics"]}
     return means, name == "mmeb" and suite["complete"]
 
 

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from evaluation.intervals import resampled
 from evaluation.metrics.ranking import right_ranks
 from evaluation.pictures import small_copy
+from unime.data.data_files import SUGARCREPE_STEMS
 from unime.data.example import Example
 from unime.files import write_atomically
 
@@ -107,12 +108,13 @@ def draw(name: str, values: dict[str, list[float]]) -> dict[str, np.ndarray]:
     if values.keys() >= set(SPEARMAN_COLUMNS):
         columns = np.array([values[column] for column in SPEARMAN_COLUMNS]).T  # (N, 2)
         return {"spearman": resampled(columns, name, _spearman)}
-    by_length: dict[int, list[str]] = defaultdict(list)
+    by_rows: dict[str | int, list[str]] = defaultdict(list)  # subsets are drawn independently of each other
     for metric, rows in values.items():
-        by_length[len(rows)].append(metric)
+        by_rows[metric if metric in SUGARCREPE_STEMS else len(rows)].append(metric)
     found: dict[str, Any] = {}
-    for metrics in by_length.values():
-        drawn = resampled(np.array([values[metric] for metric in metrics]).T, name)  # (draws, metrics)
+    for key, metrics in by_rows.items():
+        seed = f"{name}/{key}" if key in SUGARCREPE_STEMS else name
+        drawn = resampled(np.array([values[metric] for metric in metrics]).T, seed)  # (draws, metrics)
         found |= dict(zip(metrics, drawn.T, strict=True))
     return found
 

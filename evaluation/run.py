@@ -21,7 +21,7 @@ from evaluation.averages import Result
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
-from evaluation.fingerprint import fingerprint
+from evaluation.fingerprint import fingerprint, stamps
 from evaluation.kinds import kind_of, parse_patterns
 from evaluation.outputs import write_outputs
 from evaluation.parsers import load_data_set
@@ -39,12 +39,14 @@ FAULTS = (ValueError, OSError)  # what a data set may fail by: DataError, ImageE
 
 
 def read_finished(path: Path, expected: str) -> Result | None:
-    """An earlier result, if it has the expected fingerprint."""
+    """An earlier result, if it has the expected fingerprint and its images are as they were."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None  # none, or written by something else; it is computed and replaced
-    return result if result.get("fingerprint") == expected else None
+    if result.get("fingerprint") != expected or result["skipped"]["count"]:  # what was bad may have been mended
+        return None
+    return result if stamps(result["image_folders"]) == result["image_folders"] else None
 
 
 class FailedSets(DataError):
@@ -118,7 +120,7 @@ def evaluate(
                     print(f"{name}: finished earlier", flush=True)
                     continue
                 results[name] = None
-                task = load_data_set(data_set, arguments.image_root, sizes=sizes, **row_options)
+                task = load_data_set(data_set, arguments, sizes)
             except FAULTS as error:
                 fail(name, error)
                 continue
@@ -139,14 +141,16 @@ def evaluate(
         try:
             result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
             result |= count_cut(task.index.examples)
+            kept = {**result, "image_folders": stamps(task.index.folders)}
         except FAULTS as error:
             fail(task.name, error)
             continue
         results[task.name] = result
-        write_atomically(_result_path(output, task.name), report.to_json(result))
+        write_atomically(_result_path(output, task.name), report.to_json(kept))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
     for name, result in results.items():
+        result.pop("image_folders", None)
         result.update(_place_of(data_sets[name], result, arguments))
     device = pick_device(arguments.device)
     facts = {
@@ -189,6 +193,9 @@ def _place_of(data_set: DataSet, result: Result, arguments: EvaluationArguments)
         return {"kind": kind_of(data_set.name, parse_patterns(arguments.kinds)) if form == "mmeb" else form}
     place = {"suite": benchmark.suite, "form": benchmark.form, "kind": benchmark.task, "split": benchmark.split}
     expected = benchmark.options.get("rows") or benchmark.options.get("published_rows")
+    wanted, found = benchmark.options.get("candidates"), result.get("candidates", {})
+    if wanted and found and not found["min"] == found["max"] == wanted:
+        place["partial"] = f"{found['min']} to {found['max']} instead of {wanted} candidates"
     if expected and result.get("rows", expected) != expected:
         place["partial"] = f"{result['rows']} of {expected} rows"
     elif expected is None and result.get("rows") == arguments.limit is not None:
