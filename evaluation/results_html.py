@@ -50,14 +50,6 @@ class Row(NamedTuple):
     figures: list[Figure | None]
 
 
-class Section(NamedTuple):
-    """A part of the page: its anchor, its heading and its HTML."""
-
-    anchor: str
-    heading: str
-    content: Markup
-
-
 def colour_of(number: int) -> str:
     """The CSS colour of a run by its place among the runs."""
     return f"var(--run{number % COLOURS})"
@@ -103,7 +95,7 @@ TEMPLATES.globals |= {"corner": corner, "is_small_copy": is_small_copy, "colour_
 
 
 def results_html(
-    runs: Sequence[Run], title: str = "", lead: str = "", more: Sequence[Section] = (), style: str = ""
+    runs: Sequence[Run], title: str = "", lead: str = "", more: Sequence[tuple[str, str, str]] = (), style: str = ""
 ) -> str:
     """The page of one run, or of several side by side; the first is the one that the others are compared with.
 
@@ -111,7 +103,7 @@ def results_html(
         runs: the runs.
         title: default: of the model, or how many runs.
         lead: text before the figures.
-        more: sections behind those of the results.
+        more: anchor, heading and HTML of sections behind those of the results.
         style: CSS that these need.
     """
     sets, means = rows_of(runs, [_set_lines(run) for run in runs]), rows_of(runs, [run.means for run in runs], True)
@@ -137,7 +129,7 @@ def results_html(
         not_compared=list(dict.fromkeys(sentence for run in runs for sentence in not_compared(run))),
         names=list(dict.fromkeys(name for run in runs for name in run.results)),
         everything=_every_number(runs),
-        more=list(more),
+        more=[(anchor, heading, Markup(content)) for anchor, heading, content in more],
     )
 
 
@@ -193,50 +185,40 @@ def _differences(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[float]]
     return found
 
 
-class Outline(NamedTuple):
-    """One outline of the radar."""
-
-    name: str
-    colour: str
-    values: list[float]
-    dashed: bool = False
-
-
 def _radar(runs: Sequence[Run]) -> dict[str, Any] | None:
     """Means by task and split of what is in MMEB's form, of the whole suite beside published rows."""
     by_run = [_task_means(run) for run in runs]
     axes = [name for name in (*KINDS, *SPLITS) if all(name in means for means, _ in by_run)]
     if len(axes) < 3:
         return None
-    whole = any(complete for _, complete in by_run)
+    whole = [complete for _, complete in by_run]
     outlines = [
-        Outline(run.label, colour_of(number), [means[name] for name in axes])
+        {"name": run.label, "colour": colour_of(number), "points": [means[name] for name in axes]}
         for number, (run, (means, complete)) in enumerate(zip(runs, by_run, strict=True))
-        if complete or not whole
+        if complete or not any(whole)
     ]
     note = "Published rows are drawn for a run of all 36 sets of MMEB, whole and without failures; these means are of other sets."
-    if whole:
-        rows = [row for row in published()["mmeb"] if (row["model"], row["training"]) in OUTLINES]
+    if any(whole):
+        rows = (row for row in published()["mmeb"] if (row["model"], row["training"]) in OUTLINES)
         for number, row in enumerate(rows, start=3):
-            values = [row[SPLITS.get(name, name)] / 100 for name in axes]
+            points = [row[SPLITS.get(name, name)] / 100 for name in axes]
             name = f"{row['model']}, {row['training']} ({row['source']})"
-            outlines.append(Outline(name, colour_of(number), values, True))
+            outlines.append({"name": name, "colour": colour_of(number), "points": points, "dashed": True})
         note = "Dashed: published rows. An axis is a mean over the data sets of a task, so none depends on which average a paper prints."
-        note += " Runs that lack some are left out." if not all(complete for _, complete in by_run) else ""
+        note += "" if all(whole) else " Runs that lack some are left out."
     return {"axes": [TITLES.get(name, name) for name in axes], "outlines": outlines, "note": note}
 
 
 def _task_means(run: Run) -> tuple[dict[str, float], bool]:
     """Precision@1 by task and split, and whether it is that of the whole suite `mmeb`."""
-    suites = [
-        (name, suite) for name, suite in run.content["summary"].get("suites", {}).items() if suite["form"] == "mmeb"
-    ]
-    if not suites:
-        means = run.content["summary"].get("mmeb", {})
-        return {name: mean["metrics"]["precision@1"] for name, mean in means.items()}, False
-    name, suite = min(suites, key=lambda entry: entry[0] != "mmeb")
-    means = {one["name"]: one["metrics"]["precision@1"] for one in suite["averages"] if "precision@1" in one["metrics"]}
-    return means, name == "mmeb" and suite["complete"]
+    suites = run.content["summary"].get("suites", {})
+    for name in sorted(suites, key=lambda name: name != "mmeb"):
+        averages = [average for average in suites[name]["averages"] if "precision@1" in average["metrics"]]
+        if averages:
+            means = {average["name"]: average["metrics"]["precision@1"] for average in averages}
+            return means, name == "mmeb" and suites[name]["complete"]
+    alone = run.content["summary"].get("mmeb", {})
+    return {name: mean["metrics"]["precision@1"] for name, mean in alone.items()}, False
 
 
 def _every_number(runs: Sequence[Run]) -> Table:

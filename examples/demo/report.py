@@ -10,10 +10,9 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 
 from evaluation.encoder import Encoder
-from evaluation.results_html import TEMPLATES, Section, results_html
+from evaluation.results_html import TEMPLATES, results_html
 from examples.demo.report_charts import GREY, seconds
 from examples.demo.report_data import MODELS, Demo, ReportError, read_demo
 from examples.demo.report_gallery import SECTIONS, TOP, Query, gallery_section, load_queries
@@ -142,8 +141,7 @@ def write_report(folder: str | Path, exported: str = "models/unime", teacher: Te
         ("use", "Use the model", usage_section(demo, exported)),
         ("time", "Where the time went", timings_section(demo)),
     ]
-    sections = [Section(anchor, heading, Markup(content)) for anchor, heading, content in more]
-    content = results_html(demo.runs, TITLE, lead(demo, embedder.parameters), sections, STYLE)
+    content = results_html(demo.runs, TITLE, lead(demo, embedder.parameters), more, STYLE)
     path = demo.folder / "report.html"
     write_atomically(path, content)
     return path

@@ -14,7 +14,7 @@ from evaluation.intervals import interval
 from evaluation.kinds import mmeb_set
 from evaluation.pictures import is_small_copy, small_copy
 from evaluation.report import percent
-from evaluation.results_html import TEMPLATES, Outline, results_html
+from evaluation.results_html import TEMPLATES, results_html
 from evaluation.row_values import Miss, describe, draw
 from evaluation.runs import Run
 from evaluation.table import main
@@ -253,7 +253,8 @@ def test_misses_are_kept_with_thumbnails():
 
 def test_charts():
     charts = TEMPLATES.get_template("charts.html").module
-    outlines = [Outline("x", "red", [0.5, 1.5, -1]), Outline('"y>', "red", [0, 0, 0], True)]
+    outlines = [{"name": "x", "colour": "red", "points": [0.5, 1.5, -1]}]
+    outlines.append({"name": '"y>', "colour": "red", "points": [0, 0, 0], "dashed": True})
     drawing = charts.radar(["a<b", "c", "d"], outlines)
     assert "x: a&lt;b 50.0" in drawing and '"y' not in drawing
     assert drawing.count("stroke-dasharray") == 1 and "nan" not in drawing.lower()
