@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluation.intervals import interval, mean_of_sets
 from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
-from evaluation.suites import FORMS, Benchmark, Suite
+from evaluation.suites import FORMS, SUITES, Benchmark, Suite, load_suites
 
 Result = dict[str, Any]
 Draws = Mapping[str, Mapping[str, np.ndarray]]  # of a data set and a metric, the resampled figure
@@ -40,7 +40,8 @@ def mean_title(average: str, suite: str = "") -> str:
 
 
 def suites_of(results: Sequence[Result]) -> list[Suite]:
-    """The suites that results belong to; each of their sets has a result, that of one that failed says so."""
+    """The suites that results belong to. One of the package has all its sets, whatever was run of it; of one's own each set has
+    a result, that of one that failed says so."""
     members: dict[str, list[Benchmark]] = {}
     for result in results:
         if "suite" in result:
@@ -48,7 +49,11 @@ def suites_of(results: Sequence[Result]) -> list[Suite]:
             headline = result.get("headline", [""])[0]
             benchmark = Benchmark(result["suite"], name, result["form"], headline, result["kind"], result["split"])
             members.setdefault(result["suite"], []).append(benchmark)
-    return [Suite(name, name, tuple(benchmarks)) for name, benchmarks in members.items()]
+    suites = {name: Suite(name, name, tuple(benchmarks)) for name, benchmarks in members.items()}
+    for known in load_suites([name for name in suites if name in SUITES]):
+        if {one.name for one in members[known.name]} <= {one.name for one in known.benchmarks}:
+            suites[known.name] = known
+    return list(suites.values())
 
 
 def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dict[str, Any]:

@@ -41,11 +41,11 @@ def with_published(run: Run) -> list[dict[str, Any]]:
         if suite == "mmeb" and "partial" not in result:
             for model in table["models"]:
                 row = {"model": model, "training": table["training"][model], "source": table["source"]}
-                add(suite, name, "precision@1", row, by_data_set(model)[name], result)
+                add(suite, name, "precision@1", row, by_data_set(model).get(name), result)
         elif suite == "retrieval" and "partial" not in result:
             for way in ("t2i", "i2t"):
                 for row in rows:
-                    add(suite, name, f"{way}_recall@1", row, row.get(f"{RETRIEVAL[name.lower()]}_{way}"), result)
+                    add(suite, name, f"{way}_recall@1", row, row.get(f"{RETRIEVAL.get(name.lower())}_{way}"), result)
     for suite, content in run.content["summary"].get("suites", {}).items():
         for average in (average for average in content["averages"] if average["complete"]):
             name = average["name"]
@@ -74,17 +74,20 @@ def published_tables(runs: Sequence[Run]) -> list[Table]:
     every = [entry for entries in own for entry in entries]
     known = published()["mmeb_by_data_set"]["data_sets"]
     tables = []
-    for suite, by_set in dict.fromkeys((entry["suite"], entry["figure"] in known) for entry in every):
+    suites = list(dict.fromkeys(entry["suite"] for entry in every))
+    kinds = {(suites.index(entry["suite"]), entry["figure"] in known) for entry in every}
+    for place, by_set in sorted(kinds):
+        suite = suites[place]
         chosen = [entry for entry in every if (entry["suite"], entry["figure"] in known) == (suite, by_set)]
         figures = list(dict.fromkeys((entry["figure"], entry["metric"]) for entry in chosen))
         cells = {("this run", run.label, ""): _ours(entries, suite) for run, entries in zip(runs, own, strict=True)}
         for entry in chosen:
-            words = f"{entry['published']:.1f}"
             notes = [f"{entry['difference']:+.1f}"] if len(runs) == 1 else []
             notes += [f"printed {entry['printed']}"] if "printed" in entry else []
             model = ", ".join(part for part in (entry["model"], entry.get("size")) if part)
             column = cells.setdefault((entry["training"], model, entry["source"]), {})
-            column[entry["figure"], entry["metric"]] = f"{words} ({'; '.join(notes)})" if notes else words
+            words = f" ({'; '.join(notes)})" if notes else ""
+            column[entry["figure"], entry["metric"]] = f"{entry['published']:.1f}{words}"
         if by_set:
             header = ["data set", *(f"{model}, {training}" for training, model, _ in cells)]
             rows = [[figure[0], *(cells[model].get(figure, ABSENT) for model in cells)] for figure in figures]
@@ -93,10 +96,10 @@ def published_tables(runs: Sequence[Run]) -> list[Table]:
             ways = len({figure for figure, _ in figures}) < len(figures)
             names = [f"{figure}, {metric_title(metric)}" if ways else figure for figure, metric in figures]
             rows = [
-                [model, training, source, *(figures_of.get(figure, ABSENT) for figure in figures)]
+                [model, training, *(figures_of.get(figure, ABSENT) for figure in figures), source]
                 for (training, model, source), figures_of in cells.items()
             ]
-            tables.append(Table(suite, ["model", "training", "source", *names], rows, 3))
+            tables.append(Table(suite, ["model", "training", *names, "source"], rows, 2))
     return tables
 
 

@@ -42,6 +42,20 @@ def test_overall_is_the_mean_over_data_sets_and_not_over_kinds():
     assert "grounding" not in means
 
 
+def test_a_suite_of_the_package_is_incomplete_without_all_its_sets():
+    part = [
+        {**ranking(f"mmeb/{name}", "vqa", 0.5), "suite": "mmeb", "split": split}
+        for name, split in (("GQA", "out-of-distribution"), ("OK-VQA", "in-distribution"))
+    ]
+    suite = summarise(part)["suites"]["mmeb"]
+    averages = {average["name"]: average for average in suite["averages"]}
+    assert not suite["complete"] and len(suite["missing"]) == 34
+    assert not any(average["complete"] for average in averages.values())
+    assert (averages["vqa"]["of"], averages["mean of the 36 data sets"]["data_sets"]) == (10, 2)
+    own = summarise([{**result, "name": result["name"].replace("mmeb", "mine"), "suite": "mine"} for result in part])
+    assert own["suites"]["mine"]["complete"]
+
+
 def test_sugarcrepe_files_of_a_folder_belong_together():
     files = {"replace_obj": 0.9, "replace_att": 0.8, "replace_rel": 0.7, "swap_obj": 0.5, "swap_att": 0.6}
     results = [sugarcrepe(f"sugarcrepe/{name}", {name: value}) for name, value in files.items()]

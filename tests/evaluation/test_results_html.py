@@ -227,12 +227,12 @@ def test_without_rows_there_are_no_intervals_and_no_failures(tmp_path, some_sets
 def test_means_of_a_suite_are_compared_with_both_runs_resampled_together(tmp_path):
     def run(name, *values):
         sets = zip(("GQA", "OK-VQA", "NIGHTS"), values, strict=True)
-        return write_run(tmp_path / name, of_suite("mmeb", *(ranked(one, value) for one, value in sets)))
+        return write_run(tmp_path / name, of_suite("mine", *(ranked(one, value) for one, value in sets)))
 
     paths = run("one", 0.5, 0.25, 0.75), run("other", 0.75, 0.5, 1.0)
     one, other = map(Run.read, paths)
     found = {entry["figure"]: entry["interval"] for entry in paired_differences(other, one)}
-    for name in ("mmeb, mean of the 3 data sets", "mmeb, mean of the 2 meta-tasks"):
+    for name in ("mine, mean of the 3 data sets", "mine, mean of the 2 meta-tasks"):
         low, high = found[name]
         assert 10 < low < 25 < high < 40
         assert {
