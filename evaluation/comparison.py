@@ -18,6 +18,7 @@ PUBLISHED_NOTE = (
     "Figures that papers print, and in brackets ours minus theirs, x 100. A paper prints one of two averages as its overall: "
     "it is marked, the other is computed from its tasks. Only figures of one column may be compared."
 )
+TITLES = {"vqa": "VQA", "in-distribution": "IND", "out-of-distribution": "OOD"}
 MEANS = {"mean of the 36 data sets": mean_of_data_sets, "mean of the 4 meta-tasks": mean_of_meta_tasks}
 
 
@@ -94,7 +95,10 @@ def published_tables(runs: Sequence[Run]) -> list[Table]:
             tables.append(Table(f"{suite}, set by set ({chosen[0]['source']})", header, rows, 1))
         else:
             ways = len({figure for figure, _ in figures}) < len(figures)
-            names = [f"{figure}, {metric_title(metric)}" if ways else figure for figure, metric in figures]
+            names = [
+                f"{figure}, {metric_title(metric)}" if ways else TITLES.get(figure, figure)
+                for figure, metric in figures
+            ]
             rows = [
                 [model, training, *(figures_of.get(figure, ABSENT) for figure in figures), source]
                 for (training, model, source), figures_of in cells.items()

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from evaluation.averages import Result
-from evaluation.comparison import PUBLISHED_NOTE, Table, not_compared, paired_differences, published_tables
+from evaluation.comparison import PUBLISHED_NOTE, TITLES, Table, not_compared, paired_differences, published_tables
 from evaluation.kinds import KINDS
 from evaluation.pictures import data_url, is_small_copy, readable
 from evaluation.published import SPLITS, published
@@ -21,7 +21,6 @@ from evaluation.report import FORM_TITLES, describe_run, metric_title, order_of,
 from evaluation.runs import Run, TableError
 
 COLOURS = 6  # of runs, in the template
-TITLES = {"vqa": "VQA", "in-distribution": "IND", "out-of-distribution": "OOD"}
 OUTLINES = (
     ("CLIP ViT-L", "zero-shot"),
     ("VLM2Vec (LLaVA-1.6, 336 px)", "fine-tuned"),
