@@ -11,10 +11,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
 
+import fork_server
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+fork_server.install()
 
 # Tiny models gain nothing from threads, and a process that is forked after they were used may wait for them for ever.
 torch.set_num_threads(1)
