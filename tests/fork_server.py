@@ -198,6 +198,7 @@ def become(program: list[str], environment: dict[str, str], folder: str, new_ses
     """Run a program in this process as `python` would."""
     if new_session:
         os.setsid()
+    # A shell has what it starts in the background, this suite perhaps among it, ignore SIGINT, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()
@@ -221,12 +222,12 @@ def become(program: list[str], environment: dict[str, str], folder: str, new_ses
 
 if __name__ == "__main__":
     Server.address, owner = sys.argv[1], int(sys.argv[2])
+    sys.modules["fork_server"] = sys.modules["__main__"]
+    install()  # before anything takes the name
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):  # of an extra
             importlib.import_module(name)
     assert not READ_THE_ENVIRONMENT & sys.modules.keys()
     gc.freeze()  # nothing of this is ever garbage
     request = serve(owner)
-    sys.modules["fork_server"] = sys.modules["__main__"]
-    install()
     become(*request)
