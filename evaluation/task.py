@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation import histograms
 from evaluation.encoder import BaseEncoder
-from evaluation.misses import Miss
+from evaluation.row_values import Miss
 from evaluation.similarities import Similarities, check_not_constant
 from unime.data.columns import half_character
 from unime.data.content import ContentIndex

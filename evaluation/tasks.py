@@ -18,7 +18,7 @@ from evaluation.metrics.paired_accuracy.paired_accuracy import PairedAccuracy
 from evaluation.metrics.precision_at_1.precision_at_1 import PrecisionAt1
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.metrics.spearman.spearman import Spearman
-from evaluation.misses import KEPT, rank_rows
+from evaluation.row_values import KEPT, rank_rows
 from evaluation.score_files import score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.averages import group_means, summarise
 from evaluation.load import load_task
-from evaluation.report import group_means, summarise
 from evaluation.row_values import draw
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.tasks import SugarCrepeTask

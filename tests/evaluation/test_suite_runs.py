@@ -14,7 +14,8 @@ from stub_hub import StubHub
 
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
-from evaluation.comparison import in_words, paired_differences, paired_page, published_page, read_run, with_published
+from evaluation.comparison import in_words, paired_differences, paired_page, published_page, with_published
+from evaluation.runs import Run
 from evaluation.suites import load_suites
 from unime.data.bad_rows import DataError
 
@@ -243,8 +244,8 @@ def test_two_runs_are_compared_on_the_same_rows(start, tmp_path, write_rows, tex
     rows.write_text(json.dumps(content))
     results["data_sets"][0]["metrics"]["precision@1"] = 1.0
     (tmp_path / "output/results.json").write_text(json.dumps(results))
-    differences = paired_differences(read_run(tmp_path / "output/results.json"), read_run(first))
-    page = paired_page(differences, "new", "old")
+    runs = Run.read(tmp_path / "output/results.json"), Run.read(first)
+    differences, page = paired_differences(*runs), paired_page(*runs)
     assert "| mmeb-mini/one/class | P@1 | better by " in page and "mean of the 2 data sets | P@1 | better by" in page
     entry = differences[0]
     low, high = entry["interval"]
@@ -261,13 +262,15 @@ def test_published_figures_stand_beside_a_whole_suite_and_no_other(start, mmeb_e
         del result["partial"]
     for average in report["summary"]["suites"]["mmeb"]["averages"]:
         average["complete"] = True
-    entries = {(e["figure"], e["model"], e["training"]): e for e in with_published(report)}
+    entries = {(e["figure"], e["model"], e["training"]): e for e in with_published(Run(report))}
     meta = entries["mean of the 4 meta-tasks", "UniME (LLaVA-1.6)", "both stages"]
     sets = entries["mean of the 36 data sets", "UniME (LLaVA-1.6)", "both stages"]
     assert (meta["published"], sets["published"]) == (66.6, 63.6)
     assert entries["GQA", "UniME", "both stages"]["published"] == 63.6
-    page = published_page(report, with_published(report))
-    assert "66.6 is the mean of the 4 meta-tasks" in page and "70.7 is the mean of the 36 data sets" in page
+    page = published_page(Run(report))
+    lines = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if "arXiv 2510.13515" in line}
+    assert "printed 60.1" in lines["VLM2Vec (Qwen2-VL), 2B"] and "printed 65.8" in lines["VLM2Vec (Qwen2-VL), 7B"]
+    assert "printed 66.6" in page and "printed 70.7" in page
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
