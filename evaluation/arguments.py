@@ -6,7 +6,7 @@ from typing import Literal
 
 from evaluation.kinds import parse_patterns
 from evaluation.suites import MINI, SUITES
-from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
+from unime.data.row_arguments import RowArguments
 from unime.options import check_at_least
 
 
@@ -52,13 +52,6 @@ class EncoderArguments:
             "help": "Processes that prepare batches ahead of the model. Default: 4 on an accelerator, none on a CPU."
         },
     )
-    max_image_pixels: int = field(
-        default=DEFAULT_MAX_PIXELS,
-        metadata={
-            "help": "Width times height above which an image is refused before it is decoded: a small file may claim all "
-            f"memory. At most {PIL_MAX_PIXELS}."
-        },
-    )
     trust_remote_code: bool = field(
         default=False,
         metadata={
@@ -68,11 +61,10 @@ class EncoderArguments:
 
     def __post_init__(self) -> None:
         check_at_least(self, batch_size=1, max_length=1, num_workers=0)
-        check_max_pixels(self.max_image_pixels)
 
 
 @dataclass
-class EvaluationArguments(EncoderArguments):
+class EvaluationArguments(EncoderArguments, RowArguments):
     """What to evaluate, on what, and where the results go. Every option is described in its `help`."""
 
     data: list[str] = field(
@@ -121,26 +113,11 @@ class EvaluationArguments(EncoderArguments):
     expected_world_size: int = field(
         default=0, metadata={"help": "Refuse to run with another number of processes than this; 0 takes any."}
     )
-    image_root: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder (also with an images.zip in it) or zip archive of all images. Default: the folder of each data file, "
-            "then images.zip beside it. Links in a folder are followed."
-        },
-    )
     limit: int | None = field(
         default=None,
         metadata={
             "help": "Use only the first so many rows of each file, for a trial: rows are often sorted by class, so "
             "that the score of a part says little about the whole."
-        },
-    )
-    on_bad_row: Literal["error", "skip"] = field(
-        default="error",
-        metadata={
-            "help": "What to do about a row with wrong fields or with an image that is missing, damaged or cannot be "
-            "processed: 'error' reports its data set as failed, 'skip' leaves the row out, counts it and lists it in the "
-            "results."
         },
     )
     kinds: list[str] = field(
@@ -152,7 +129,8 @@ class EvaluationArguments(EncoderArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        EncoderArguments.__post_init__(self)
+        RowArguments.__post_init__(self)
         if not self.output:
             raise ValueError("the following arguments are required: --output")
         check_at_least(self, limit=1, batch_tokens=1, expected_world_size=0)

@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluation.plain_text import plain_text
 from modeling_unime import UniMEProcessor
-from modeling_unime.families import CHAT_FORMATS, IMAGE_SLOT, TEXT_SLOT
+from modeling_unime.families import IMAGE_SLOT, TEXT_SLOT, build_prompts
 
 OWN = "unime"  # those of the model's own processor
 
@@ -24,19 +24,9 @@ class Prompts:
     wraps_all: bool  # False: MMEB's strings are used as they are, the image token replaced by the backbone's
 
 
-def _e5v(turn: str) -> str:
-    return CHAT_FORMATS["llama3"].turn.replace("{}", turn)
-
-
 PROMPTS: dict[str, Prompts] = {
-    "e5v": Prompts(
-        {  # the space behind the colon is in the evaluation, not in the training
-            "text": _e5v(f"{TEXT_SLOT}\nSummary above sentence in one word: "),
-            "image": _e5v(f"{IMAGE_SLOT}\nSummary above image in one word: "),
-            "image_text": _e5v(f"{IMAGE_SLOT}\n{TEXT_SLOT}\nSummary above image and text in one word: "),
-        },
-        wraps_all=True,
-    ),
+    # The space behind the colon is in E5-V's evaluation, not in its training.
+    "e5v": Prompts(build_prompts("llama3"), wraps_all=True),
     "vlm2vec": Prompts(
         {
             "text": TEXT_SLOT,

@@ -150,7 +150,7 @@ def evaluate(
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
     for name, result in results.items():
         result.update(_place_of(data_sets[name], result, arguments))
-    path = write_report(arguments, list(results.values()), reused, vectors.counts, time.perf_counter() - start)
+    path = write_report(arguments, list(results.values()), reused, vectors.store.counts, time.perf_counter() - start)
     failed = [result for result in results.values() if "failed" in result]
     if failed:
         raise FailedSets(

@@ -1,22 +1,16 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Vectors of contents: each computed once over all data sets of a run, by all its processes, and kept for later runs.
 
-    FOLDER/<digest of what vectors depend on>/<digest of the file>.safetensors    keys (n, 16), vectors (n, D)
-
 A key stands for a text, an instruction and pixels, so a vector is found again under whatever data set and suite. Batches
 are planned over all contents, those that are there included, whatever the number of processes: a run that was killed, or
 shared differently, makes the same batches and so the same files, bit for bit (on CPUs, with as many threads per process).
 """
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from tqdm.auto import tqdm
 
 from evaluation.arguments import EvaluationArguments
@@ -25,8 +19,7 @@ from evaluation.modality_sum import add_parts, split_modalities
 from unime.data.content import ContentIndex
 from unime.data.example import Example
 from unime.distributed import LongWaitGroup
-from unime.files import file_digest, remove_unfinished, write_atomically
-from unime.shards import digest
+from unime.store import Store, key_of
 
 BATCHES_OF_A_FILE = 4  # what a killed process loses at most
 IMAGE_TOKENS = 576  # of an image whose number of tokens is not known: LLaVA's
@@ -66,16 +59,11 @@ class Vectors:
         batch_size: int = 256,
         batch_tokens: int = 16384,
     ):
-        self.folder = None if folder is None else Path(folder, digest(identity))
+        self.store = Store(folder, identity)
         self.mixed = mixed
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
-        self.counts = {"found": 0, "computed": 0}  # over all processes
         self._faults: dict[bytes, str] = {}
-        self._in_memory: dict[bytes, np.ndarray] = {}
-        self._on_disk: dict[bytes, tuple[Path, int]] = {}
-        self._files: set[Path] = set()
-        self._sound: set[Path] = set()
 
     @classmethod
     def of(cls, arguments: EvaluationArguments, identity: dict[str, Any]) -> "Vectors":
@@ -95,18 +83,12 @@ class Vectors:
         """
         with LongWaitGroup() as ranks:
             pieces = ranks.broadcast_from_main(lambda: self._plan(collect()))
-            own: list[tuple[list[bytes], np.ndarray]] = []
             mine = self._share(pieces, ranks.rank, ranks.size)
             if mine:
-                keep = self._write if self.folder else lambda keys, vectors: own.append((keys, vectors))
-                self._compute(mine, load_encoder(), keep, show=ranks.rank == 0)
-            for faults, parts in ranks.gather((self._faults, own)):
+                self._compute(mine, load_encoder(), show=ranks.rank == 0)
+            for faults in ranks.gather(self._faults):
                 self._faults |= faults
-                self._in_memory |= {
-                    key: row for keys, vectors in parts for key, row in zip(keys, vectors, strict=True)
-                }
-        if ranks.rank == 0:
-            self._look_for_files()
+            self.store.share(ranks)
         return self
 
     def take(self, index: ContentIndex, what: str) -> np.ndarray:
@@ -120,7 +102,7 @@ class Vectors:
         for key in keys:
             if key in self._faults:
                 raise EncodingError(f"{what}: {self._faults[key]}")
-        vectors = self._read(keys)
+        vectors = self.store.read(keys)
         return vectors if self.mixed == "joint" else add_parts(index.examples, groups, vectors, what)
 
     def _parts(self, example: Example) -> list[Example]:
@@ -145,18 +127,15 @@ class Vectors:
                 batch.append(content)
             else:
                 batches.append([content])
-        self._look_for_files()
-        there = contents.keys() & (self._on_disk.keys() | self._in_memory.keys())
-        self.counts["found"] += len(there)
-        self.counts["computed"] += len(contents) - len(there)
-        size = BATCHES_OF_A_FILE if self.folder else 1
+        missing = self.store.missing(list(contents))
+        size = BATCHES_OF_A_FILE if self.store.folder else 1
         pieces = [batches[start : start + size] for start in range(0, len(batches), size)]
-        pieces = [[[one for one in batch if one.key not in there] for batch in piece] for piece in pieces]
+        pieces = [[[one for one in batch if one.key in missing] for batch in piece] for piece in pieces]
         pieces = [[batch for batch in piece if batch] for piece in pieces]
         return [piece for piece in pieces if piece]
 
     def _share(self, pieces: list[list[list[Content]]], rank: int, size: int) -> list[list[list[Content]]]:
-        if self.folder:
+        if self.store.folder:
             return pieces[rank::size]
         # A model in training may have its weights spread over all processes, which then go through it in step, with images
         # or without: the last pieces are encoded several times, and count once.
@@ -167,7 +146,7 @@ class Vectors:
             shares += group[rank::size]
         return shares
 
-    def _compute(self, pieces: list[list[list[Content]]], encoder: BaseEncoder, keep: Callable, show: bool) -> None:
+    def _compute(self, pieces: list[list[list[Content]]], encoder: BaseEncoder, show: bool) -> None:
         for batch in (batch for piece in pieces for batch in piece):
             self._faults |= {one.key: fault for one in batch if (fault := encoder.refusal(one.example))}
         pieces = [[[one for one in batch if one.key not in self._faults] for batch in piece] for piece in pieces]
@@ -191,55 +170,12 @@ class Vectors:
                     rows.append(output[good])
                     bar.update(sum(one.tokens for one in batch))
                 if keys:
-                    keep(keys, np.concatenate(rows).astype(np.float32))
-
-    def _write(self, keys: list[bytes], vectors: np.ndarray) -> None:
-        content = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1), "vectors": vectors})
-        write_atomically(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
-
-    def _look_for_files(self) -> None:
-        if self.folder is None or not self.folder.is_dir():
-            return
-        remove_unfinished(self.folder)
-        for path in sorted(set(self.folder.glob("*.safetensors")) - self._files):
-            try:
-                with safe_open(path, "np") as file:
-                    keys = file.get_tensor("keys")
-            except (OSError, SafetensorError) as error:
-                raise EncodingError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
-            self._files.add(path)
-            for row, key in enumerate(keys):
-                self._on_disk.setdefault(key.tobytes(), (path, row))
-
-    def _read(self, keys: Sequence[bytes]) -> np.ndarray:
-        """(len(keys), D) float32."""
-        if self.folder is None:
-            return np.stack([self._in_memory[key] for key in keys])
-        places: dict[Path, list[tuple[int, int]]] = defaultdict(list)
-        for number, key in enumerate(keys):
-            if key not in self._on_disk:
-                raise EncodingError(
-                    f"{self.folder} lacks a vector that was written: all processes must see the same folder"
-                )
-            path, row = self._on_disk[key]
-            places[path].append((number, row))
-        vectors = None
-        for path, rows in places.items():
-            if path not in self._sound and file_digest(path) != path.stem:
-                raise EncodingError(f"{path} is damaged; delete it, and it is computed again")
-            self._sound.add(path)
-            with safe_open(path, "np") as file:
-                stored = file.get_slice("vectors")
-                if vectors is None:
-                    vectors = np.empty((len(keys), stored.get_shape()[1]), np.float32)
-                for number, row in rows:
-                    vectors[number] = stored[row : row + 1][0]
-        return vectors
+                    self.store.write(keys, np.concatenate(rows).astype(np.float32))
 
 
 def _key(example: Example, index: ContentIndex) -> bytes:
     """16 bytes that stand for a content: to the letter, since white space at the ends changes a prompt."""
-    return bytes.fromhex(digest(example.text, example.instruction, index.picture(example).hex()))
+    return key_of(example.text, example.instruction, index.picture(example).hex())
 
 
 def _count_tokens(example: Example, index: ContentIndex) -> int:

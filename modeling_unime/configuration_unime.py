@@ -56,6 +56,8 @@ class UniMEConfig(PreTrainedConfig):
         attention (`str`, defaults to `"causal"`):
             What a token of the LLM sees: those before it ("causal", as every backbone was trained), or all of them
             ("bidirectional", LLM2Vec, arXiv 2404.05961; the model must then be trained with it).
+        matryoshka_dimensions (`list[int]`, *optional*):
+            Widths to which the embeddings may be cut (`truncate_dim`), as trained; vLLM reads them, too. Default: none.
 
     Raises:
         ValueError: when the backbone is missing or of a family that is not supported, or `attention` is unknown.
@@ -66,7 +68,13 @@ class UniMEConfig(PreTrainedConfig):
     sub_configs = {"backbone": AutoConfig}
     has_no_defaults_at_init = True
 
-    def __init__(self, backbone: dict | PreTrainedConfig | None = None, attention: str = "causal", **kwargs):
+    def __init__(
+        self,
+        backbone: dict | PreTrainedConfig | None = None,
+        attention: str = "causal",
+        matryoshka_dimensions: list[int] | None = None,
+        **kwargs,
+    ):
         if attention not in ATTENTION:
             raise ValueError(f"attention is {attention!r}; use one of {', '.join(ATTENTION)}")
         check_sentence_transformers()
@@ -79,6 +87,7 @@ class UniMEConfig(PreTrainedConfig):
         get_family(backbone.model_type)
         self.backbone = backbone
         self.attention = attention
+        self.matryoshka_dimensions = matryoshka_dimensions
         super().__init__(**kwargs)
 
     @property

@@ -35,8 +35,8 @@ class ChatFormat:
 # Order matters: the first whose marker is in the vocabulary wins, then the first that names the LLM's model_type.
 CHAT_FORMATS: dict[str, ChatFormat] = {
     "llama3": ChatFormat(
-        # E5-V's template, which UniME's code falls back to; it does end with a space and a newline.
-        "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n",
+        # E5-V's template, which UniME's code falls back to: there is a space before the end of the turn, and one behind.
+        "<|start_header_id|>user<|end_header_id|>\n\n{} <|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n",
         marker="<|start_header_id|>",
     ),
     "smolvlm": ChatFormat(  # our choice: its own turn

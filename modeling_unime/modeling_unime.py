@@ -246,7 +246,12 @@ class UniMEModel(PicklableModel):
                 )
             return cls.from_pretrained(path_or_repo, trust_remote_code=trust_remote_code, **kwargs)
         family = get_family(backbone_config.model_type)
-        config = UniMEConfig(backbone=backbone_config, attention=attention or "causal", dtype=backbone_config.dtype)
+        config = UniMEConfig(
+            backbone=backbone_config,
+            attention=attention or "causal",
+            matryoshka_dimensions=getattr(backbone_config, "matryoshka_dimensions", None),  # of a native folder
+            dtype=backbone_config.dtype,
+        )
         return cls.from_pretrained(path_or_repo, config=config, key_mapping=family.key_mapping, **kwargs)
 
     @classmethod

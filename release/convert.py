@@ -132,7 +132,9 @@ def convert(arguments: ConvertArguments) -> Path:
     output = Path(arguments.output)
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty; choose another output or remove it")
-    source = find_model_folder(arguments.source, allow_patterns=DOWNLOADED)
+    trusted = arguments.trust_remote_code
+    download = {"allow_patterns": [*DOWNLOADED, *["*.py"] * trusted]}
+    source = find_model_folder(arguments.source, **download)
     if (source / CONFIG_FILE).is_file() and not is_adapter(source):
         raise ValueError(
             f"{source} holds a whole model and an adapter beside it, which libraries would add once more; remove its "
@@ -145,8 +147,7 @@ def convert(arguments: ConvertArguments) -> Path:
             raise ValueError(f"{source} does not say what its base model is; give --base")
     elif arguments.base:
         raise ValueError(f"base is for a LoRA adapter alone, and {source} is a whole model; leave it out")
-    model_folder = find_model_folder(base, allow_patterns=DOWNLOADED) if base else source
-    trusted = arguments.trust_remote_code
+    model_folder = find_model_folder(base, **download) if base else source
     model = UniMEModel.from_backbone(str(model_folder), dtype="auto", trust_remote_code=trusted)
     traced = trace_weights(model_folder, model)
     merged = merge_adapter(model, source) if base else {}

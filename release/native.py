@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText, PreTrainedConfig
 
 from evaluation.stored_weights import read_weights
@@ -43,6 +44,10 @@ SENTENCE_TRANSFORMER = {
 }
 
 
+def _no_square(image_processor: dict, side: int) -> None:
+    """Of image processors that keep the aspect ratio of what they are given."""
+
+
 @dataclass(frozen=True)
 class NativeForm:
     """What the library's processor of a family needs beside image processor and tokenizer; or why it cannot be."""
@@ -54,6 +59,9 @@ class NativeForm:
     tokens: dict[str, str] = field(default_factory=dict)  # names by which the processor asks the tokenizer for tokens
     unused_token: str = ""  # stands for what the tokenizer lacks of these
     packages: tuple[str, ...] = ()  # that the processor imports besides
+    # (saved image processor, side) -> what in it must be other so that it makes every image that square, as ours does for
+    # `image_resolution`; None where its class or its own sizes cannot say that.
+    squared: Callable[[dict, int], dict | None] = _no_square
     refused: str = ""
 
     @property
@@ -83,6 +91,26 @@ def _smolvlm(geometry: dict) -> dict:
     return {"image_seq_len": side * side}
 
 
+# An image that is resized twice is another one, so the square must be the size that the image processor ends with.
+
+
+def _square_llava(image_processor: dict, side: int) -> dict | None:
+    square = {"height": side, "width": side}
+    fits = image_processor["size"] in (square, {"shortest_edge": side})
+    return {"size": square, "resample": Image.Resampling.BICUBIC} if fits else None
+
+
+def _square_internvl(image_processor: dict, side: int) -> dict | None:
+    fits = image_processor["size"] == {"height": side, "width": side} and image_processor["min_patches"] == 1
+    return {"max_patches": 1, "resample": Image.Resampling.BICUBIC} if fits else None
+
+
+def _square_smolvlm(image_processor: dict, side: int) -> dict | None:
+    sizes = [image_processor["max_image_size"], *([image_processor["size"]] if image_processor["do_resize"] else [])]
+    fits = not image_processor["do_image_splitting"] and all(size == {"longest_edge": side} for size in sizes)
+    return {"do_resize": False, "resample": Image.Resampling.BICUBIC} if fits else None
+
+
 NATIVE_FORMS = {
     "glm4v": NativeForm("Glm4vProcessor", "Glm4vVideoProcessor"),
     "internvl": NativeForm(
@@ -97,8 +125,9 @@ NATIVE_FORMS = {
             "video_token": "<video>",
         },
         unused_token="<img>",
+        squared=_square_internvl,
     ),
-    "llava": NativeForm("LlavaProcessor", settings=_llava),
+    "llava": NativeForm("LlavaProcessor", settings=_llava, squared=_square_llava),
     "llava_next": NativeForm("LlavaNextProcessor", settings=_llava),
     "llava_onevision": NativeForm(
         "LlavaOnevisionProcessor", "LlavaOnevisionVideoProcessor", settings=_llava_onevision
@@ -113,6 +142,7 @@ NATIVE_FORMS = {
         settings=_smolvlm,
         image_block="<image>",
         packages=("num2words",),
+        squared=_square_smolvlm,
     ),
 }
 
@@ -130,16 +160,22 @@ def check_expressible(model: UniMEModel, processor: UniMEProcessor) -> NativeFor
         reason = f"its attention is {model.config.attention}, and the library's class always masks what comes later"
     if any(type(module).__module__.startswith("transformers_modules.") for module in model.modules()):
         reason = "a part of it brings its own code"
-    if processor.image_resolution is not None:
+    if not reason and _square_options(form, processor) is None:
         reason = (
-            f"its processor first makes every image a square of {processor.image_resolution} pixels "
-            "(image_resolution), which the library's does not"
+            f"its processor makes every image a square of {processor.image_resolution} pixels (image_resolution), which "
+            "the library's cannot: it keeps the aspect ratio, or resizes the square once more"
         )
     if reason:
         raise ValueError(
             f"a {model.config.family} model cannot be exported in its native form, for {reason}; use --format unime"
         )
     return form
+
+
+def _square_options(form: NativeForm, processor: UniMEProcessor) -> dict | None:
+    """What of the image processor must be other to do what `image_resolution` does; None: nothing does."""
+    side = processor.image_resolution
+    return {} if side is None else form.squared(processor.image_processor.to_dict(), side)
 
 
 def _write_json(file: Path, content: object) -> None:
@@ -155,6 +191,8 @@ def native_template(family: str, prompts: dict[str, str]) -> str:
 def _save_weights(model: UniMEModel, output: Path) -> None:
     """Config and weights under the names and with the architecture of the class that backbones are published with."""
     config: PreTrainedConfig = copy.deepcopy(model.config.backbone)
+    if model.config.matryoshka_dimensions:
+        config.matryoshka_dimensions = model.config.matryoshka_dimensions  # where vLLM looks
     with torch.device("meta"):  # a head is made, but has no values and is not written
         whole = AutoModelForImageTextToText.from_config(config, dtype=model.dtype)
     whole.model = model.model
@@ -185,9 +223,10 @@ def _save_processor(processor: UniMEProcessor, form: NativeForm, output: Path) -
     _write_json(file, settings | named | {"processor_class": form.processor})
     image_processor = processor.image_processor.to_dict()
     image_processor.pop("auto_map", None)
+    square = _square_options(form, processor)
     content = {
         "processor_class": form.processor,
-        "image_processor": image_processor,
+        "image_processor": image_processor | square,
         **form.settings(processor.geometry),
     }
     if form.video_processor:
@@ -195,7 +234,8 @@ def _save_processor(processor: UniMEProcessor, form: NativeForm, output: Path) -
     _write_json(output / "processor_config.json", content)
     template = native_template(processor.family, processor.prompts)
     (output / TEMPLATE_FILE).write_text(template, encoding="utf-8")
-    _write_json(output / SETTINGS_FILE, {"prompts": processor.prompts, "max_length": processor.max_length})
+    settings = {name: getattr(processor, name) for name in ("prompts", "max_length", "image_resolution")}
+    _write_json(output / SETTINGS_FILE, settings | {"image_options": {name: image_processor[name] for name in square}})
 
 
 def save_native(model: UniMEModel, processor: UniMEProcessor, output: Path) -> None:
@@ -249,7 +289,7 @@ def read_native_processor(folder: str | Path) -> UniMEProcessor:
     folder = Path(folder)
     settings, stored = (read_json_object(folder / name) for name in (SETTINGS_FILE, "processor_config.json"))
     family = read_model_type(folder)
-    options = {
-        name: stored["image_processor"][name] for name in get_family(family).image_options
-    }  # go before the file
-    return UniMEProcessor.from_backbone(str(folder), image_options=options, **settings)
+    kept = {name: stored["image_processor"][name] for name in get_family(family).image_options}  # go before the file
+    return UniMEProcessor.from_backbone(
+        str(folder), **settings | {"image_options": kept | settings.get("image_options", {})}
+    )

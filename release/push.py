@@ -12,14 +12,16 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData, constants, get_token, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, snapshot_download
 
 from evaluation.report import markdown_table
 from release.adapters import CONFIG_FILE, WEIGHTS_FILE, is_adapter, read_adapter_config
+from release.card import CardArguments, write_card
 from release.check import check
+from trainers.run import RECORD_FILE
 from unime.files import file_digest
 from unime.hub import files_to_upload, make_repository, one_sentence, upload
 from unime.options import CommandError, parse_dataclasses, run_command
@@ -28,8 +30,8 @@ from unime.public_names import is_local
 
 
 @dataclass
-class PushArguments:
-    """What to upload, and where to."""
+class PushArguments(CardArguments):
+    """What to upload, and where to; what the card of an adapter alone says."""
 
     model: str = field(metadata={"help": "Folder of `unime export`, of either format, or of an adapter alone."})
     repository: str = field(metadata={"help": "Name on the Hub: org/name."})
@@ -41,9 +43,6 @@ class PushArguments:
     create_pr: bool = field(default=False, metadata={"help": "Open a pull request instead of writing to the branch."})
     adapter: bool = field(
         default=False, metadata={"help": "The folder is a LoRA adapter alone; its base model must be on the Hub."}
-    )
-    base_model: str | None = field(
-        default=None, metadata={"help": "Hub name of an adapter's base model. Default: what its own config names."}
     )
     check: bool = field(default=True, metadata={"help": "Run release.check on the folder, a fresh process included."})
     trust_remote_code: bool = field(
@@ -57,12 +56,14 @@ class PushArguments:
             raise ValueError("create_pr opens a pull request against main; leave revision out")
         if is_local(self.repository) or self.repository.count("/") != 1:
             raise ValueError(f"repository is a name on the Hub, org/name, not {self.repository}")
-        if self.base_model and (not self.adapter or is_local(self.base_model)):
-            raise ValueError("base_model is the Hub name of the base model of an adapter (--adapter true)")
+        super().__post_init__()
+        told = [name for name, value in vars(CardArguments()).items() if getattr(self, name) != value]
+        if told and not self.adapter:
+            raise ValueError(f"{', '.join(told)}: only for the card of an adapter; that of a model is unime export's")
 
 
 def stage_adapter(source: Path, folder: Path, arguments: PushArguments) -> None:
-    """Copy an adapter with the public name of its base model, and a card where it has none."""
+    """Copy an adapter with the public name of its base model, and write its card."""
     config = read_adapter_config(source)
     base = arguments.base_model or config.get("base_model_name_or_path") or ""
     if not base or is_local(base):
@@ -70,18 +71,8 @@ def stage_adapter(source: Path, folder: Path, arguments: PushArguments) -> None:
     shutil.copyfile(source / WEIGHTS_FILE, folder / WEIGHTS_FILE)
     content = {**config, "base_model_name_or_path": base}
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    data = ModelCardData(
-        base_model=base,
-        base_model_relation="adapter",
-        library_name="peft",
-        license="other",
-        pipeline_tag="feature-extraction",
-        tags=["unime", "lora"],
-    )
-    use = f"hf download {arguments.repository} --local-dir adapter\nunime convert adapter model --base {base}"
-    text = f"A LoRA adapter of {base}, trained with UniME (arXiv 2504.17432):\n\n```bash\n{use}\n```"
-    card = f"---\n{data.to_yaml()}\n---\n\n# {arguments.repository.rpartition('/')[2]}\n\n{text}\n"
-    ModelCard(card).save(folder / "README.md")
+    trained = source if (source / RECORD_FILE).is_file() else source.parent  # of a checkpoint
+    write_card(folder, trained, replace(arguments, base_model=base), arguments.repository, "adapter")
 
 
 def stage(arguments: PushArguments, folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import torch
 from safetensors.torch import save_file
 from tiny_models import make_tokenizer
@@ -34,6 +35,14 @@ NV_EMBED_CONFIG = {
         "max_position_embeddings": 512,
     },
 }
+
+
+def write_parquet(path: Path, texts: Sequence[str], vectors: np.ndarray) -> None:
+    """Texts and their vectors (N, D) as people share them."""
+    lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
+    path.parent.mkdir(exist_ok=True)
+    table = pyarrow.table([pyarrow.array(texts), lists], names=["text", "embedding"])
+    pyarrow.parquet.write_table(table, path, row_group_size=1024)
 
 
 class FakeTeacher:

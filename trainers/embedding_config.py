@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from trainers.chunks import ChunkLimits, RankSlice
 from trainers.inherited_options import check_inherited_options
+from trainers.losses.matryoshka import sort_dims
 from unime.options import check_at_least, read_yaml
 from unime.shipped_files import find_recipe
 
@@ -107,6 +108,17 @@ class EmbeddingTrainingConfig(TrainingArguments):
             "help": "Tokens a row may have, image tokens included; longer texts lose their end. Default: the model's."
         },
     )
+    matryoshka_dims: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Widths at which vectors shall be usable, cut to their first components (Matryoshka): the loss is the sum "
+            "of the losses at each, and the model's config names them. The full width is trained only if it is among "
+            "them. Default: the full width alone."
+        },
+    )
+    matryoshka_weights: list[float] = field(
+        default_factory=list, metadata={"help": "Weight of the loss at each of matryoshka_dims. Default: 1 each."}
+    )
     eval_tasks: list[str] = field(
         default_factory=list,
         metadata={
@@ -200,3 +212,7 @@ class EmbeddingTrainingConfig(TrainingArguments):
         super().__post_init__()
         check_at_least(self, lora_rank=0, gradient_cache_chunk_size=0, gradient_cache_chunk_tokens=0)
         check_at_least(self, image_resolution=1, max_length=1)
+        if self.matryoshka_dims:
+            sort_dims(self.matryoshka_dims, self.matryoshka_weights)
+        elif self.matryoshka_weights:
+            raise ValueError("matryoshka_weights has no effect without matryoshka_dims: give both, or leave it out")

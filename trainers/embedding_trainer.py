@@ -31,6 +31,7 @@ from trainers.eval_tasks import TaskEvaluation
 from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
+from trainers.losses.matryoshka import MatryoshkaLoss, check_width
 from trainers.metrics import SourceMeans
 from trainers.push import push_folder
 from unime.distributed import gather_rows, world_size
@@ -113,7 +114,7 @@ class EmbeddingTrainer(TaskEvaluation):
         if self.is_fsdp_enabled:
             set_up_fsdp2(self.accelerator.state.fsdp_plugin, self.model, self.args)
         self.model_accepts_loss_kwargs = False
-        self.loss = self.make_loss(args)
+        self.loss = self._make_loss(args)
         self.batch_sampler: GlobalBatchSampler | None = None
         use_public_tensorboard(self)
         self.add_callback(LogOnSaveCallback())
@@ -124,7 +125,14 @@ class EmbeddingTrainer(TaskEvaluation):
     def make_trainable(self, source: str | Path | PreTrainedModel, args: EmbeddingTrainingConfig) -> torch.nn.Module:
         """The model, loaded if need be, with all frozen but what is trained."""
         self.finished_model = FinishedModel(source, args, self.peft_config)
-        return prepare_model(source, args, self.peft_config)
+        model = prepare_model(source, args, self.peft_config)
+        if args.matryoshka_dims:
+            config = getattr(
+                model, "config", None
+            )  # CLIP names its width otherwise; what names none is seen in a step
+            width = getattr(config, "projection_dim", getattr(config, "hidden_size", None))
+            check_width(args.matryoshka_dims, width or max(args.matryoshka_dims))
+        return model
 
     def call_model_init(self, trial=None) -> torch.nn.Module:
         """A fresh model of `model_init`, ready to train: at first, at every `train()` and in every trial of a search."""
@@ -151,6 +159,10 @@ class EmbeddingTrainer(TaskEvaluation):
     def make_loss(self, args: EmbeddingTrainingConfig) -> torch.nn.Module:
         """The loss that the options ask for."""
         raise NotImplementedError
+
+    def _make_loss(self, args: EmbeddingTrainingConfig) -> torch.nn.Module:
+        loss = self.make_loss(args)
+        return MatryoshkaLoss(loss, args.matryoshka_dims, args.matryoshka_weights) if args.matryoshka_dims else loss
 
     def make_batch_sampler(self, dataset, args: EmbeddingTrainingConfig) -> GlobalBatchSampler:
         """Which rows make up each global batch."""
@@ -179,7 +191,7 @@ class EmbeddingTrainer(TaskEvaluation):
     def get_train_dataloader(self) -> DataLoader:
         """Whole global batches on every rank; the collator picks the rank's share, so nothing is divided here."""
         self.batch_sampler = self.make_batch_sampler(self.train_dataset, self.args)
-        self.loss = self.make_loss(self.args)  # a trial of a search may have other options
+        self.loss = self._make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
@@ -349,7 +361,12 @@ class EmbeddingTrainer(TaskEvaluation):
             return
         trained = gather_trained(self.model, engine_of(self.args), self.is_world_process_zero())
         if self.is_world_process_zero():
-            self.finished_model.build(self.accelerator.unwrap_model(self.model), trained).save_pretrained(output_dir)
+            finished = self.finished_model.build(self.accelerator.unwrap_model(self.model), trained)
+            if self.args.matryoshka_dims or hasattr(
+                finished.config, "matryoshka_dimensions"
+            ):  # as this run trained it
+                finished.config.matryoshka_dimensions = sorted(self.args.matryoshka_dims) or None
+            finished.save_pretrained(output_dir)
             self.processing_class.save_pretrained(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub and not _internal_call:

@@ -20,20 +20,20 @@ from evaluation.arguments import EncoderArguments
 from evaluation.encoder import pick_device
 from evaluation.encoders import encoder_identity, image_sizes, make_encoder
 from evaluation.fingerprint import model_identity
-from trainers.data.row_arguments import RowArguments
+from trainers.data.row_arguments import TrainingRowArguments
 from trainers.mining.judge import NO_LIMIT, Judge, JudgeOptions
-from trainers.mining.mine import mine
+from trainers.mining.mine import mine, open_stores
 from trainers.mining.options import MiningOptions
 from trainers.mining.output import plan_files, write_results
 from trainers.mining.pool import Pool
 from trainers.mining.selection import summarise
 from trainers.run import record_options
-from unime.data.image_sizes import AllImageSizes, ImageSizes
+from unime.data.image_sizes import ImageSizes
 from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import check_at_least, parse_dataclasses, run_command
 from unime.output_folder import check_writable, only_writer
-from unime.shards import Shards, digest
+from unime.store import digest
 
 OPTIONS_FILE = "mining_options.json"  # written first; a run with other options does not write into the folder
 RECORD_FILE = "mining.json"  # written last; its presence says that the folder is complete
@@ -44,7 +44,7 @@ FREE_OPTIONS = frozenset(
 
 
 @dataclass(kw_only=True)
-class MiningArguments(RowArguments, EncoderArguments):
+class MiningArguments(TrainingRowArguments, EncoderArguments):
     """The rows to be mined, whose positives are the candidates, and where the results go."""
 
     output: str = field(metadata={"help": "Folder to write: a data file for each source, and mining.json."})
@@ -78,7 +78,7 @@ class MiningArguments(RowArguments, EncoderArguments):
 
     def __post_init__(self) -> None:
         EncoderArguments.__post_init__(self)
-        RowArguments.__post_init__(self)
+        TrainingRowArguments.__post_init__(self)
         check_at_least(self, shard_size=1, expected_world_size=0)
 
 
@@ -95,8 +95,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     finished = (output / RECORD_FILE).exists()
     record_options(arguments.output, groups, rank() == 0, finished, OPTIONS_FILE, FREE_OPTIONS)
 
-    judged = None if judge is None else ImageSizes(lambda: judge.processor, NO_LIMIT)  # it reads the images, too
-    sizes = AllImageSizes(image_sizes(arguments), judged)
+    sizes = image_sizes(arguments)
+    if judge is not None:  # it reads the images, too
+        sizes = ImageSizes(lambda: judge.processor, NO_LIMIT, beside=sizes)
     with LongWaitGroup() as ranks:  # one process reads and checks
         dataset, skipped = ranks.broadcast_from_main(
             lambda: arguments.load(arguments.output, candidates=arguments.candidates, sizes=sizes)
@@ -104,9 +105,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     pool = Pool(dataset)
     link = arguments.image_root is None and rank() == 0
     files = plan_files(pool, options.pool == "source", output, arguments.format, link)
-    shards = Shards(Path(arguments.cache_folder or output / "shards"))
+    vectors, scores = open_stores(arguments.cache_folder or output / "shards", identity, judge)
     load_encoder, size = partial(make_encoder, arguments), arguments.shard_size
-    mined = mine(pool, load_encoder, options, arguments.device, judge, shards, identity, size)
+    mined = mine(pool, load_encoder, options, arguments.device, judge, vectors, scores, size)
     if rank() != 0:
         return
     write_results(pool, mined, files, arguments.format, arguments.max_rows_per_source)
@@ -132,7 +133,8 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
             dataset.sources[number].name: summarise(mined.counts, sources == number) for number in files
         },
         "files": [str(file.relative_to(output)) for file in files.values()],
-        "shards": shards.counts,
+        "vectors": vectors.counts,
+        "scores": scores.counts,
         "seconds": round(time.perf_counter() - start, 3),
         "world_size": world_size(),
         **report.environment(pick_device(arguments.device)),

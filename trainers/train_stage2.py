@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from evaluation.dual_encoder import is_dual_encoder
 from trainers.data.pairs import PairDataset
-from trainers.data.row_arguments import RowArguments
+from trainers.data.row_arguments import TrainingRowArguments
 from trainers.hard_negative_config import HardNegativeConfig
 from trainers.hard_negative_trainer import HardNegativeTrainer
 from trainers.loading import load_processor
@@ -27,7 +27,7 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass(kw_only=True)
-class Stage2Arguments(RowArguments):
+class Stage2Arguments(TrainingRowArguments):
     """The rows of stage 2."""
 
     split: str = field(

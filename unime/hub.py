@@ -13,9 +13,9 @@ from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # the HTTP c
 import modeling_unime
 from unime.options import CommandError
 
-ADAPTER_FILES = ("README.md", "adapter_config.json", "adapter_model.safetensors")
+ADAPTER_FILES = (".eval_results/*.yaml", "README.md", "adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = (
-    "1_Pooling/config.json", "2_Normalize/config.json", "README.md", "added_tokens.json", "chat_template.jinja",
+    ".eval_results/*.yaml", "1_Pooling/config.json", "2_Normalize/config.json", "README.md", "added_tokens.json", "chat_template.jinja",
     "config.json", "config_sentence_transformers.json", "merges.txt", "model-?????-of-?????.safetensors",
     "model.safetensors", "model.safetensors.index.json", "modules.json", "processor_config.json",
     "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer.model",

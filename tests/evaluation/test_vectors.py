@@ -21,6 +21,7 @@ from modeling_unime import UniMEModel, UniMEProcessor
 from unime.data.content import ContentIndex
 from unime.data.example import Example
 from unime.data.images import ImageStore
+from unime.store import StoreError
 
 
 def index_of(*examples: Example) -> ContentIndex:
@@ -65,7 +66,7 @@ def test_content_is_encoded_once_over_data_sets_and_runs(encode, make_encoder, t
         np.testing.assert_array_equal(kept.take(index, "set"), make_encoder().encode(index.examples))
     third = index_of(Example("a", "z.png", "", ImageStore(tmp_path / "two")), Example("d"), Example("b"))
     again, encoded = encode(third, second)
-    assert encoded == 1 and again.counts == {"found": 4, "computed": 1}
+    assert encoded == 1 and again.store.counts == {"found": 4, "computed": 1}
     np.testing.assert_array_equal(again.take(third, "set"), make_encoder().encode(third.examples))
 
 
@@ -91,7 +92,7 @@ def test_another_model_type_length_or_code_is_another_identity(tmp_path, monkeyp
 
     def folder(**options) -> Path:
         arguments = EvaluationArguments(str(model), [], str(tmp_path / "out"), vectors=str(tmp_path), **options)
-        return Vectors.of(arguments, encoder_identity(arguments)).folder
+        return Vectors.of(arguments, encoder_identity(arguments)).store.folder
 
     first = folder(device="cpu")
     assert (
@@ -122,7 +123,7 @@ def test_killed_and_resumed_is_as_unbroken(encode, tmp_path):
             encode(index, batch_size=2, spoil=kill)
         assert len(files(tmp_path / "vectors")) == done
     kept, encoded = encode(index, batch_size=2)
-    assert encoded == 26 - 16 and kept.counts == {"found": 16, "computed": 10}
+    assert encoded == 26 - 16 and kept.store.counts == {"found": 16, "computed": 10}
     assert files(tmp_path / "vectors") == files(tmp_path / "unbroken")
     np.testing.assert_array_equal(kept.take(index, "set"), unbroken.take(index, "set"))
 
@@ -148,7 +149,7 @@ def test_unusable_embeddings_fail_only_those_that_have_them(encode, make_encoder
     good, bad = index_of(Example("a"), Example("b")), index_of(Example("a"), Example("long"))
     for found in (0, 2):
         kept, _ = encode(good, bad, spoil=spoil if found == 0 else lambda embeddings: embeddings * float("nan"))
-        assert kept.counts["found"] == found, "it is not kept"
+        assert kept.store.counts["found"] == found, "it is not kept"
         np.testing.assert_array_equal(kept.take(good, "good"), make_encoder().encode(good.examples))
         with pytest.raises(EncodingError, match="bad: the embedding of text 'long' is NaN"):
             kept.take(bad, "bad")
@@ -170,10 +171,10 @@ def test_damage_is_named(encode, tmp_path):
     (file,) = (tmp_path / "vectors").rglob("*.safetensors")
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(EncodingError, match="is damaged; delete it"):
+    with pytest.raises(StoreError, match="is damaged; delete it"):
         encode(index)[0].take(index, "set")
     file.write_bytes(content[:100])
-    with pytest.raises(EncodingError, match="is damaged .*; delete it"):
+    with pytest.raises(StoreError, match="is damaged .*; delete it"):
         encode(index)
 
 

@@ -167,6 +167,20 @@ def test_training_resumption_export_and_check(backbone, pictures, tmp_path):
     convert([str(backbone), str(tmp_path / "converted"), *TRUST])
 
 
+def test_the_code_of_a_repository_is_converted_like_that_of_a_folder(stub_hub, tmp_path):
+    local = make_llava_with_code(tmp_path / "local")
+    stub_hub.add("me/with-code", {path.name: path.read_bytes() for path in local.iterdir()})
+    environment = {**os.environ, **stub_hub.environment(tmp_path / "home")}
+    command = [sys.executable, "-m", "release.convert", "me/with-code", str(tmp_path / "out"), *TRUST]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    convert([str(local), str(tmp_path / "expected"), *TRUST])
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
+    assert expected.keys() > {"configuration_tower.py", "modeling_tower.py", "scale_tower.py"}
+    for name in expected.keys() - {"conversion_report.json", "tokenizer_config.json"}:  # they say where from
+        assert (tmp_path / "out" / name).read_bytes() == expected[name], name
+
+
 def test_code_named_as_a_file_of_ours_is_refused(tmp_path):
     backbone = make_llava_with_code(tmp_path / "backbone")
     (backbone / "scale_tower.py").rename(backbone / "prompts.py")

@@ -30,7 +30,7 @@ def onevision(backbones):
 
 
 def decode(processor, **inputs) -> list[str]:
-    """Prompts as the model sees them, with runs of placeholders as one '#' and no padding or start token."""
+    """Prompts as the model sees them, with runs of placeholders as one '#' and no padding or start tokens."""
     rows = processor(**inputs)
     strings = []
     for ids, mask in zip(rows["input_ids"], rows["attention_mask"], strict=True):
@@ -40,29 +40,60 @@ def decode(processor, **inputs) -> list[str]:
                 kept.append(token)
             previous = token
         text = processor.tokenizer.decode(kept).replace(processor.image_token, "#")
-        strings.append(text.removeprefix(processor.tokenizer.bos_token))
+        strings.append(text.replace(processor.tokenizer.bos_token, ""))  # Phi-3.5-V has one behind an image, too
     return strings
 
 
-def test_summary_prompts_are_the_papers(llava, pictures):
-    assert decode(llava, text=["A dog.", None, "A dog."], images=[None, pictures[0], pictures[0]]) == [
+# The strings of the released checkpoints (the authors' code; for Llama-3 E5-V's), character by character: '#' is the image.
+# What an image and a text together get is our choice, but for Llama-3, where it is E5-V's on MMEB.
+LLAMA3 = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n"
+RELEASED = {
+    ("phi3_v", None): (
+        "<|user|>\nA dog.\nSummary above sentence in one word:<|end|>\n<|assistant|>\n",
+        "<|user|>\n#\nSummary above image in one word:<|end|>\n<|assistant|>\n",
+        "<|user|>\n#\nA dog.\nSummary above image and text in one word:<|end|>\n<|assistant|>\n",
+    ),
+    ("llava_next", None): (
         "[INST] A dog.\nSummary above sentence in one word: [/INST]",
         "[INST] #\nSummary above image in one word: [/INST]",
         "[INST] #\nA dog.\nSummary above image and text in one word: [/INST]",
-    ]
+    ),
+    ("llava_next", "llama3"): (
+        LLAMA3.replace("{}", "A dog.\nSummary above sentence in one word: "),
+        LLAMA3.replace("{}", "#\nSummary above image in one word: "),
+        LLAMA3.replace("{}", "#\nA dog.\nSummary above image and text in one word: "),
+    ),
+    ("llava_onevision", None): (
+        "<|im_start|>user \nA dog.\nSummary above sentence in one word:\n<|im_end|><|im_start|>assistant\n",
+        "<|im_start|>user #\nSummary above image in one word:\n<|im_end|><|im_start|>assistant\n",
+        "<|im_start|>user #\nA dog.\nSummary above image and text in one word:\n<|im_end|><|im_start|>assistant\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("family", "chat_format"), RELEASED)
+def test_prompts_are_those_of_the_released_checkpoints(backbones, family, chat_format, pictures):
+    processor = UniMEProcessor.from_backbone(backbones[family], chat_format=chat_format)
+    image = pictures[2]
+    prompts = decode(processor, text=["A dog.", None, "A dog."], images=[None, image, image])
+    assert tuple(prompts) == RELEASED[family, chat_format]
+
+
+def test_a_saved_folder_keeps_the_prompts_it_was_saved_with(backbones, tmp_path):
+    """As folders have them that were saved when Llama-3's prompt lacked the space behind the colon."""
+    before = {name: prompt.replace(": <|eot_id|>", ":<|eot_id|>") for name, prompt in build_prompts("llama3").items()}
+    processor = UniMEProcessor.from_backbone(backbones["llava_next"], prompts=before)
+    assert decode(processor, text=["a"]) == [LLAMA3.replace("{}", "a\nSummary above sentence in one word:")]
+    processor.save_pretrained(tmp_path)
+    UniMEModel.from_backbone(backbones["llava_next"]).save_pretrained(tmp_path)
+    again = UniMEProcessor.from_backbone(tmp_path)
+    assert (again.prompts, again.chat_template) == (before, processor.chat_template)
 
 
 def test_qwen_prompts(qwen, pictures):
     assert decode(qwen, text=[None], images=[pictures[0]]) == [
         "<|im_start|>user\n<|vision_start|>#<|vision_end|>\nSummary above image in one word:<|im_end|>\n"
         "<|im_start|>assistant\n"
-    ]
-
-
-def test_onevision_prompts_are_those_of_the_released_checkpoint(onevision, pictures):
-    assert decode(onevision, text=["A dog.", None], images=[None, pictures[0]]) == [
-        "<|im_start|>user \nA dog.\nSummary above sentence in one word:\n<|im_end|><|im_start|>assistant\n",
-        "<|im_start|>user #\nSummary above image in one word:\n<|im_end|><|im_start|>assistant\n",
     ]
 
 

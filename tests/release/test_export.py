@@ -122,23 +122,6 @@ def test_weights_are_exported_bit_by_bit(trained, tmp_path, dtype):
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-def test_the_title_is_the_name_on_the_hub_and_slots_are_filled_once(trained, tmp_path):
-    arguments = ExportArguments(
-        model=str(trained), output=str(tmp_path / "out"), repository="me/my-unime", limits="{{ results }}", check=False
-    )
-    lines = (export(arguments) / "README.md").read_text().splitlines()
-    assert "# my-unime" in lines and lines[-1] == "{{ results }}"
-
-
-def test_what_is_not_known_is_said_to_be_unknown(trained, tmp_path):
-    """A card that said "stage 2" of a model that was only converted would be wrong."""
-    (trained / "training_record.json").unlink()
-    card = (export(ExportArguments(str(trained), str(tmp_path / "out"), check=False)) / "README.md").read_text()
-    assert "how it was trained is not recorded" in card and "- training: not recorded" in card
-    assert "- backbone: a model of the family llava_next" in card and "Not evaluated." in card
-    assert "stage 2" not in card
-
-
 def test_the_card_names_the_versions_of_setup(repository):
     """The card's requirements are those that the package installs."""
     card = (repository / "model_card.md").read_text(encoding="utf-8")
@@ -153,23 +136,6 @@ def test_the_card_names_the_versions_of_setup(repository):
         "sentence-transformers",
     }
     assert named <= set(setup)
-
-
-def test_card_of_the_baseline_does_not_speak_of_a_teacher(trained, tmp_path):
-    file = trained / "training_record.json"
-    for stage, extra, words in (
-        ("stage1", {"teacher": "all-MiniLM-L6-v2"}, "textual discriminative knowledge distillation"),
-        ("stage1 (E5-V)", {}, "contrastive training on text alone"),
-    ):
-        file.write_text(json.dumps({**json.loads(file.read_text()), "stage": stage, **extra}))
-        card = (
-            export(ExportArguments(model=str(trained), output=str(tmp_path / stage), check=False)) / "README.md"
-        ).read_text()
-        assert words in card
-        file.write_text(
-            json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "teacher"})
-        )
-        assert ("- teacher: all-MiniLM-L6-v2" in card) == bool(extra)
 
 
 def test_incomplete_folder_is_refused(trained, tmp_path):

@@ -161,7 +161,7 @@ def test_a_folder_that_must_not_be_released_is_refused(exported, tmp_path):
         ({"repository": "./out"}, "a name on the Hub"),
         ({"repository": "tiny"}, "a name on the Hub"),
         ({"create_pr": True, "revision": "v1"}, "leave revision out"),
-        ({"base_model": "me/base"}, "of an adapter"),
+        ({"base_model": "me/base", "license": "mit"}, "base_model, license: only for the card of an adapter"),
     ],
 )
 def test_options_that_contradict_each_other(options, words):

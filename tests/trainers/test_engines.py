@@ -92,6 +92,7 @@ def special_runs(folder: Path, backbone: str) -> dict[str, Run]:
         "accumulation": replace(stage1, options={"gradient_accumulation_steps": 2}),
         "checkpointing": replace(stage2, lora_rank=4, options={"gradient_checkpointing": True}),
         "many_positives": replace(stage2, pairs="many_positives.jsonl"),
+        "matryoshka": replace(stage2, options={"matryoshka_dims": [8, 32], "matryoshka_weights": [0.5, 1.0]}),
         # One picture among 40 rows: one rank has a chunk that the other has not.
         "unequal": replace(unequal, padded_together=4),
         "unequal_cached": replace(unequal, chunk=4),

@@ -9,7 +9,7 @@ from torch import nn
 
 from trainers import gradient_cache
 from trainers.gradient_cache import add_fillers, gradient_cached_step
-from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, SimilarityDistillationLoss
+from trainers.losses import HardNegativeInfoNCELoss, InfoNCELoss, MatryoshkaLoss, SimilarityDistillationLoss
 
 CHUNKS = [5, 5, 3]  # the last one is smaller
 
@@ -22,12 +22,13 @@ def make_model(dropout: float) -> nn.Module:
 def make_loss(name: str):
     torch.manual_seed(1)
     teacher = torch.randn(13, 5, dtype=torch.float64)
-    if name == "distillation":
+    if name.startswith("distillation"):
         loss = SimilarityDistillationLoss(temperature=0.5, block_size=4)
+        loss = MatryoshkaLoss(loss, [3, 8], [0.5, 2.0]) if name.endswith("matryoshka") else loss
         return lambda embeddings: loss(embeddings, teacher)
-    loss = (
-        HardNegativeInfoNCELoss(temperature=0.1, num_hard_negatives=3) if name == "hard_negative" else InfoNCELoss(0.1)
-    )
+    hard_negative = HardNegativeInfoNCELoss(temperature=0.1, num_hard_negatives=3, block_size=4)
+    loss = InfoNCELoss(0.1) if name == "info_nce" else hard_negative
+    loss = MatryoshkaLoss(loss, [3, 8], [0.5, 2.0]) if name.endswith("matryoshka") else loss
     return lambda embeddings: loss(embeddings[:6], embeddings[6:])
 
 
@@ -63,7 +64,9 @@ def cached_step(model, chunks, loss_function):
     return gradient_cached_step(chunks, lambda chunk: model(chunk["x"]), loss_function, lambda loss: loss.backward())
 
 
-@pytest.mark.parametrize("loss_name", ["distillation", "hard_negative", "info_nce"])
+@pytest.mark.parametrize(
+    "loss_name", ["distillation", "hard_negative", "info_nce", "distillation matryoshka", "hard_negative matryoshka"]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_equals_plain_step(loss_name, dropout):
     plain_loss, plain, plain_random = run(plain_step, dropout, loss_name)

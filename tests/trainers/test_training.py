@@ -21,6 +21,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 import trainers.train_stage1
 import trainers.train_stage2
+from modeling_unime import UniMEModel
 from modeling_unime.prompts import PromptBuilder
 from trainers.chunks import RankSlice
 from trainers.embedding_trainer import EmbeddingTrainer
@@ -55,6 +56,45 @@ def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
     assert_same_history(plain, train(replace(run, options={"gradient_cache_chunk_tokens": 150})))
     assert all(entry["grad_norm"] > 1e-3 for entry in plain), "a run that does not learn proves nothing"
     assert plain[0]["effective_batch"] == 16
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_shorter_vectors_are_trained_with_the_full_ones(stage, backbones, folder, tmp_path):
+    """The sum of the losses at each width, chunked or not, over steps; the finished model names the widths."""
+    dims = {"matryoshka_dims": [32, 8], "matryoshka_weights": [1.0, 0.5], "output_dir": str(tmp_path / "out")}
+    run = Run(stage, str(backbones["llava_next"]), str(folder), steps=2, evaluates=True, options=dims)
+    trainer = build(run)
+    trainer.train()
+    plain = history_of(trainer)
+    assert_same_history(plain, train(replace(run, chunk=3)))
+    entry = plain[0]
+    assert entry["loss"] == pytest.approx(entry["loss_32"] + 0.5 * entry["loss_8"], rel=1e-5)
+    full = train(replace(run, options={}, evaluates=False))[0]
+    assert entry["loss_32"] == pytest.approx(full["loss"], rel=1e-5)
+    statistics = {"student_similarity", "hardest_negative_similarity", "share_filtered"} & entry.keys()
+    assert statistics and all(entry[name] == pytest.approx(full[name], rel=1e-5) for name in statistics)
+    evaluated = trainer.evaluate()["eval_loss"]
+    trainer.args.matryoshka_dims = []
+    trainer.get_train_dataloader()  # makes the loss anew
+    assert evaluated > trainer.evaluate()["eval_loss"]
+    trainer.args.matryoshka_dims = [32, 8]
+    trainer.save_model()
+    assert json.loads((tmp_path / "out/config.json").read_text())["matryoshka_dimensions"] == [8, 32]
+    assert UniMEModel.from_pretrained(tmp_path / "out").config.matryoshka_dimensions == [8, 32]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_widths_that_the_model_does_not_have_are_refused_at_start(stage, backbones, folder):
+    for options, said in (
+        (
+            {"matryoshka_dims": [8, 64]},
+            r"matryoshka_dims \[8, 64\] go beyond the model's 32 dimensions: use 32 at most",
+        ),
+        ({"matryoshka_dims": [16, 32, 8]}, r"must be sorted, each dimension once"),
+        ({"matryoshka_weights": [1.0]}, "matryoshka_weights has no effect without matryoshka_dims"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            build(Run(stage, str(backbones["llava_next"]), str(folder), options=options))
 
 
 def test_statistics_are_logged(backbones, folder):

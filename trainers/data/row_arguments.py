@@ -8,13 +8,13 @@ from typing import Any, Literal
 from trainers.data.mmeb import load_mmeb_train
 from trainers.data.pairs import PairDataset
 from unime.data.bad_rows import BadRows
-from unime.data.images import DEFAULT_MAX_PIXELS, PIL_MAX_PIXELS, check_max_pixels
+from unime.data.row_arguments import RowArguments
 from unime.options import check_at_least
 
 
 @dataclass(kw_only=True)
-class RowArguments:
-    """The rows and their images."""
+class TrainingRowArguments(RowArguments):
+    """The rows that are trained on or mined."""
 
     data: list[str] = field(
         metadata={
@@ -24,13 +24,6 @@ class RowArguments:
             "SimCSE's (sent0, sent1, hard_neg); with UniME-V2's (query_text, query_image, pos_text, pos_image, "
             "query_pos_scores, hard_negatives, hard_negatives_scores)."
         }
-    )
-    image_root: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder (also with an images.zip in it) or zip of all images. Default: beside each data file, or "
-            "images.zip beside it. Links in a folder are followed."
-        },
     )
     max_rows_per_source: int | None = field(
         default=None, metadata={"help": "First rows used of each file (50000 in the paper). Default: all."}
@@ -42,24 +35,10 @@ class RowArguments:
             "or only look whether it is there (exists): then equal pictures under two paths are not known as such."
         },
     )
-    max_image_pixels: int = field(
-        default=DEFAULT_MAX_PIXELS,
-        metadata={
-            "help": "Width times height above which an image is refused before it is decoded: a small file may claim all "
-            f"memory. At most {PIL_MAX_PIXELS}."
-        },
-    )
-    on_bad_row: Literal["error", "skip"] = field(
-        default="error",
-        metadata={
-            "help": "Rows with wrong fields, or with an image that is missing, damaged or cannot be processed: stop "
-            "before the model is loaded (error), or leave them out and list them in bad_rows.json (skip)."
-        },
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(self, max_rows_per_source=1)
-        check_max_pixels(self.max_image_pixels)
 
     def load(self, output: str, **more: Any) -> tuple[PairDataset, int]:
         """The rows by `load_mmeb_train`, which takes `more`, and how many were left out, which are listed in `output`."""

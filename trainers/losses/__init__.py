@@ -5,11 +5,13 @@
 - ``HardNegativeInfoNCELoss``: stage 2, false negatives are dropped, the hardest others are used (UniME, Eq. 4).
 - ``InfoNCELoss``: the baseline in which every other candidate is a negative (VLM2Vec).
 - ``SoftLabelLoss``: each query's own candidates, labelled by the scores of a judge (UniME-V2).
+- ``MatryoshkaLoss``: any of them at several widths of the embeddings.
 """
 
 from trainers.losses.hard_negative_info_nce import HardNegativeInfoNCELoss
 from trainers.losses.info_nce import InfoNCELoss
+from trainers.losses.matryoshka import MatryoshkaLoss
 from trainers.losses.similarity_distillation import SimilarityDistillationLoss
 from trainers.losses.soft_label import SoftLabelLoss
 
-__all__ = ["HardNegativeInfoNCELoss", "InfoNCELoss", "SimilarityDistillationLoss", "SoftLabelLoss"]
+__all__ = ["HardNegativeInfoNCELoss", "InfoNCELoss", "MatryoshkaLoss", "SimilarityDistillationLoss", "SoftLabelLoss"]

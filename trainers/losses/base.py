@@ -16,6 +16,8 @@ DEFAULT_BLOCK_SIZE = 1024
 class RowLoss(nn.Module):
     """A mean over rows, with what was computed on the way as statistics."""
 
+    num_embeddings = 2  # how many of the first arguments of `forward` are the model's
+
     def __init__(self, temperature: float = 0.02, block_size: int = DEFAULT_BLOCK_SIZE) -> None:
         super().__init__()
         self.temperature = check_temperature(temperature)

@@ -93,6 +93,8 @@ class SimilarityDistillationLoss(RowLoss):
         ValueError: an option is out of range.
     """
 
+    num_embeddings = 1  # the teacher's vectors are another model's
+
     def __init__(
         self,
         temperature: float = 0.05,

@@ -69,17 +69,7 @@ class JudgeOptions:
 
 
 class Judge:
-    """A chat model that scores pairs; its weights are loaded when the first pairs are asked about.
-
-    Args:
-        options: which model, and how it is asked.
-        device: where to run.
-        dtype: of the weights.
-        num_workers: processes that prepare batches; None: 4 on an accelerator, none on the CPU.
-
-    Raises:
-        ValueError: the model cannot be a judge.
-    """
+    """A chat model that scores pairs; its weights are loaded when the first pairs are asked about."""
 
     def __init__(
         self, options: JudgeOptions, device: str = "auto", dtype: str = "auto", num_workers: int | None = None

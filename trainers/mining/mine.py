@@ -21,7 +21,7 @@ from trainers.mining.options import MiningOptions
 from trainers.mining.pool import Pool
 from trainers.mining.selection import Mined, in_range, select
 from unime.data.example import Example
-from unime.shards import Shards, in_pieces
+from unime.store import Store, key_of
 
 # By the column of the queries, those of the positives and of the negatives.
 COLUMNS = {
@@ -135,9 +135,13 @@ def mine_hard_negatives(
     if judge is not None and not isinstance(judge, Judge):
         judge = Judge(JudgeOptions(judge=str(judge)))
     rows = Pool(hold_rows(dataset, "dataset"))
-    shards = None if cache_folder is None else Shards(Path(cache_folder))
-    mined = mine(rows, load_encoder, options, device, judge, shards, identity)
+    mined = mine(rows, load_encoder, options, device, judge, *open_stores(cache_folder, identity, judge))
     return _with_negatives(dataset, columns, rows, mined)
+
+
+def open_stores(folder: str | Path | None, identity: object, judge: Judge | None) -> tuple[Store, Store]:
+    """Where the vectors of an encoder of this identity, and the scores of a judge, are kept."""
+    return Store(folder, identity), Store(folder, judge and judge.identity())
 
 
 def mine(
@@ -145,23 +149,12 @@ def mine(
     load_encoder: Callable[[], BaseEncoder],
     options: MiningOptions,
     device: str,
-    judge: Judge | None = None,
-    shards: Shards | None = None,
-    identity: object = None,
+    judge: Judge | None,
+    vectors: Store,
+    scores: Store,
     shard_size: int = 4096,
 ) -> Mined:
-    """Mine the rows of a pool; all processes of a run call it.
-
-    Args:
-        pool: the rows.
-        load_encoder: called if vectors are missing.
-        options: what becomes a negative.
-        device: where to search.
-        judge: has a say.
-        shards: where vectors and scores are kept, and the work is shared by the processes; None: each computes all.
-        identity: what vectors depend on beside the contents, ready for JSON.
-        shard_size: examples or pairs of a piece: what a killed process loses at most.
-    """
+    """Mine the rows of a pool; all processes of a run call it, and share what is kept in the stores."""
     for search in pool.searches(by_source=options.pool == "source"):
         if len(search.candidates) <= options.range_min + 1:
             source = pool.dataset.sources[pool.sources[search.rows[0]]]
@@ -169,14 +162,13 @@ def mine(
                 f"{source.file}: {len(search.candidates)} distinct candidates, a row's own positive among them, leave nothing "
                 f"after the first {options.range_min}. Lower range_min, add candidates, search pool all, or leave the source out."
             )
-    vectors = _encode(pool, load_encoder, shards, identity, shard_size)
-    found = find_neighbours(pool, vectors, options, pick_device(device))
-    scores = None if judge is None else _judge(pool, found, judge, options, shards, shard_size)
-    return select(pool, found, scores, options)
+    found = find_neighbours(pool, _encode(pool, load_encoder, vectors, shard_size), options, pick_device(device))
+    judged = None if judge is None else _judge(pool, found, judge, options, scores, shard_size)
+    return select(pool, found, judged, options)
 
 
 def _encode(
-    pool: Pool, load_encoder: Callable[[], BaseEncoder], shards: Shards | None, identity: object, shard_size: int
+    pool: Pool, load_encoder: Callable[[], BaseEncoder], store: Store, shard_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of queries and candidates. The model is loaded if some are missing, and let go of afterwards."""
 
@@ -187,23 +179,21 @@ def _encode(
         loaded.check(pool.candidates, "candidates")
         return loaded
 
-    def encode(kind: str, examples: Sequence[Example], name: Callable[[int], str]) -> np.ndarray:
+    def encode(what: str, examples: Sequence[Example], keys: Sequence[bytes]) -> np.ndarray:
         def compute(part: Sequence[int]) -> np.ndarray:
-            vectors = encoder().encode([examples[i] for i in part], kind)  # (n, D)
+            vectors = encoder().encode([examples[i] for i in part], what)  # (n, D)
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
         # The costliest first: pieces of like work, which pad little, and memory runs out at once if it does.
         order = sorted(range(len(examples)), key=lambda i: examples[i].cost, reverse=True)
-        return in_pieces(shards, kind, identity, order, name, compute, shard_size)
+        store.ensure(keys, order, shard_size, compute, what)
+        return store.read(keys)
 
-    return (
-        encode("queries", pool.queries, lambda i: pool.query_digests[i]),
-        encode("candidates", pool.candidates, lambda i: pool.candidate_digests[i]),
-    )
+    return encode("queries", pool.queries, pool.query_keys), encode("candidates", pool.candidates, pool.candidate_keys)
 
 
 def _judge(
-    pool: Pool, found: Found, judge: Judge, options: MiningOptions, shards: Shards | None, shard_size: int
+    pool: Pool, found: Found, judge: Judge, options: MiningOptions, store: Store, shard_size: int
 ) -> np.ndarray:
     """The judge's scores of each row's positive and neighbours, (n, 1 + k), NaN where it has no say; each distinct pair is
     judged once."""
@@ -211,18 +201,16 @@ def _judge(
     asked = np.pad(in_range(found, options), ((0, 0), (1, 0)), constant_values=True)
     numbers = pool.query_of_row[found.rows][:, None] * len(pool.candidates) + candidates
     distinct, place = np.unique(numbers[asked], return_inverse=True)
-    queries, candidates = np.divmod(distinct, len(pool.candidates))  # (P,)
-
-    def name(i: int) -> str:
-        return pool.query_digests[queries[i]] + pool.candidate_digests[candidates[i]]
+    pairs = list(zip(*np.divmod(distinct, len(pool.candidates)), strict=True))  # (P,)
 
     def compute(part: Sequence[int]) -> np.ndarray:
-        return judge.scores([(pool.queries[queries[i]], pool.candidates[candidates[i]]) for i in part])
+        chosen = [pairs[number] for number in part]
+        return judge.scores([(pool.queries[query], pool.candidates[candidate]) for query, candidate in chosen])
 
+    keys = [key_of(pool.query_keys[query], pool.candidate_keys[candidate]) for query, candidate in pairs]
     scores = np.full(asked.shape, np.nan, np.float32)
-    scores[asked] = in_pieces(shards, "scores", judge.identity(), range(len(distinct)), name, compute, shard_size)[
-        place
-    ]
+    store.ensure(keys, range(len(pairs)), shard_size, compute, "scores")
+    scores[asked] = store.read(keys)[place]
     return scores
 
 

@@ -20,35 +20,20 @@ MAX_EXCLUDED = 1 << 24
 
 
 class Found(NamedTuple):
-    """What the search found for n rows.
+    """What the search found for n rows."""
 
-    Attributes:
-        rows: (n,) rows of the data set.
-        positive_similarities: (n,) float32.
-        similarities: (n, k) float32, falling; -inf where there are fewer than k.
-        neighbours: (n, k) rows whose positives the candidates are; -1 where there are fewer than k.
-        above_limit: (n,) how many candidates are too similar.
-    """
-
-    rows: np.ndarray
-    positive_similarities: np.ndarray
-    similarities: np.ndarray
-    neighbours: np.ndarray
-    above_limit: np.ndarray
+    rows: np.ndarray  # (n,) rows of the data set
+    positive_similarities: np.ndarray  # (n,) float32
+    similarities: np.ndarray  # (n, k) float32, falling; -inf where there are fewer than k
+    neighbours: np.ndarray  # (n, k) rows whose positives the candidates are; -1 where there are fewer than k
+    above_limit: np.ndarray  # (n,) how many candidates are too similar
 
 
 def find_neighbours(
     pool: Pool, vectors: tuple[np.ndarray, np.ndarray], options: MiningOptions, device: torch.device
 ) -> Found:
     """The best `range_max` candidates of each row, in the order of the rows, of what is neither known to be right nor too
-    similar; the processes of a run share the rows.
-
-    Args:
-        pool: what there is.
-        vectors: of the pool's queries, (queries, D), and candidates, (candidates, D); float32, unit length.
-        options: what is too similar.
-        device: where to compute.
-    """
+    similar; the processes of a run share the rows. `vectors` are the queries' and the candidates', of unit length."""
     with LongWaitGroup() as ranks:
         own = [
             part

@@ -2,43 +2,27 @@
 """What is searched with what: distinct queries and candidates of a data set, and the searches they take part in."""
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from trainers.data.known_positives import KnownPositives
 from trainers.data.pairs import PairDataset
 from unime.data.example import Example
-from unime.shards import digest
+from unime.store import key_of
 
 
 class Search(NamedTuple):
-    """Rows whose negatives are looked for among the same candidates.
+    """Rows whose negatives are looked for among the same candidates."""
 
-    Attributes:
-        rows: (n,) rows of the data set.
-        candidates: (m,) numbers of the candidates, rising.
-        places: (m,) a row of this search whose positive each candidate is.
-    """
-
-    rows: np.ndarray
-    candidates: np.ndarray
-    places: np.ndarray
+    rows: np.ndarray  # (n,) rows of the data set
+    candidates: np.ndarray  # (m,) numbers of the candidates, rising
+    places: np.ndarray  # (m,) a row of this search whose positive each candidate is
 
 
 class Pool:
     """Distinct queries and candidates of a data set, by content: the same text with the same picture is one. A query is
-    another one under another instruction.
-
-    Args:
-        dataset: rows to be mined, then rows of which only the positive counts (`load_mmeb_train(candidates=...)`).
-
-    Attributes:
-        queries: distinct queries.
-        candidates: distinct positives, of all rows.
-        query_of_row: (rows,) number of each row's query; -1 for a row that only gives a candidate.
-        positive_of_row: (rows,) number of each row's positive among the candidates.
-        sources: (rows,) number of each row's source.
+    another one under another instruction. Rows without a query (`load_mmeb_train(candidates=...)`) only give a candidate.
     """
 
     def __init__(self, dataset: PairDataset):
@@ -48,33 +32,24 @@ class Pool:
         )
         candidate_groups, places, self.positive_of_row = np.unique(groups, return_index=True, return_inverse=True)
         self.candidates = [dataset[int(row)].positive for row in places]
+        self.candidate_keys = self._keys(self.candidates, candidate_groups)
         mined = np.flatnonzero(self.has("query", "text") | self.has("query", "image"))
         keys = np.stack([query_groups, dataset.instruction_numbers], axis=1)[mined]  # (m, 2)
         distinct, first, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        self.query_of_row = np.full(len(groups), -1)
+        self.query_of_row = np.full(len(groups), -1)  # (rows,) number of each row's query; -1: it has none
         self.query_of_row[mined] = numbers
         self.queries = [dataset[int(row)].query for row in mined[first]]
+        self.query_keys = self._keys(self.queries, distinct[:, 0])
 
         # A query's own content and the positives of all its rows are never its negatives.
         same = np.searchsorted(candidate_groups, distinct[:, 0]).clip(max=len(candidate_groups) - 1)
         itself = np.flatnonzero(candidate_groups[same] == distinct[:, 0])
-        pairs = [
-            np.stack([numbers, self.positive_of_row[mined]], axis=1),
-            np.stack([itself, same[itself]], axis=1),
-        ]
-        pairs = np.unique(np.concatenate(pairs), axis=0)  # (p, 2) query, candidate
-        self._known = pairs[:, 1]
-        self._known_starts = np.searchsorted(pairs[:, 0], np.arange(len(self.queries) + 1))
+        right = np.concatenate([self.positive_of_row[mined], same[itself]])
+        self._known = KnownPositives(np.concatenate([numbers, itself]), right)
 
-    @cached_property
-    def query_digests(self) -> list[str]:
-        """What each query holds, as a short string."""
-        return [_content_digest(query) for query in self.queries]
-
-    @cached_property
-    def candidate_digests(self) -> list[str]:
-        """What each candidate holds, as a short string."""
-        return [_content_digest(candidate) for candidate in self.candidates]
+    def _keys(self, examples: list[Example], groups: np.ndarray) -> list[bytes]:
+        contents = (self.dataset.contents[group].tobytes().hex() for group in groups)
+        return [key_of(one.text, one.instruction, content) for one, content in zip(examples, contents, strict=True)]
 
     def has(self, side: str, part: str) -> np.ndarray:
         """Which rows' query or positive has a text or an image, (rows,) bool."""
@@ -82,8 +57,7 @@ class Pool:
 
     def known(self, row: int) -> np.ndarray:
         """Numbers of the candidates that are known not to be negatives of a row, (p,), rising."""
-        query = self.query_of_row[row]
-        return self._known[self._known_starts[query] : self._known_starts[query + 1]]
+        return self._known.of(self.query_of_row[row])
 
     def searches(self, by_source: bool) -> Iterator[Search]:
         """The searches that mine all rows: one, or one for each source among its own positives; positives of rows that
@@ -94,9 +68,3 @@ class Pool:
             giving = np.flatnonzero(here | ~mined)
             candidates, first = np.unique(self.positive_of_row[giving], return_index=True)
             yield Search(np.flatnonzero(here), candidates, giving[first])
-
-
-def _content_digest(example: Example) -> str:
-    """What an example holds, as a short string; its image by path, size and time or checksum."""
-    image = None if example.image is None else [example.image, *example.store.stamp(example.image)]
-    return digest([example.text, example.instruction, image])

@@ -25,17 +25,11 @@ RUN = 64  # similarities that share a maximum
 
 
 class Neighbours(NamedTuple):
-    """The best candidates of n queries.
+    """The best candidates of n queries."""
 
-    Attributes:
-        similarities: (n, k) float32, falling; -inf where there are fewer than k.
-        numbers: (n, k) int64, numbers of the candidates; -1 where there are fewer than k.
-        above_limit: (n,) int64, how many candidates were left out because they are above the query's limit.
-    """
-
-    similarities: Tensor
-    numbers: Tensor
-    above_limit: Tensor
+    similarities: Tensor  # (n, k) float32, falling; -inf where there are fewer than k
+    numbers: Tensor  # (n, k) int64, of the candidates; -1 where there are fewer than k
+    above_limit: Tensor  # (n,) int64, candidates left out because they are above the query's limit
 
 
 def search(
@@ -55,11 +49,7 @@ def search(
         k: candidates wanted for each query.
         limits: (n,) float32: a candidate whose similarity is greater is left out; inf for no limit.
         excluded: (e, 2) int64, pairs (query, candidate) that are left out, in any order.
-        query_block: queries of a product; None: what suits the device.
-        candidate_block: candidates of a product; None: what suits the device.
-
-    Returns:
-        The neighbours, on the queries' device.
+        query_block, candidate_block: sides of a product; None: what suits the device.
     """
     excluded = excluded[excluded[:, 1].argsort()].to(queries.device)
     limits = limits.to(queries.device)

@@ -12,19 +12,12 @@ from trainers.mining.pool import Pool
 
 
 class Mined(NamedTuple):
-    """The negatives of n rows.
+    """The negatives of n rows."""
 
-    Attributes:
-        rows: (n,) rows of the data set, rising.
-        negatives: (n, c) rows whose positives they are, the most similar first; -1 where a row has fewer.
-        scores: (n, 1 + c) the judge's of the positive and of each negative, NaN where there is none; None without a judge.
-        counts: what was counted, (n,) each, sums of similarities among it.
-    """
-
-    rows: np.ndarray
-    negatives: np.ndarray
-    scores: np.ndarray | None
-    counts: dict[str, np.ndarray]
+    rows: np.ndarray  # (n,) rows of the data set, rising
+    negatives: np.ndarray  # (n, c) rows whose positives they are, the most similar first; -1 where a row has fewer
+    scores: np.ndarray | None  # (n, 1 + c) the judge's of the positive and of each negative, NaN where there is none
+    counts: dict[str, np.ndarray]  # (n,) each, sums of similarities among them
 
 
 def in_range(found: Found, options: MiningOptions) -> np.ndarray:
@@ -46,14 +39,7 @@ def sample(count: int, options: MiningOptions, seed: tuple[int, ...] = ()) -> np
 
 
 def select(pool: Pool, found: Found, scores: np.ndarray | None, options: MiningOptions) -> Mined:
-    """Choose the negatives of all rows, and count what was left out and why.
-
-    Args:
-        pool: the rows.
-        found: their neighbours.
-        scores: (n, 1 + k) the judge's of the positive and of each neighbour; None without a judge.
-        options: ranks, limits and the way of sampling.
-    """
+    """Choose the negatives of all rows, by the judge's scores (n, 1 + k) if there are any, and count what was left out."""
     possible = kept = in_range(found, options)
     if scores is not None:  # a candidate that the judge affirms nearly as much as the positive is right (UniME-V2)
         limits = scores[:, :1].astype(np.float64) - options.judge_margin

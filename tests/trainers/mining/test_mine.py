@@ -135,7 +135,7 @@ def test_a_folder_keeps_what_was_encoded_and_judged(backbones, tmp_path, monkeyp
     for row in mined:
         assert len(row["hard_negatives_scores"]) == len(row["negatives"])
         assert all(score <= row["query_pos_scores"] for score in row["hard_negatives_scores"])
-    assert sorted({file.name.split("-")[0] for file in tmp_path.glob("*.npz")}) == ["candidates", "queries", "scores"]
+    assert len(list(tmp_path.glob("*"))) == 2, "a folder of vectors and one of scores"
     monkeypatch.setattr(trainers.mining.mine, "make_encoder", lambda arguments: pytest.fail("encoded again"))
     monkeypatch.setattr(Judge, "scores", lambda *pairs: pytest.fail("judged again"))
     again = mine_hard_negatives(dataset, str(backbones["llava_next"]), cache_folder=tmp_path, **options)

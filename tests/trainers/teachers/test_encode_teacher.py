@@ -126,8 +126,6 @@ def test_two_processes_compute_what_one_computes(folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, timeout=300, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == [str(folder / "two")], "one process prints"
-    pieces = [Dataset.from_parquet(str(file)) for file in (folder / "two").glob("*/texts-*.parquet")]
-    assert sorted(map(len, pieces)) == [50, 51]
     assert np.abs(vectors(folder, "two") - vectors(folder, "one")).max() < 1e-6
 
 

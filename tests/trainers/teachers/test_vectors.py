@@ -8,8 +8,8 @@ import pytest
 from tiny_teachers import FakeTeacher, expected
 
 from trainers.teachers import vectors as module
-from trainers.teachers.vector_files import VectorFiles, write_parquet
 from trainers.teachers.vectors import teacher_vectors
+from unime.store import Store, key_of
 
 TEXTS = [f"text {number}" + " word" * (number % 7) for number in range(50)]
 
@@ -20,7 +20,7 @@ def small_pieces(monkeypatch):
 
 
 def pieces(folder):
-    return sorted(folder.glob("*/texts-*.parquet"))
+    return sorted(folder.glob("*/*.safetensors"))
 
 
 def without_arrays(folder):
@@ -49,7 +49,6 @@ def test_what_is_there_needs_no_weights(tmp_path):
     idle = FakeTeacher(on_encode=lambda texts: pytest.fail("nothing is missing"))
     for texts in (TEXTS, TEXTS[5:9]):
         np.testing.assert_array_equal(teacher_vectors(texts, idle, tmp_path), expected(texts))
-    assert idle.unloaded == 0
 
 
 def test_teachers_do_not_mix(tmp_path):
@@ -72,10 +71,8 @@ def test_a_teacher_without_a_fingerprint_leaves_nothing_on_disk(tmp_path):
 
 def test_two_writers_at_once(tmp_path):
     teacher_vectors(TEXTS[:30], FakeTeacher(), tmp_path)
-    store = pieces(tmp_path)[0].parent
-    write_parquet(
-        store / "texts-other.parquet", TEXTS[25:35], expected(TEXTS[25:35])
-    )  # it could not know of the others
+    others = TEXTS[25:35]  # the other writer could not know of those that were there
+    Store(tmp_path, "fake").write([key_of(text) for text in others], expected(others))
     teacher = FakeTeacher()
     np.testing.assert_array_equal(teacher_vectors(TEXTS, teacher, tmp_path), expected(TEXTS))
     assert len(teacher.encoded) == 15
@@ -99,7 +96,7 @@ def test_another_number_or_length_of_vectors_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the teacher gave an array \(12, 6\) for 13 texts"):
         teacher_vectors(TEXTS, Short(), tmp_path / "a")
     teacher_vectors(TEXTS[:3], FakeTeacher(), tmp_path / "b")
-    with pytest.raises(ValueError, match="a vector of . dimensions, where others have"):
+    with pytest.raises(ValueError, match=r"holds values of shape \(.,\), where others have"):
         teacher_vectors(TEXTS, FakeTeacher(dimension=4), tmp_path / "b")
 
 
@@ -111,7 +108,7 @@ def test_damaged_piece_is_named(tmp_path, damage):
     content = bytearray(piece.read_bytes())
     content[len(content) // 2] ^= 1
     piece.write_bytes({"truncated": content[:-30], "flipped": content, "empty": b""}[damage])
-    with pytest.raises(ValueError, match=f"{piece.name}: broken Parquet.*; delete it"):
+    with pytest.raises(ValueError, match=f"{piece.name} is damaged.*; delete it"):
         teacher_vectors(TEXTS, FakeTeacher(dimension=64), tmp_path)
     piece.unlink()  # as the message says
     teacher = FakeTeacher(dimension=64)
@@ -132,10 +129,3 @@ def test_damaged_array_is_made_again(tmp_path, damage):
         array.write_bytes(content[:-30] if damage == "truncated" else b"")
     idle = FakeTeacher(on_encode=lambda texts: pytest.fail("nothing is missing"))
     np.testing.assert_array_equal(teacher_vectors(TEXTS, idle, tmp_path), expected(TEXTS))
-
-
-def test_pieces_are_what_can_be_shared(tmp_path):
-    teacher_vectors(TEXTS, FakeTeacher(), tmp_path / "cache")
-    files = VectorFiles(pieces(tmp_path / "cache"))
-    assert files.texts() == set(TEXTS)
-    np.testing.assert_array_equal(teacher_vectors(TEXTS[:9], files, tmp_path / "elsewhere"), expected(TEXTS[:9]))

@@ -1,0 +1,257 @@
+# Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
+"""The model card, and the scores in the Hub's own form: what records, configs and results files say, and no more."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import (
+    EvalResult,
+    EvalResultEntry,
+    ModelCard,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+    try_to_load_from_cache,
+)
+
+from evaluation.kinds import KINDS
+from evaluation.report import make_table, percent, results_page
+from evaluation.suites import SUITES, load_suites
+from evaluation.table import read_runs
+from release.convert import REPORT_FILE
+from release.native import NATIVE_FORMS
+from trainers.run import OPTIONS_FILE, RECORD_FILE
+from unime.public_names import is_local, public_name
+from unime.shipped_files import shipped_file
+
+SCORES = ".eval_results"  # folder of the Hub's own form of scores
+TAGS = ["unime", "multimodal-embedding"]
+STAGES = {  # by the record's stage
+    "stage1": "textual discriminative knowledge distillation (stage 1)",
+    "stage1 (E5-V)": "contrastive training on text alone, the recipe of E5-V (arXiv 2407.12580)",
+    "stage2": "hard negative enhanced instruction tuning (stage 2)",
+}
+TOLD = (  # of a run's options
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "temperature",
+    "teacher_temperature", "loss_type", "num_hard_negatives", "false_negative_margin", "use_row_negatives",
+    "lora_rank", "lora_alpha", "lora_dropout", "lora_type", "quantization", "dtype", "bf16", "fp16", "attention",
+    "image_resolution", "max_length", "matryoshka_dims", "matryoshka_weights",
+)  # fmt: skip
+# What the recipes name; of others, the licence is read from their card, where that is on this machine.
+LICENSES = {
+    "all-MiniLM-L6-v2": "apache-2.0",
+    "llava-hf/llava-v1.6-mistral-7b-hf": "apache-2.0",
+    "microsoft/Phi-3.5-vision-instruct": "mit",
+    "nvidia/NV-Embed-v2": "cc-by-nc-4.0",
+    "Qwen/Qwen2-VL-2B-Instruct": "apache-2.0",
+}
+PERMISSIVE = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
+
+
+@dataclass(kw_only=True)
+class CardArguments:
+    """What a card says beside what records tell."""
+
+    base_model: str = field(
+        default="",
+        metadata={
+            "help": "Hub name of the base model, for the card. Default: what the training's record, or an adapter's own "
+            "config, names, if that is a name on the Hub."
+        },
+    )
+    license: str = field(
+        default="",
+        metadata={
+            "help": "Licence of the weights. Default: the strictest of backbone, teacher and data as far as they are known, "
+            "else other."
+        },
+    )
+    results: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "results.json files of evaluation.run (LABEL=PATH) for the card: that of this model, by its folder or "
+            "else the first, and others to compare."
+        },
+    )
+    limits: str = field(
+        default="The licences of backbone, teacher and training data apply.",
+        metadata={"help": "What users must know besides: limits, licences of backbone, teacher and data."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.base_model and is_local(self.base_model):
+            raise ValueError(
+                f"base_model is for the public card: give the model's name on the Hub, not {self.base_model}"
+            )
+
+
+def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
+    """Record and options of each training behind a folder, the first one first, and the name of what that began with."""
+    stages, origin = [], ""
+    while (folder / RECORD_FILE).is_file() and len(stages) < len(STAGES) ** 2:
+        files = (folder / RECORD_FILE, folder / OPTIONS_FILE)
+        record, options = (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files)
+        stages.insert(0, (record, options))
+        origin = options.get("model") or record.get("model", "")
+        folder = Path(origin or "nothing")
+    if (folder / REPORT_FILE).is_file():
+        report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        origin = report["base"] or report["source"]
+    return stages, origin
+
+
+def describe_stage(record: dict, options: dict) -> str:
+    """A training in words and figures."""
+    processes, seconds = record["world_size"], record.get("seconds_since_start_or_resumption")
+    lines = [f"{record['stage']}, {record['steps']} steps, seed {record['seed']}, {processes} process(es)"]
+    if "per_device_train_batch_size" in options:
+        batch = options["per_device_train_batch_size"] * options.get("gradient_accumulation_steps", 1) * processes
+        lines.append(f"batch: {batch} rows")
+    if record.get("model"):
+        lines.append(f"started from: {public_name(record['model'])}")
+    rows = dict(record.get("rows", {}))
+    if "texts" in record:
+        rows[" + ".join(map(public_name, options.get("texts") or ["texts"]))] = record["texts"]
+    if rows:
+        lines.append("data: " + ", ".join(f"{public_name(name)} ({count:,} rows)" for name, count in rows.items()))
+        lines.append(f"rows left out: {record.get('skipped_rows', 'not recorded')}")
+    if "teacher" in record:
+        lines.append(f"teacher: {public_name(record['teacher'])}")
+    for name in ("hardware", "versions"):
+        lines.append(f"{name}: " + (", ".join(f"{key} {value}" for key, value in record[name].items()) or "not known"))
+    unit = "GPU-hours" if "accelerator" in record["hardware"] else "hours of processes on the CPU"
+    hours = "not recorded" if seconds is None else f"{seconds * processes / 3600:.2f} {unit}"
+    lines.append(f"time since the start, or the last resumption: {hours}; energy: not measured")
+    lines += [f"{name}: {options[name]}" for name in TOLD if options.get(name) is not None]
+    title = STAGES.get(record["stage"], record["stage"])
+    return "\n".join([f"### {title[0].upper()}{title[1:]}\n", *(f"- {line}" for line in lines)])
+
+
+def license_of(name: str) -> str | None:
+    """The licence of a model or data set by its card, if that is here, or by what is known of it."""
+    cards = [Path(name, "README.md")]
+    if "/" in name and not is_local(name):
+        cards += [try_to_load_from_cache(name, "README.md", repo_type=kind) for kind in ("model", "dataset")]
+    for card in cards:
+        if isinstance(card, str | Path) and Path(card).is_file():
+            found = ModelCard(Path(card).read_text(encoding="utf-8"), ignore_metadata_errors=True).data.license
+            if isinstance(found, str):
+                return found
+    return LICENSES.get(name.removeprefix("sentence-transformers/"))
+
+
+def strictness(license: str) -> int:
+    """An order of licences: permissive, share-alike, terms of their own, non-commercial."""
+    ranks = (license in PERMISSIVE, "-sa" in license or "gpl" in license, "-nc" not in license)
+    return next((rank for rank, found in enumerate(ranks) if found), len(ranks))
+
+
+def hub_data_sets(options: dict) -> list[str]:
+    """Names on the Hub of the data that a training read."""
+    sources = [source for name in ("data", "texts") for source in options.get(name) or []]
+    names = [re.match(r"[\w.-]+/[\w.-]+(?=:|$)", source) for source in sources if not is_local(source)]
+    return [name[0] for name in names if name and not re.search(r"\.(jsonl?|csv|parquet)(\.gz)?$", name[0])]
+
+
+def describe_results(runs: dict[str, dict[str, Any]], own: str) -> str:
+    """All figures of this model with intervals and means, and the others beside it."""
+    page = results_page({**runs[own], "model": own})
+    parts = [re.sub("^#", "###", page, flags=re.MULTILINE)]
+    kinds = [mean for kind, mean in runs[own]["summary"].get("mmeb", {}).items() if kind in KINDS]
+    for metric in kinds[0]["metrics"] if len(kinds) > 1 else ():
+        mean = sum(kind["metrics"][metric] for kind in kinds) / len(kinds)
+        parts.append(f"Mean of the {len(kinds)} kinds' means, {metric}: {percent(mean)}.\n")
+    return "\n".join([*parts, make_table(runs)] if len(runs) > 1 else parts)
+
+
+def scores(run: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str, float, str]]:
+    """Each figure of a run as (result, metric, percentage, the data set's name on the Hub or "")."""
+    suites = {result.get("suite") for result in run["data_sets"]} & set(SUITES)
+    known = {one.result_name: one.options for suite in load_suites(sorted(suites)) for one in suite.benchmarks}
+    for result in run["data_sets"]:
+        places = known.get(result["name"], {})
+        hub = next((place for place in (places.get("hub"), places.get("dataset_name")) if place and "/" in place), "")
+        for metric in result.get("headline", ()):
+            yield result, metric, round(100 * result["metrics"][metric], 2), hub
+
+
+def _eval_result(result: dict[str, Any], metric: str, value: float, hub: str) -> EvalResult:
+    name = result["name"]
+    return EvalResult("feature-extraction", hub or "own", name, metric, value, dataset_config=name)
+
+
+def write_scores(run: dict[str, Any], output: Path) -> None:
+    """A file per suite whose data sets are on the Hub; what was not evaluated on all rows is left out."""
+    entries: dict[str, list[EvalResultEntry]] = {}
+    for result, metric, value, hub in scores(run):
+        if hub and "partial" not in result:
+            bounds = result.get("intervals", {}).get(metric)
+            notes = f"{metric} in %, {result['rows']} rows, {run['dtype']}"
+            notes += f", 95 % interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
+            task = result["name"].removeprefix(f"{result['suite']}/")
+            entry = EvalResultEntry(dataset_id=hub, task_id=task, value=value, date=run["created"], notes=notes)
+            entries.setdefault(result["suite"], []).append(entry)
+    for suite, found in entries.items():
+        (output / SCORES).mkdir(exist_ok=True)
+        content = yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False)
+        (output / SCORES / f"{suite}.yaml").write_text(content, encoding="utf-8")
+
+
+def write_card(
+    output: Path, source: Path, arguments: CardArguments, repository: str, form: str, family: str = "", **more: Any
+) -> None:
+    """README.md and the scores of a folder to publish.
+
+    Args:
+        output: the folder.
+        source: folder that the training, or `unime convert`, wrote, with its records.
+        arguments: what the user says.
+        repository: name on the Hub.
+        form: "unime", "native" or "adapter".
+        family: name of the backbone's row in the adapter table, of a whole model.
+        more: `dimension`, `max_length` and `image_resolution` of a whole model.
+    """
+    stages, origin = read_stages(source)
+    base = arguments.base_model or (origin if "/" in public_name(origin) else "")
+    teachers = [options.get("teacher") or record["teacher"] for record, options in stages if "teacher" in record]
+    data_sets = list(dict.fromkeys(name for _, options in stages for name in hub_data_sets(options)))
+    parts = list(filter(None, dict.fromkeys([base or origin, *teachers, *data_sets])))
+    licenses = {public_name(part): license_of(part) for part in parts}
+    runs = read_runs(arguments.results)
+    own = [label for label, run in runs.items() if Path(run["model"]).resolve() == source.resolve()] or list(runs)
+    title = repository.rpartition("/")[2]
+    data = ModelCardData(
+        model_name=title,
+        library_name="peft" if form == "adapter" else "sentence-transformers",
+        pipeline_tag="feature-extraction",
+        tags=[*TAGS, "lora"] if form == "adapter" else [*TAGS, "sentence-transformers", "transformers"],
+        license=arguments.license or max(filter(None, licenses.values()), key=strictness, default="other"),
+        base_model=base or None,
+        base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
+        datasets=data_sets or None,
+        eval_results=[_eval_result(*score) for score in scores(runs[own[0]])] if runs else None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_path=shipped_file("model_card.md"),
+        name=title,
+        repository=repository,
+        form=form,
+        base=base,
+        needed_packages=" and ".join(NATIVE_FORMS[family].needed_packages) if family else "",
+        how=STAGES.get(stages[-1][0]["stage"], "") if stages else "",
+        backbone=public_name(base or origin),
+        family=family,
+        stages=[describe_stage(*stage) for stage in stages],
+        results=describe_results(runs, own[0]) if runs else "Not evaluated.",
+        licenses=licenses,
+        limits=arguments.limits,
+        **more,
+    )
+    (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
+    if runs:
+        write_scores(runs[own[0]], output)
