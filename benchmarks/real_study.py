@@ -133,15 +133,22 @@ class Study:
     def files(self, part: str) -> list[Path]:
         return [file for name in self.arguments.sets for file in sorted(self.data.glob(f"{name}/{part}_*.jsonl"))]
 
-    def drawn(self, source: Path, count: int) -> Path:
-        """A file with rows drawn once for all runs: those of one class stand together in the source."""
-        file = self.work / "rows" / source.parent.name / source.name
-        lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_atomically(file, "".join(random.Random(0).sample(lines, min(count, len(lines)))))
+    def write_rows(self, file: Path, lines: Sequence[str], source: Path) -> Path:
+        """A file with rows, beside the images of the file that they are from."""
+        write_atomically(file, "".join(lines))
+        images = file.parent / "images.zip"
+        if (source.parent / images.name).is_file() and not images.is_symlink():
+            images.symlink_to((source.parent / images.name).resolve())
         return file
 
+    def drawn(self, source: Path, count: int) -> Path:
+        """Rows drawn once for all runs: those of one class stand together in the source."""
+        lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+        chosen = random.Random(0).sample(lines, min(count, len(lines)))
+        return self.write_rows(self.work / "rows" / source.parent.name / source.name, chosen, source)
+
     def task(self, source: Path, count: int) -> Task:
-        return load_task(self.drawn(source, count), str(source.parent))
+        return load_task(self.drawn(source, count))
 
     @cached_property
     def text_tasks(self) -> list[Task]:
@@ -155,7 +162,7 @@ class Study:
     def picture_tasks(self) -> list[Task]:
         files = self.files("eval")
         tasks = [self.task(file, 10**6 if file.match(SUGARCREPE) else self.arguments.eval_rows) for file in files]
-        return [*tasks, self.task(self.other_pictures(), 10**6)] if (self.data / SUGARCREPE).is_file() else tasks
+        return [*tasks, load_task(self.other_pictures())] if (self.data / SUGARCREPE) in files else tasks
 
     def other_pictures(self) -> Path:
         """SugarCrepe with the pictures of other rows, as a control: who looks at them is right half of the time."""
@@ -165,12 +172,8 @@ class Study:
         pictures = sorted({row[column] for row in rows})
         for row in rows:
             row[column] = pictures[(pictures.index(row[column]) + len(pictures) // 2) % len(pictures)]
-        file = self.work / source.parent.name / "eval_sugarcrepe_other_picture.jsonl"
-        write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows))
-        images = file.parent / "images.zip"
-        if not images.is_symlink():
-            images.symlink_to((source.parent / "images.zip").resolve())
-        return file
+        file = self.work / "rows" / source.parent.name / "eval_sugarcrepe_other_picture.jsonl"
+        return self.write_rows(file, [json.dumps(row) + "\n" for row in rows], source)
 
     @cached_property
     def base(self) -> Path:
@@ -198,9 +201,7 @@ class Study:
     @cached_property
     def rows(self):
         """The rows of stage 2."""
-        files = self.files("train")
-        drawn = [str(self.drawn(file, self.arguments.rows)) for file in files]
-        return load_mmeb_train(drawn, image_root=[str(file.parent) for file in files])
+        return load_mmeb_train([str(self.drawn(file, self.arguments.rows)) for file in self.files("train")])
 
     def options(self, name: str, seed: int, **more: Any) -> dict[str, Any]:
         return {

@@ -31,14 +31,15 @@ def write_texts(folder):
 
 
 def write_captions(folder):
-    """Four rows of SugarCrepe, and their pictures in a zip."""
+    """Four rows of SugarCrepe; all pictures in zips."""
     folder.mkdir()
-    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
-        for number in range(2):
-            archive.write(folder.parent / "colours" / f"images/{number}.png", f"{number}.png")
+    for name in (folder, folder.parent / "colours"):
+        with zipfile.ZipFile(name / "images.zip", "w") as archive:
+            for picture in sorted((folder.parent / "colours" / "images").iterdir()):
+                archive.write(picture, f"images/{picture.name}")
     subsets = ["add_att", "replace_obj", "swap_att", "replace_rel"]
     rows = [
-        {"qry_text": "<|image_1|>\nDescribe.\n", "qry_img_path": f"{number % 2}.png", "subset": subset}
+        {"qry_text": "<|image_1|>\nDescribe.\n", "qry_img_path": f"images/{number % 2}.png", "subset": subset}
         | {"tgt_text": [f"red {number}", f"green dog {number}"], "tgt_img_path": ["", ""]}
         for number, subset in enumerate(subsets)
     ]
