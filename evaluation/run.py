@@ -9,7 +9,7 @@ read, encoded or scored is reported as failed, and the others go on.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from evaluation import comparison, report
 from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet, find_data_sets
+from evaluation.dimensions import dimensions_page, find_dimensions, score_cut, summaries
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.figures import Run
@@ -53,10 +54,13 @@ class FailedSets(DataError):
     """Some data sets failed; the others are in the report, which the message names."""
 
 
-def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> report.Result:
+def evaluate_one(
+    task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None, dimensions: Sequence[int] = ()
+) -> report.Result:
     """Score one data set: the result, ready for JSON, without the kind; the values of its rows go into a file."""
     start = time.perf_counter()
-    score = task.score(vectors.take(task.index, task.name))
+    taken = vectors.take(task.index, task.name)
+    score = task.score(taken)
     if rows_file is not None:
         write_rows(rows_file, score, task.index.examples)
     return {
@@ -69,6 +73,7 @@ def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None
         "metrics": score.metrics,
         "chance": score.chance,
         **score.details,
+        **score_cut(task, taken, dimensions),
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": mark,
     }
@@ -99,7 +104,8 @@ def evaluate(
     sizes = image_sizes(arguments)
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
     identity = encoder_identity(arguments)
-    common = {**identity, **row_options}
+    dimensions = find_dimensions(arguments)
+    common = {**identity, **row_options, **({"dimensions": dimensions} if dimensions else {})}
     data_sets: dict[str, DataSet] = {}
     results: dict[str, report.Result | None] = {}
     waiting: list[tuple[Task, str]] = []
@@ -139,7 +145,7 @@ def evaluate(
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
         try:
-            result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
+            result = evaluate_one(task, vectors, mark, rows_file(output, task.name), dimensions)
             result |= count_cut(task.index.examples)
         except FAULTS as error:
             fail(task.name, error)
@@ -214,9 +220,11 @@ def write_report(
         "data_sets": results,
     }
     path = Path(arguments.output, "results.json")
+    if by_dimension := summaries(results):
+        content["dimensions"] = by_dimension
     write_atomically(path, report.to_json(content))
     own = comparison.DrawnRun(path, content, draws)
-    pages = [report.results_page(content)]
+    pages = [report.results_page(content), *([dimensions_page(content)] if by_dimension else [])]
     for other in arguments.compare:
         if other == "published":
             content["published"] = comparison.with_published(content)
@@ -231,7 +239,7 @@ def write_report(
             pages.append(comparison.paired_page(differences, arguments.model, other))
     if arguments.compare:
         write_atomically(path, report.to_json(content))
-        print("\n".join(pages[1:]), flush=True)
+        print("\n".join(pages[1 + bool(by_dimension) :]), flush=True)
     write_atomically(path.with_suffix(".md"), "\n".join(pages))
     write_atomically(path.with_suffix(".html"), results_html([Run(report.label_of(content), content, path.parent)]))
     for line in report.mean_lines(content["summary"]):
