@@ -56,11 +56,12 @@ def test_each_width_is_scored_from_the_same_vectors(start, tmp_path):
 
 def test_the_page_has_a_column_for_each_width(start, tmp_path):
     report, _ = start(named=[4, 16])
-    one, two = report["data_sets"]
+    one, _ = report["data_sets"]
     assert list(one["dimensions"]) == ["4"], "the full width is there anyway"
     page = (tmp_path / "output/results.md").read_text()
     values = [f"{100 * side['metrics']['precision@1']:.1f}" for side in (one["dimensions"]["4"], one)]
-    assert "| data set | metric | 4 | all |" in page and f"| one/class | P@1 | {' | '.join(values)} |" in page
+    assert "| data set | metric | rows | chance | 4 | all |" in page
+    assert f"| one/class | classification, P@1 | 12 | 8.3 | {' | '.join(values)} |" in page
     assert "| **mean: overall** | P@1, 1 set |" in page
 
 
