@@ -31,6 +31,7 @@ from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
 from unime.data.content import ContentIndex
+from unime.data.images import ImageStore
 from unime.distributed import check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import one_line, parse_dataclasses, run_command
@@ -82,14 +83,9 @@ def evaluate_one(
 def evaluate(
     arguments: EvaluationArguments, encoder_maker: Callable[[EvaluationArguments], BaseEncoder] = make_encoder
 ) -> Path:
-    """Run the evaluation.
+    """Run the evaluation; gives the path of results.json.
 
-    Args:
-        arguments: The options.
-        encoder_maker: Loads the encoder; called once in a process, after all checks, if something is left to encode.
-
-    Returns:
-        Path of results.json.
+    `encoder_maker` loads the encoder, once in a process, after all checks, if something is left to encode.
 
     Raises:
         DataError: If model folder, output, suites or places of data cannot be used.
@@ -111,7 +107,7 @@ def evaluate(
     waiting: list[tuple[Task, str]] = []
 
     def fail(name: str, error: Exception) -> None:
-        results[name] = {"name": name, "failed": one_line(str(error))}
+        results[name] = {"name": name, "failed": one_line(str(error)).removeprefix(f"{name}: ")}
         print(f"{name}: failed: {results[name]['failed']}", flush=True)
 
     def collect() -> list[ContentIndex]:
@@ -185,10 +181,15 @@ def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, 
     """What the result of a data set depends on."""
     if data_set.fault is not None:
         raise DataError(data_set.fault)
-    if data_set.benchmark is None:
-        return fingerprint(data_set.files[0], image_root, common)
-    what = {**data_set.benchmark.options, "form": data_set.benchmark.form, "file": None}  # wherever it lies
-    return fingerprint(data_set.files, None, {**common, "benchmark": what}, data_set.places)
+    benchmark, source, places = data_set.benchmark, data_set.files[0], data_set.places
+    if benchmark is not None:
+        common = {
+            **common,
+            "benchmark": {**benchmark.options, "form": benchmark.form, "file": None},
+        }  # wherever it lies
+    elif image_root is not None or Path(source).exists():
+        places = ImageStore.find(source, image_root).roots
+    return fingerprint(data_set.files, places, common)
 
 
 def _place_of(data_set: DataSet, result: Result, arguments: EvaluationArguments) -> Result:
