@@ -9,7 +9,7 @@ read, encoded or scored is reported as failed, and the others go on.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.averages import Result
 from evaluation.data_sets import DataSet, find_data_sets
+from evaluation.dimensions import find_dimensions, score_cut
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.fingerprint import fingerprint, stamps
@@ -54,10 +55,13 @@ class FailedSets(DataError):
     """Some data sets failed; the others are in the report, which the message names."""
 
 
-def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> Result:
+def evaluate_one(
+    task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None, dimensions: Sequence[int] = ()
+) -> Result:
     """Score one data set: the result, ready for JSON, without the kind; the values of its rows go into a file."""
     start = time.perf_counter()
-    score = task.score(vectors.take(task.index, task.name))
+    taken = vectors.take(task.index, task.name)
+    score = task.score(taken)
     if rows_file is not None:
         write_rows(rows_file, score.values, score.misses, task.index.examples)
     return {
@@ -70,6 +74,7 @@ def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None
         "metrics": score.metrics,
         "chance": score.chance,
         **score.details,
+        **score_cut(task, taken, dimensions),
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": mark,
     }
@@ -95,7 +100,8 @@ def evaluate(
     sizes = image_sizes(arguments)
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
     identity = encoder_identity(arguments)
-    common = {**identity, **row_options}
+    dimensions = find_dimensions(arguments)
+    common = {**identity, **row_options, **({"dimensions": dimensions} if dimensions else {})}
     data_sets: dict[str, DataSet] = {}
     results: dict[str, Result | None] = {}
     waiting: list[tuple[Task, str]] = []
@@ -135,7 +141,7 @@ def evaluate(
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
         try:
-            result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
+            result = evaluate_one(task, vectors, mark, rows_file(output, task.name), dimensions)
             result |= count_cut(task.index.examples)
             kept = {**result, "image_folders": stamps(task.index.folders)}
         except FAULTS as error:
