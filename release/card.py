@@ -3,24 +3,15 @@
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import (
-    EvalResult,
-    EvalResultEntry,
-    ModelCard,
-    ModelCardData,
-    eval_result_entries_to_yaml,
-    try_to_load_from_cache,
-)
+from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
 
+from evaluation.hub_scores import model_index, write_hub_scores
 from evaluation.kinds import KINDS
 from evaluation.report import make_table, percent, results_page
-from evaluation.suites import SUITES, load_suites
 from evaluation.table import read_runs
 from release.convert import REPORT_FILE
 from release.native import NATIVE_FORMS
@@ -28,7 +19,6 @@ from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.public_names import is_local, public_name
 from unime.shipped_files import shipped_file
 
-SCORES = ".eval_results"  # folder of the Hub's own form of scores
 TAGS = ["unime", "multimodal-embedding"]
 STAGES = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
@@ -168,39 +158,6 @@ def describe_results(runs: dict[str, dict[str, Any]], own: str) -> str:
     return "\n".join([*parts, make_table(runs)] if len(runs) > 1 else parts)
 
 
-def scores(run: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str, float, str]]:
-    """Each figure of a run as (result, metric, percentage, the data set's name on the Hub or "")."""
-    suites = {result.get("suite") for result in run["data_sets"]} & set(SUITES)
-    known = {one.result_name: one.options for suite in load_suites(sorted(suites)) for one in suite.benchmarks}
-    for result in run["data_sets"]:
-        places = known.get(result["name"], {})
-        hub = next((place for place in (places.get("hub"), places.get("dataset_name")) if place and "/" in place), "")
-        for metric in result.get("headline", ()):
-            yield result, metric, round(100 * result["metrics"][metric], 2), hub
-
-
-def _eval_result(result: dict[str, Any], metric: str, value: float, hub: str) -> EvalResult:
-    name = result["name"]
-    return EvalResult("feature-extraction", hub or "own", name, metric, value, dataset_config=name)
-
-
-def write_scores(run: dict[str, Any], output: Path) -> None:
-    """A file per suite whose data sets are on the Hub; what was not evaluated on all rows is left out."""
-    entries: dict[str, list[EvalResultEntry]] = {}
-    for result, metric, value, hub in scores(run):
-        if hub and "partial" not in result:
-            bounds = result.get("intervals", {}).get(metric)
-            notes = f"{metric} in %, {result['rows']} rows, {run['dtype']}"
-            notes += f", 95 % interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
-            task = result["name"].removeprefix(f"{result['suite']}/")
-            entry = EvalResultEntry(dataset_id=hub, task_id=task, value=value, date=run["created"], notes=notes)
-            entries.setdefault(result["suite"], []).append(entry)
-    for suite, found in entries.items():
-        (output / SCORES).mkdir(exist_ok=True)
-        content = yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False)
-        (output / SCORES / f"{suite}.yaml").write_text(content, encoding="utf-8")
-
-
 def write_card(
     output: Path, source: Path, arguments: CardArguments, repository: str, form: str, family: str = "", **more: Any
 ) -> None:
@@ -233,7 +190,7 @@ def write_card(
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,
-        eval_results=[_eval_result(*score) for score in scores(runs[own[0]])] if runs else None,
+        eval_results=model_index(runs[own[0]]) if runs else None,
     )
     card = ModelCard.from_template(
         data,
@@ -254,4 +211,4 @@ def write_card(
     )
     (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
     if runs:
-        write_scores(runs[own[0]], output)
+        write_hub_scores(runs[own[0]], output)

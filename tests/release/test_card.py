@@ -185,7 +185,7 @@ def test_results_are_those_of_the_files(trained, tmp_path):
         score.dataset_name: (score.metric_value, score.dataset_type) for score in ModelCard(card).data.eval_results
     }
     hub = "TIGER-Lab/MMEB-eval"
-    assert scores == {names[0]: (43.21, hub), names[1]: (60.0, hub), names[2]: (50.0, hub)}
+    assert scores == {names[0]: (43.21, hub), names[1]: (60.0, hub)}, "one of five rows is no score of the set"
     assert files_to_upload(tmp_path / "out") == [".eval_results/mmeb.yaml", "README.md"]
     entries = parse_eval_result_entries(yaml.safe_load((tmp_path / "out/.eval_results/mmeb.yaml").read_text()))
     assert [(one.dataset_id, one.task_id, one.value) for one in entries] == [
