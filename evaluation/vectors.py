@@ -59,12 +59,11 @@ class Vectors:
         batch_size: int = 256,
         batch_tokens: int = 16384,
     ):
-        self.store = None if folder is None else Store(folder, identity)
+        self.store = Store(folder, identity)
         self.mixed = mixed
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self._faults: dict[bytes, str] = {}
-        self._in_memory: dict[bytes, np.ndarray] = {}
 
     @classmethod
     def of(cls, arguments: EvaluationArguments, identity: dict[str, Any]) -> "Vectors":
@@ -84,16 +83,12 @@ class Vectors:
         """
         with LongWaitGroup() as ranks:
             pieces = ranks.broadcast_from_main(lambda: self._plan(collect()))
-            own: list[tuple[list[bytes], np.ndarray]] = []
             mine = self._share(pieces, ranks.rank, ranks.size)
             if mine:
-                keep = self.store.write if self.store else lambda keys, vectors: own.append((keys, vectors))
-                self._compute(mine, load_encoder(), keep, show=ranks.rank == 0)
-            for faults, parts in ranks.gather((self._faults, own)):
+                self._compute(mine, load_encoder(), show=ranks.rank == 0)
+            for faults in ranks.gather(self._faults):
                 self._faults |= faults
-                self._in_memory |= {
-                    key: row for keys, vectors in parts for key, row in zip(keys, vectors, strict=True)
-                }
+            self.store.share(ranks)
         return self
 
     def take(self, index: ContentIndex, what: str) -> np.ndarray:
@@ -107,7 +102,7 @@ class Vectors:
         for key in keys:
             if key in self._faults:
                 raise EncodingError(f"{what}: {self._faults[key]}")
-        vectors = self.store.read(keys) if self.store else np.stack([self._in_memory[key] for key in keys])
+        vectors = self.store.read(keys)
         return vectors if self.mixed == "joint" else add_parts(index.examples, groups, vectors, what)
 
     def _parts(self, example: Example) -> list[Example]:
@@ -132,15 +127,15 @@ class Vectors:
                 batch.append(content)
             else:
                 batches.append([content])
-        missing = self.store.missing(list(contents)) if self.store else contents.keys() - self._in_memory.keys()
-        size = BATCHES_OF_A_FILE if self.store else 1
+        missing = self.store.missing(list(contents))
+        size = BATCHES_OF_A_FILE if self.store.folder else 1
         pieces = [batches[start : start + size] for start in range(0, len(batches), size)]
         pieces = [[[one for one in batch if one.key in missing] for batch in piece] for piece in pieces]
         pieces = [[batch for batch in piece if batch] for piece in pieces]
         return [piece for piece in pieces if piece]
 
     def _share(self, pieces: list[list[list[Content]]], rank: int, size: int) -> list[list[list[Content]]]:
-        if self.store:
+        if self.store.folder:
             return pieces[rank::size]
         # A model in training may have its weights spread over all processes, which then go through it in step, with images
         # or without: the last pieces are encoded several times, and count once.
@@ -151,7 +146,7 @@ class Vectors:
             shares += group[rank::size]
         return shares
 
-    def _compute(self, pieces: list[list[list[Content]]], encoder: BaseEncoder, keep: Callable, show: bool) -> None:
+    def _compute(self, pieces: list[list[list[Content]]], encoder: BaseEncoder, show: bool) -> None:
         for batch in (batch for piece in pieces for batch in piece):
             self._faults |= {one.key: fault for one in batch if (fault := encoder.refusal(one.example))}
         pieces = [[[one for one in batch if one.key not in self._faults] for batch in piece] for piece in pieces]
@@ -175,7 +170,7 @@ class Vectors:
                     rows.append(output[good])
                     bar.update(sum(one.tokens for one in batch))
                 if keys:
-                    keep(keys, np.concatenate(rows).astype(np.float32))
+                    self.store.write(keys, np.concatenate(rows).astype(np.float32))
 
 
 def _key(example: Example, index: ContentIndex) -> bytes:

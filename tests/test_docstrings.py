@@ -35,7 +35,14 @@ from tiny_teachers import make_nv_embed
 
 from modeling_unime import UniMEModel, UniMEProcessor
 
-MODULES = ("unime", "trainers", "trainers.losses", "trainers.teachers", "modeling_unime")
+MODULES = (
+    "unime",
+    "trainers",
+    "trainers.losses",
+    "trainers.losses.sentence_transformers",
+    "trainers.teachers",
+    "modeling_unime",
+)
 # The name in an example, and the tiny model that has it here.
 NAMES = {
     "my-backbone": "llava_next",

@@ -28,7 +28,7 @@ from trainers.mining.output import plan_files, write_results
 from trainers.mining.pool import Pool
 from trainers.mining.selection import summarise
 from trainers.run import record_options
-from unime.data.image_sizes import AllImageSizes, ImageSizes
+from unime.data.image_sizes import ImageSizes
 from unime.distributed import LongWaitGroup, check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import check_at_least, parse_dataclasses, run_command
@@ -95,8 +95,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     finished = (output / RECORD_FILE).exists()
     record_options(arguments.output, groups, rank() == 0, finished, OPTIONS_FILE, FREE_OPTIONS)
 
-    judged = None if judge is None else ImageSizes(lambda: judge.processor, NO_LIMIT)  # it reads the images, too
-    sizes = AllImageSizes(image_sizes(arguments), judged)
+    sizes = image_sizes(arguments)
+    if judge is not None:  # it reads the images, too
+        sizes = ImageSizes(lambda: judge.processor, NO_LIMIT, beside=sizes)
     with LongWaitGroup() as ranks:  # one process reads and checks
         dataset, skipped = ranks.broadcast_from_main(
             lambda: arguments.load(arguments.output, candidates=arguments.candidates, sizes=sizes)
@@ -104,9 +105,9 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
     pool = Pool(dataset)
     link = arguments.image_root is None and rank() == 0
     files = plan_files(pool, options.pool == "source", output, arguments.format, link)
-    stores = open_stores(arguments.cache_folder or output / "shards", identity, judge)
+    vectors, scores = open_stores(arguments.cache_folder or output / "shards", identity, judge)
     load_encoder, size = partial(make_encoder, arguments), arguments.shard_size
-    mined = mine(pool, load_encoder, options, arguments.device, judge, *stores, shard_size=size)
+    mined = mine(pool, load_encoder, options, arguments.device, judge, vectors, scores, size)
     if rank() != 0:
         return
     write_results(pool, mined, files, arguments.format, arguments.max_rows_per_source)
@@ -132,7 +133,8 @@ def mine_files(arguments: MiningArguments, options: MiningOptions, judge_options
             dataset.sources[number].name: summarise(mined.counts, sources == number) for number in files
         },
         "files": [str(file.relative_to(output)) for file in files.values()],
-        **{name: store.counts for name, store in zip(("vectors", "scores"), stores, strict=True) if store},
+        "vectors": vectors.counts,
+        "scores": scores.counts,
         "seconds": round(time.perf_counter() - start, 3),
         "world_size": world_size(),
         **report.environment(pick_device(arguments.device)),

@@ -157,13 +157,12 @@ def parse_dataclasses(
     """Read dataclasses of options: `[FILE.yaml] [--option value ...]`; the command line wins over the file.
 
     Args:
-        classes: The dataclasses; no two may have an option of one name.
-        argv: Command line without the program. Default: that of this process.
-        positional: Options that may be given first, without their names, instead of a YAML file.
-        ignored: Dataclasses of another command, whose options a YAML file shared with it may hold.
-        required: Options that must be given although their dataclass, the library's, has a default for them.
-        stage: Which of a model's recipes is meant where only the model is named.
-        **parser_options: Passed to the parser (`prog`, `description`, ...).
+        classes: no two may have an option of one name.
+        argv: command line without the program; None: that of this process.
+        positional: options that may be given first, without their names, instead of a YAML file.
+        ignored: dataclasses of another command, whose options a YAML file shared with it may hold.
+        required: options that must be given although their dataclass, the library's, has a default for them.
+        stage: which of a model's recipes is meant where only the model is named.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = CommandParser(

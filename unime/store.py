@@ -10,7 +10,9 @@ files whatever the number of processes and however often it was killed.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +43,23 @@ def key_of(*parts: object) -> bytes:
 
 
 class Store:
-    """Kept values in a folder that several runs may share, and that all processes of a run must see.
+    """Kept values in a folder that several runs may share, and that all processes of a run must see; None: in memory.
 
-    Args:
-        folder: of any number of stores.
-        identity: what the values depend on beside their items, ready for JSON.
+    A folder may hold any number of stores, told apart by what their values depend on beside the items, ready for JSON.
     """
 
-    def __init__(self, folder: str | Path, identity: object = None):
-        self.folder = Path(folder, digest(identity))
+    def __init__(self, folder: str | Path | None = None, identity: object = None):
+        self.folder = None if folder is None else Path(folder, digest(identity))
         self.counts = {"found": 0, "computed": 0}  # items that this run asked for, over all processes
         self._places: dict[bytes, tuple[Path, int]] = {}
+        self._in_memory: dict[bytes, np.ndarray] = {}
         self._files: set[Path] = set()
         self._sound: set[Path] = set()
 
     def missing(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which keys have no value yet, on disk and not as this process remembers it; counts those asked for."""
         self._look()
-        missing = {key for key in keys if key not in self._places}
+        missing = {key for key in keys if key not in self._places and key not in self._in_memory}
         self.counts["found"] += len(keys) - len(missing)
         self.counts["computed"] += len(missing)
         return missing
@@ -66,38 +67,47 @@ class Store:
     def ensure(
         self,
         keys: Sequence[bytes],
-        pieces: Sequence[Sequence[int]],
+        order: Sequence[int],
+        size: int,
         compute: Callable[[Sequence[int]], np.ndarray],
         what: str,
+        spread: bool = False,
     ) -> None:
-        """Compute the values that are missing; the processes of a run share the pieces, and wait for each other.
+        """Compute the values (n, ...) float32 that are missing; the processes of a run share them, and wait for each other.
 
-        Args:
-            keys: one for each item.
-            pieces: numbers of items that are computed together.
-            compute: gives the values of some items, (n, ...) float32.
-            what: at the progress bar.
+        Items, by number, come into pieces of some size in this order, or with `spread` in turn, so that all pieces are alike.
         """
         with LongWaitGroup() as ranks:
             # One process looks, so that all share out the same work however long they took to get here.
             missing = ranks.broadcast_from_main(lambda: self.missing(keys))
-            left = [[number for number in piece if keys[number] in missing] for piece in pieces]
-            own = list(filter(None, left))[ranks.rank :: ranks.size]
+            count = math.ceil(len(order) / size)
+            pieces = [order[number::count] for number in range(count)] if spread else _cut(order, size)
+            pieces = [piece for piece in pieces if all(keys[number] in missing for number in piece)]
+            # Where other work has left some of a piece here, what is missing of all such pieces goes together.
+            planned = set(chain.from_iterable(pieces))
+            rest = [number for number in order if keys[number] in missing and number not in planned]
+            own = [*pieces, *_cut(rest, size)][ranks.rank :: ranks.size]
             for piece in tqdm(own, desc=what, unit="piece", disable=None if ranks.rank == 0 else True):
                 self.write([keys[number] for number in piece], compute(piece))
-            ranks.wait()
+            self.share(ranks)
 
     def write(self, keys: Sequence[bytes], values: np.ndarray) -> None:
         """Keep the values (n, ...) of n items, as one file."""
+        if self.folder is None:
+            self._in_memory |= zip(keys, values, strict=True)
+            return
         content = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1), "values": values})
         write_atomically(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
 
-    def read(self, keys: Sequence[bytes], make_array: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
-        """The values of items that have one, (len(keys), ...) float32, in an array made by `make_array(shape, dtype)`.
+    def share(self, ranks: LongWaitGroup) -> None:
+        """Wait until all processes have written; what is in memory is sent to all."""
+        for values in ranks.gather(self._in_memory):
+            self._in_memory |= values
 
-        Raises:
-            StoreError: a file is damaged, values differ in shape, or one is not there.
-        """
+    def read(self, keys: Sequence[bytes], make_array: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
+        """The values of items that have one, (len(keys), ...) float32, in an array made by `make_array(shape, dtype)`."""
+        if self.folder is None:
+            return np.stack([self._in_memory[key] for key in keys])
         self._look()
         numbers: dict[Path, list[int]] = {}
         for number, key in enumerate(keys):
@@ -124,7 +134,7 @@ class Store:
 
     def _look(self) -> None:
         """Take note of files that were written since the last look, by whatever process."""
-        if not self.folder.is_dir():
+        if self.folder is None or not self.folder.is_dir():
             return
         remove_unfinished(self.folder)
         for path in sorted(set(self.folder.glob("*.safetensors")) - self._files):
@@ -136,3 +146,7 @@ class Store:
             self._files.add(path)
             for row, key in enumerate(keys):
                 self._places.setdefault(key.tobytes(), (path, row))
+
+
+def _cut(items: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -7,7 +7,7 @@ import pytest
 from unime.store import Store, StoreError, digest, key_of
 
 KEYS = [key_of(number) for number in range(7)]
-PIECES = [[6, 0], [3, 1], [2, 4], [5]]
+ORDER, PIECES = [6, 0, 3, 1, 2, 4, 5], [[6, 0], [3, 1], [2, 4], [5]]
 
 
 def values_of(numbers) -> np.ndarray:
@@ -24,18 +24,36 @@ def test_only_what_is_missing_is_computed(tmp_path):
         return values_of(numbers)
 
     with pytest.raises(KeyboardInterrupt):
-        Store(tmp_path).ensure(KEYS, PIECES, compute, "things")
+        Store(tmp_path).ensure(KEYS, ORDER, 2, compute, "things")
     store = Store(tmp_path)
-    store.ensure(KEYS, PIECES, compute, "things")
+    store.ensure(KEYS, ORDER, 2, compute, "things")
     assert calls == [*PIECES[:3], *PIECES[2:]] and store.counts == {"found": 4, "computed": 3}
     np.testing.assert_array_equal(store.read(KEYS[::-1]), values_of(range(6, -1, -1)))
     assert not list(store.folder.glob(".unfinished*"))
-    Store(tmp_path, "other").ensure(KEYS, PIECES, compute, "things")
+    Store(tmp_path, "other").ensure(KEYS, ORDER, 2, compute, "things")
     assert calls[5:] == PIECES, "what depends on something else has a folder of its own"
 
     unbroken = Store(tmp_path / "unbroken")
-    unbroken.ensure(KEYS, PIECES, values_of, "things")
+    unbroken.ensure(KEYS, ORDER, 2, values_of, "things")
     assert {path.name for path in unbroken.folder.iterdir()} == {path.name for path in store.folder.iterdir()}
+
+
+@pytest.mark.parametrize("spread, pieces", [(False, [[6, 0], [3, 4]]), (True, [[0, 4], [6, 3]])])
+def test_what_other_work_has_left_of_pieces_goes_together(tmp_path, spread, pieces):
+    Store(tmp_path).write([KEYS[number] for number in (1, 2, 5)], values_of((1, 2, 5)))
+    calls = []
+    store = Store(tmp_path)
+    store.ensure(KEYS, ORDER, 2, lambda part: calls.append(list(part)) or values_of(part), "things", spread)
+    assert calls == pieces and store.counts == {"found": 3, "computed": 4}
+    np.testing.assert_array_equal(store.read(KEYS), values_of(range(7)))
+
+
+def test_in_memory():
+    store = Store()
+    for _ in range(2):
+        store.ensure(KEYS, ORDER, 2, values_of, "things")
+    assert store.counts == {"found": 7, "computed": 7}
+    np.testing.assert_array_equal(store.read(KEYS[::-1]), values_of(range(6, -1, -1)))
 
 
 def test_digest_tells_parts_apart():

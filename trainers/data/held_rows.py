@@ -10,19 +10,19 @@ from itertools import count
 from typing import Any
 
 import datasets
-import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 from torch.utils.data import IterableDataset
 
 from trainers.data.mmeb import finish_dataset, read_table
 from trainers.data.pairs import PairDataset, PairSource
-from unime.data.bad_rows import BadRows, Place, as_bad_rows
+from unime.data.bad_rows import BadRows, Place
 from unime.data.example import Example
 from unime.data.forms import Form, find_form
 from unime.data.image_sizes import ImageSizes
 from unime.data.rows import Row
 
+ROWS_AT_A_TIME = 128  # whose pictures, not decoded, are in memory
 ACCEPTED = "a datasets.Dataset, a DatasetDict (or dict) by source, a list of them, or a list of rows"
 
 
@@ -36,23 +36,30 @@ class HeldRows:
 
     def __init__(self, rows: Sequence[Mapping], name: str):
         self.name = name
-        self.rows = rows.with_format("arrow") if is_plain(rows) else rows
+        self.is_plain = is_plain(rows)
+        self.rows = rows.with_format("arrow") if self.is_plain else rows
+        self.columns = list(rows.column_names if self.is_plain else rows[0])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> Mapping[str, Any]:
         row = self.rows[number]
-        return row.to_pylist()[0] if isinstance(row, pa.Table) else row
+        return row.to_pylist()[0] if self.is_plain else row
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (self[number] for number in range(len(self)))
+    def read(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """All rows with their places; of a table only these columns."""
+        if self.is_plain:
+            chosen = self.rows if columns is None else self.rows.select_columns(list(columns))
+            rows = (row for table in chosen.iter(batch_size=ROWS_AT_A_TIME) for row in table.to_pylist())
+        else:
+            rows = (self.rows[number] for number in range(len(self)))
+        for number, row in enumerate(rows, start=1):
+            yield Row(row, Place(self.name, number))
 
 
 class RowImages:
     """Opens the pictures of held rows, as an `ImageStore` those of files. "3/1" is the second example of row 3."""
-
-    roots = ()
 
     def __init__(self, rows: HeldRows, form: Form):
         self.rows = rows
@@ -61,58 +68,35 @@ class RowImages:
     def __repr__(self) -> str:
         return f"the rows of {self.rows.name}"
 
-    def locate(self, path: str) -> tuple[str, str]:
-        """Where a picture is: its row was read, so it is there."""
-        return repr(self), path
-
     def open(self, path: str) -> Image.Image:
         """A picture, decoded to RGB; ImageError if it cannot be."""
         row, number = map(int, path.split("/"))
         example = self.form.parse(self.rows[row - 1]).examples[number]
         return example.open()
 
-    def stamp(self, path: str) -> tuple[int, int]:
-        """What tells whether a picture has changed, as one of a row that is held does not."""
-        return 0, 0
 
+def hold_rows(data: Any, name: str = "train_dataset", seed: int = 0, sizes: ImageSizes | None = None) -> PairDataset:
+    """Make the data set of stage 2 of rows in memory (see `ACCEPTED`), after a look at every one of them.
 
-def hold_rows(
-    data: Any,
-    name: str = "train_dataset",
-    on_bad_row: str | BadRows = "error",
-    image_check: str = "full",
-    seed: int = 0,
-    progress: bool = False,
-    sizes: ImageSizes | None = None,
-) -> PairDataset:
-    """Make the data set of stage 2 of rows in memory, after a look at every one of them.
-
-    Args:
-        data: a `datasets.Dataset`, a `DatasetDict` or dict of them by source, a list of them, or a list of rows; see
-            `unime.data.forms` for the columns. Rows may name their source themselves, in a column `source`. A
-            `PairDataset` is returned as it is.
-        name: of the data, for messages, and of its source where it has no other.
-        on_bad_row, image_check, seed, progress, sizes: see `trainers.data.mmeb.load_mmeb_train`.
-
-    Raises:
-        TypeError: the data are of a kind that cannot be read by row.
-        SourceError, BadRowError: columns or a row cannot be used; names them.
+    A `PairDataset` is returned as it is. Rows may name their source themselves, in a column `source`; for the other columns
+    see `unime.data.forms`.
     """
     if isinstance(data, PairDataset):
         return data
-    bad_rows = as_bad_rows(on_bad_row)
+    bad_rows = BadRows(has_option=False)
     tables, stores, sources = [], [], []
     for part_name, part in parts_of(data, name):
         held = HeldRows(part, part_name)
         # Numbers of the sources in this part, in the order of appearance.
         numbers: dict[str | None, int] = defaultdict(count(len(sources)).__next__)
-        rows = (Row(values, Place(part_name, number)) for number, values in enumerate(held, start=1))
-        table = read_table(rows, part_name, bad_rows, lambda v, n=numbers: n[v.get("source")], name_image=_name_image)
-        stores.append(RowImages(held, find_form(list(held[0]))))
+        table = read_table(
+            held.read(), part_name, bad_rows, lambda v, n=numbers: n[v.get("source")], name_image=_name_image
+        )
+        stores.append(RowImages(held, find_form(held.columns)))
         for source_name, number in (numbers or {None: len(sources)}).items():
             tables.append(table.filter(pc.equal(table["source"], number)))
             sources.append(PairSource(source_name or part_name, part_name, len(stores) - 1, len(tables[-1]), 1.0))
-    return finish_dataset(sources, tables, stores, bad_rows, image_check, seed, progress=progress, sizes=sizes)
+    return finish_dataset(sources, tables, stores, bad_rows, seed=seed, progress=False, sizes=sizes)
 
 
 def _name_image(example: Example, row: int, number: int) -> str | None:

@@ -8,39 +8,25 @@ import torch
 
 
 class KnownPositives:
-    """The positives of every query that has several.
+    """The positives of every query, from the numbers (R,) of both; of queries with `several` alone."""
 
-    Args:
-        queries: (R,) numbers of the rows' queries, equal for equal queries.
-        positives: (R,) numbers of the rows' positives, equal for equal contents.
-
-    Example:
-        >>> known = KnownPositives(np.array([7, 7, 9]), np.array([1, 2, 3]))
-        >>> known.of(7).tolist(), known.of(9).tolist()
-        ([1, 2], [])
-    """
-
-    def __init__(self, queries: np.ndarray, positives: np.ndarray):
+    def __init__(self, queries: np.ndarray, positives: np.ndarray, several: bool = False):
         pairs = np.unique(np.stack([queries, positives], axis=1).astype(np.int64), axis=0)  # (p, 2), rising
-        _, place, counts = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
-        pairs = pairs[counts[place] > 1]  # a query's only positive stands in its row
-        self._queries, self._positives = pairs[:, 0], pairs[:, 1]
+        if several:
+            _, place, counts = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+            pairs = pairs[counts[place] > 1]
+        self._queries, self._positives = np.ascontiguousarray(pairs.T)  # or every search would copy them
 
     def of(self, query: int) -> np.ndarray:
-        """Numbers of a query's positives, (p,), rising; none for a query that has only one."""
+        """Numbers of a query's positives, (p,), rising."""
         first, end = np.searchsorted(self._queries, [query, query + 1])
         return self._positives[first:end]
 
 
 def mask_known(known: Sequence[Sequence[int]], candidates: Sequence[int]) -> torch.Tensor | None:
-    """Which candidates of a batch are another positive of a query than that of its row.
+    """Which of M candidates of a batch are another positive of a query than that of its row, which is candidate i of query i.
 
-    Args:
-        known: for each of N queries the numbers of its positives; candidate i is the positive of query i.
-        candidates: M numbers of contents.
-
-    Returns:
-        (N, M) boolean, or None where nothing is: most batches hold no such pair.
+    `known` are the numbers of each query's positives. (N, M) boolean, or None where nothing is, as in most batches.
     """
     places: dict[int, list[int]] = {}
     for column, candidate in enumerate(candidates):

@@ -8,11 +8,7 @@ import numpy as np
 
 
 def rows_per_epoch(rows: int, weight: float) -> int:
-    """How many rows of a source one epoch sees: weight x rows, rounded half up, at least one.
-
-    Raises:
-        ValueError: the weight is not a positive number.
-    """
+    """How many rows of a source one epoch sees: weight x rows, rounded half up, at least one."""
     if not (math.isfinite(weight) and weight > 0):
         raise ValueError(f"A weight is {weight}. Use positive numbers; leave out a source that is not wanted.")
     return max(1, math.floor(weight * rows + 0.5)) if rows else 0
@@ -23,15 +19,7 @@ def mix_rows(row_counts: Sequence[int], weights: Sequence[float], seed: int, epo
 
     Every row of a source comes floor(weight) times. What is left of the weight is a choice from a shuffle of the
     source, which goes on in the next epoch where the last one stopped: with weight 0.5 two epochs see every row once.
-
-    Args:
-        row_counts: rows of each source; row numbers run on from source to source.
-        weights: one per source.
-        seed: of the shuffles.
-        epoch: counted from 0.
-
-    Returns:
-        Row numbers, (sum of `rows_per_epoch`,) int64. A function of the arguments alone.
+    Row numbers run on from source to source; epochs count from 0.
     """
     parts = []
     first = 0

@@ -21,7 +21,7 @@ from unime.data.content import ContentIndex
 from unime.data.datasets_source import expand_configs
 from unime.data.example import Example
 from unime.data.forms import Form, RowFault, find_form
-from unime.data.image_sizes import AllImageSizes, ImageSizes
+from unime.data.image_sizes import ImageSizes
 from unime.data.images import DEFAULT_MAX_PIXELS, ImageStore
 from unime.data.rows import Row, expand_source, read_rows, suffix_of
 
@@ -35,7 +35,7 @@ CHECKED_AT_A_TIME = 128  # rows, whose images are decoded together; more would w
 
 def load_mmeb_train(
     sources: str | Sequence[str],
-    image_root: str | os.PathLike | Sequence[str | os.PathLike | None] | None = None,
+    image_root: str | os.PathLike | None = None,
     weights: Sequence[float] | None = None,
     max_rows_per_source: int | None = None,
     on_bad_row: str | BadRows = "error",
@@ -44,10 +44,9 @@ def load_mmeb_train(
     split: str = "original",
     candidates: Sequence[str] = (),
     seed: int = 0,
-    threads: int | None = None,
     progress: bool = True,
     max_image_pixels: int = DEFAULT_MAX_PIXELS,
-    sizes: ImageSizes | AllImageSizes | None = None,
+    sizes: ImageSizes | None = None,
 ) -> PairDataset:
     """Load training rows of files, in any of the forms of `unime.data.forms`.
 
@@ -59,49 +58,25 @@ def load_mmeb_train(
         sources: files, folders (every train_*.jsonl and train_*.jsonl.gz below), glob patterns, or names
             "name[:config][:split]" of data sets, on the Hub or in a local copy of their repository; without a config all
             of them. Each file or config found is a source of its own in the mixture.
-        image_root: folder or zip archive of the images, for all sources or one per entry of `sources`; None: the
-            folder of the data file, then `images.zip` beside it.
-        weights: one per entry of `sources`, for each file in it: how often an epoch sees each row, on average
-            (default 1.0; 2 is every row twice, 0.5 another half of the rows in each epoch; see
-            `trainers.data.mixing`).
-        max_rows_per_source: use the first rows of each file, this many (the paper: 50,000); None uses all.
-        on_bad_row: "error" stops at the first row that cannot be used, in the order of the sources; "skip" leaves
-            such rows out. A `BadRows` collects them for the caller.
-        image_check: "full" decodes every image once, now; "exists" only looks whether it is there, and then groups
-            know pictures by their path and not by their pixels.
-        instructions: one per entry of `sources`: put before its queries in MMEB's form. Default: none, as MMEB's
-            strings carry their own.
-        split: of data sets that are named without one and have several configs ("original" or "diverse_instruction" of
-            MMEB-train).
+        image_root: folder or zip archive of the images; None: the folder of the data file, then `images.zip` beside it.
+        weights, instructions: one per entry of `sources`; see `trainers.data.mixing`, and `read_table`.
+        max_rows_per_source: use the first rows of each file, this many (the paper: 50,000).
+        on_bad_row: "error" or "skip", or a `BadRows` that collects rows for the caller.
+        image_check, sizes: see `ContentIndex`.
+        split: of data sets that are named without one and have several configs.
         candidates: more sources, which come last and of which only the positives count: their rows have an empty query
-            and no negatives, and need no query columns. They share the image root if it is one for all. Files that are
-            among `sources` are left out.
+            and no negatives, and need no query columns. Files that are among `sources` are left out.
         seed: for the choice of rows where a weight is no whole number.
-        threads: for the image check; None: one per processor core.
-        progress: show a progress bar for the image check.
-        max_image_pixels: width times height above which an image is refused before it is decoded.
-        sizes: knows which sizes of images the model's processor can take; None: all are taken. Sizes are looked at by
-            the image check "full" only.
-
-    Returns:
-        The data set. It can be pickled: in a run of many processes, load it in one and broadcast it.
-
-    Raises:
-        FileNotFoundError: a source matches nothing.
-        SourceError: a file is broken, lacks a column, has one that looks misspelt, or has no usable row.
-        BadRowError: a bad row under the policy "error".
-        ValueError: an option is wrong, or the same file comes twice.
     """
     sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     if not sources:
         raise ValueError("The list of sources is empty. Name at least one file.")
-    weights = _per_source(1.0 if weights is None else weights, len(sources), "weights")
-    roots = _per_source(image_root, len(sources), "image_root")
-    instructions = _per_source(instructions, len(sources), "instructions")
-    files = _list_files(sources, weights, roots, instructions, split)
+    for option, values in (("weights", weights), ("instructions", instructions)):
+        if values is not None and len(values) != len(sources):
+            raise ValueError(f"{option} has {len(values)} values for {len(sources)} sources. Give one per source.")
+    files = _list_files(sources, weights or [1.0] * len(sources), instructions or [None] * len(sources), split)
     known = {os.path.realpath(file.name) for file in files}
-    count, shared_root = len(candidates), image_root if isinstance(image_root, (str, os.PathLike)) else None
-    extra = _list_files(candidates, [1.0] * count, [shared_root] * count, [None] * count, split, needs_query=False)
+    extra = _list_files(candidates, [1.0] * len(candidates), [None] * len(candidates), split, needs_query=False)
     files += [file for file in extra if os.path.realpath(file.name) not in known]
 
     bad_rows = as_bad_rows(on_bad_row)
@@ -110,11 +85,11 @@ def load_mmeb_train(
     for number, (name, file) in enumerate(zip(_short_names([file.name for file in files]), files, strict=True)):
         rows = read_rows(file.name, bad_rows, max_rows=max_rows_per_source)
         table = read_table(rows, file.name, bad_rows, lambda values, n=number: n, file.needs_query, file.instruction)
-        store = _find_store(file, table, max_image_pixels, stores)
+        store = _find_store(file.name, image_root, table, max_image_pixels, stores)
         pair_sources.append(PairSource(name, file.name, store, len(table), file.weight))
         tables.append(table)
     stores = list(stores.values())
-    return finish_dataset(pair_sources, tables, stores, bad_rows, image_check, seed, threads, progress, sizes)
+    return finish_dataset(pair_sources, tables, stores, bad_rows, image_check, seed, progress, sizes)
 
 
 class _File(NamedTuple):
@@ -122,37 +97,25 @@ class _File(NamedTuple):
 
     name: str
     weight: float
-    image_root: str | os.PathLike | None
     instruction: str
     needs_query: bool
-
-
-def _per_source(values: object, count: int, option: str) -> list:
-    """One value per source from one for all, or from a list, whose length is checked."""
-    if values is None or isinstance(values, (str, os.PathLike, int, float)):
-        return [values] * count
-    values = list(values)
-    if len(values) != count:
-        raise ValueError(f"{option} has {len(values)} values for {count} sources. Give one per source.")
-    return values
 
 
 def _list_files(
     sources: Sequence[str | os.PathLike],
     weights: Sequence[float],
-    roots: Sequence,
     instructions: Sequence[str | None],
     split: str,
     needs_query: bool = True,
 ) -> list[_File]:
     files: dict[str, _File] = {}
-    for source, weight, root, instruction in zip(map(str, sources), weights, roots, instructions, strict=True):
+    for source, weight, instruction in zip(map(str, sources), weights, instructions, strict=True):
         rows_per_epoch(1, weight)  # a bad weight is refused before anything is read
         for name in _expand(source, split):
             key = os.path.realpath(name)
             if key in files:
                 raise ValueError(f"{name} comes in two sources. To see its rows twice, give its source the weight 2.")
-            files[key] = _File(name, weight, root, instruction or "", needs_query)
+            files[key] = _File(name, weight, instruction or "", needs_query)
     return list(files.values())
 
 
@@ -182,14 +145,16 @@ def _short_names(files: Sequence[str]) -> list[str]:
     return [name if counts[name] == 1 else file for name, file in zip(short, files, strict=True)]
 
 
-def _find_store(file: _File, table: pa.Table, max_pixels: int, stores: dict[tuple, ImageStore]) -> int:
+def _find_store(
+    file: str, image_root: str | os.PathLike | None, table: pa.Table, max_pixels: int, stores: dict[tuple, ImageStore]
+) -> int:
     """Which of the stores has the images of a file; -1 for a file without images."""
     sides = [table["query"], table["positive"], pc.list_flatten(table["negatives"])]
     if all(pc.struct_field(side, "image").null_count == len(side) for side in sides):
         return -1
-    if file.image_root is None and not Path(file.name).exists():
-        raise ValueError(f"{file.name}: its rows name images. Say where they are with image_root.")
-    store = ImageStore.find(file.name, file.image_root, max_pixels)
+    if image_root is None and not Path(file).exists():
+        raise ValueError(f"{file}: its rows name images. Say where they are with image_root.")
+    store = ImageStore.find(file, image_root, max_pixels)
     key = tuple(os.path.realpath(root) for root in store.roots)
     stores.setdefault(key, store)
     return list(stores).index(key)
@@ -204,16 +169,10 @@ def read_table(
     instruction: str = "",
     name_image: Callable[[Example, int, int], str | None] | None = None,
 ) -> pa.Table:
-    """The usable rows of one file or data set as far as its text tells, by `READ_SCHEMA`.
+    """The usable rows of one file or data set, all of one form, as far as its text tells, by `READ_SCHEMA`.
 
-    Args:
-        rows: all of one form.
-        name: of the file, for messages.
-        bad_rows: told of rows that are not of the form.
-        source_of: gives the number of a row's source.
-        needs_query: whether rows have a query, or only a positive.
-        instruction: of queries whose text is raw; put before it in MMEB's form.
-        name_image: gives the name of the image of a row's i-th example, from example, line and i. Default: its path.
+    `source_of` gives the number of a row's source, and `name_image` the name of the image of a row's i-th example from
+    example, line and i (None: its path). An `instruction` is put before queries whose text is raw, in MMEB's form.
     """
     batches, block = [], []
     form: Form | None = None
@@ -223,7 +182,11 @@ def read_table(
             columns = tuple(row.values)
             if columns not in checked:  # JSON rows may differ from each other
                 form = form or find_form(columns, needs_query)
-                _check_columns(form, columns, name, first=not checked)
+                fault = form.column_fault(columns)
+                if fault and not checked:  # what is an error of the file in its first row is a fault of a later one
+                    raise SourceError(f"{name}: {fault}.")
+                if fault:
+                    raise RowFault(fault)
                 checked.add(columns)
             parsed = form.parse(row.values)
             entries = [
@@ -253,16 +216,6 @@ def read_table(
     return pa.Table.from_batches(batches, READ_SCHEMA)
 
 
-def _check_columns(form: Form, columns: tuple[str, ...], name: str, first: bool) -> None:
-    """What is an error of the file in its first row is a fault of the row in a later one."""
-    try:
-        form.check_columns(columns, name)
-    except SourceError as error:
-        if first:
-            raise
-        raise RowFault(str(error).removeprefix(f"{name}: ").removesuffix(".")) from error
-
-
 def _path_of(example: Example, line: int, number: int) -> str | None:
     if not isinstance(example.image, str | None):
         raise RowFault(f"an image is of type {type(example.image).__name__}, not a path")
@@ -276,12 +229,11 @@ def finish_dataset(
     bad_rows: BadRows,
     image_check: str = "full",
     seed: int = 0,
-    threads: int | None = None,
     progress: bool = True,
-    sizes: ImageSizes | AllImageSizes | None = None,
+    sizes: ImageSizes | None = None,
 ) -> PairDataset:
     """The data set of what `read_table` gave for each source, after a look at its images: without bad rows, with groups."""
-    index = ContentIndex(sizes, image_check, threads)
+    index = ContentIndex(sizes, image_check)
     finished = []
     with tqdm(total=sum(map(len, tables)), desc="Checking images", unit=" rows", disable=not progress) as bar:
         for source, table in zip(sources, tables, strict=True):
@@ -297,7 +249,7 @@ def finish_dataset(
                 )
                 raise SourceError(f"{source.file}: no usable row.{first}")
     if len(bad_rows):
-        logger.warning(bad_rows.report(max_rows=20))
+        logger.warning(bad_rows.report())
     sources = [replace(source, rows=len(table)) for source, table in zip(sources, finished, strict=True)]
     return PairDataset(pa.concat_tables(finished).combine_chunks(), sources, stores, seed, index.keys)
 

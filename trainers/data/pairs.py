@@ -44,29 +44,17 @@ def read_example(entry: dict, store: ImageStore | None) -> Example:
 
 
 class Pair(NamedTuple):
-    """One training row. Its examples name their images; `open` opens them.
-
-    Args:
-        query: what is searched with.
-        positive: what is to be found.
-        negatives: hard negatives, any number of them.
-        source: the name of the row's source.
-        group: equal for rows whose positives are identical in content: those are no negatives of each other.
-        negative_groups: the same for each of the negatives, out of the same numbers.
-        place: file and line.
-        scores: a judge's of the positive and of each negative, from 0 to 1; None: the row has none.
-        known_positives: groups of the positives that the data give its query, in whatever row; none where it has one.
-    """
+    """One training row. Its examples name their images; `open` opens them."""
 
     query: Example
     positive: Example
     negatives: tuple[Example, ...]
-    source: str
-    group: int
-    negative_groups: tuple[int, ...]
+    source: str  # its name
+    group: int  # equal for rows whose positives are identical in content: those are no negatives of each other
+    negative_groups: tuple[int, ...]  # of each of the negatives, out of the same numbers
     place: Place
-    scores: tuple[float, ...] | None = None
-    known_positives: tuple[int, ...] = ()
+    scores: tuple[float, ...] | None = None  # a judge's of the positive and of each negative, from 0 to 1
+    known_positives: tuple[int, ...] = ()  # groups of the query's positives in all rows; none where it has only one
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -74,11 +62,7 @@ class Pair(NamedTuple):
         return self.query, self.positive, *self.negatives
 
     def open(self, example: Example) -> Image.Image | None:
-        """The image of one of its examples; None if it has none.
-
-        Raises:
-            BadRowError: the image cannot be read (any more); the message names row, image and cause.
-        """
+        """The image of one of its examples; BadRowError, which names the row, if it cannot be read (any more)."""
         try:
             return example.open()
         except ImageError as error:
@@ -89,21 +73,13 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class PairSource:
-    """One file of a mixture.
+    """One file of a mixture."""
 
-    Args:
-        name: short name, unique in the mixture.
-        file: where the rows come from.
-        store: which of `PairDataset.stores` has its images; -1 if it names none.
-        rows: usable rows.
-        weight: how often an epoch sees each row, on average.
-    """
-
-    name: str
+    name: str  # unique in the mixture
     file: str
-    store: int
-    rows: int
-    weight: float
+    store: int  # which of `PairDataset.stores` has its images; -1 if it names none
+    rows: int  # that can be used
+    weight: float  # how often an epoch sees each row, on average
 
     @property
     def rows_per_epoch(self) -> int:
@@ -117,22 +93,15 @@ class PairDataset(Dataset):
     An epoch holds `weight x rows` rows of a source (see `trainers.data.mixing`): which ones depends on the seed and
     the epoch alone. The order is by source; shuffling is the sampler's work. The data set can be pickled, so that one
     process of many may load it and send it to the others.
-
-    Args:
-        table: the rows, by `PAIR_SCHEMA`, source after source.
-        sources: what the rows of the table come from, in its order.
-        stores: where their images are.
-        seed: for the choice of rows where a weight is no whole number.
-        contents: by the number of a group, what identifies its content, (groups, 16) bytes; see `ContentIndex.keys`.
     """
 
     def __init__(
         self,
-        table: pa.Table,
+        table: pa.Table,  # by PAIR_SCHEMA, source after source
         sources: Sequence[PairSource],
         stores: Sequence[ImageStore],
-        seed: int,
-        contents: np.ndarray,
+        seed: int,  # for the choice of rows where a weight is no whole number
+        contents: np.ndarray,  # by the number of a group, what identifies its content, (groups, 16) bytes
     ):
         self.table = table
         self.sources = tuple(sources)
@@ -144,7 +113,8 @@ class PairDataset(Dataset):
         self._rows: tuple[int, np.ndarray] | None = None
         # Here and not at the first row, so that workers share it.
         self._query_numbers = self.query_numbers
-        self._known_positives = KnownPositives(self._query_numbers, table["group"].to_numpy())
+        groups = table["group"].to_numpy()
+        self._known_positives = KnownPositives(self._query_numbers, groups, several=True)  # an only one is the row's
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)

@@ -16,23 +16,16 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from modeling_unime import UniMEProcessor
-from trainers.data.held_rows import is_plain, parts_of
-from trainers.data.texts import column_names, row_texts
+from trainers.data.held_rows import HeldRows, is_plain, parts_of
+from trainers.data.texts import row_texts
 from trainers.teachers.vector_files import as_matrix, is_list_of
 from unime.data.bad_rows import Place
 
 BLOCK = 1024  # texts tokenised, or rows read, at a time
-PROGRESS_FROM = 20_000  # texts; fewer are done before a bar could be read
 
 
 class TextDataset(Dataset):
-    """Token ids of N texts with their teacher's vectors.
-
-    Args:
-        tokens: lists of N texts' ids.
-        vectors: (N, D_teacher) float32, perhaps a memory map; None until the teacher has encoded.
-        texts: what the teacher is given.
-    """
+    """Token ids of N texts, the texts, and the teacher's vectors of them, (N, D_teacher) float32, once it has encoded."""
 
     def __init__(self, tokens: pa.LargeListArray, vectors: np.ndarray | None, texts: Sequence[str] = ()):
         self.tokens = tokens
@@ -59,19 +52,13 @@ class TextDataset(Dataset):
 def make_text_dataset(
     data: Any, name: str, teacher: Any, text_columns: Sequence[str] | None, processor: UniMEProcessor, args
 ) -> TextDataset:
-    """The data set of rows with texts, without vectors unless the rows have them; see [`DistillationTrainer`].
-
-    A text that occurs twice counts once.
-
-    Raises:
-        ValueError, TypeError: data, columns or teacher cannot be used; names them.
-    """
+    """The data set of rows with texts, of which equal ones count once; without vectors unless the rows have them."""
     if teacher is None:
         raise ValueError("DistillationTrainer needs a teacher: a model, a file of vectors, or the name of a column")
     if isinstance(data, list | tuple) and data and isinstance(data[0], str):
         data = [{"text": text} for text in data]
     parts = parts_of(data, name)
-    has_vectors = isinstance(teacher, str) and teacher in column_names(parts[0][1])
+    has_vectors = isinstance(teacher, str) and teacher in HeldRows(parts[0][1], name).columns
     first: dict[str, int] = {}  # each distinct text with its number among all
     count, matrices = 0, []
     for part_name, rows in parts:
@@ -117,14 +104,9 @@ def column_vectors(rows: Any, name: str, column: str, counts: Sequence[int]) -> 
 def tokenize(
     processor: UniMEProcessor, texts: Sequence[str], max_length: int | None = None, progress: bool = True
 ) -> pa.LargeListArray:
-    """Token ids of texts, each in the processor's prompt: "Summary above sentence in one word:".
-
-    Raises:
-        ValueError: a text cannot be tokenised; the message quotes it.
-    """
+    """Token ids of texts, each in the processor's prompt: "Summary above sentence in one word:"."""
     ids, lengths = [], []
-    hidden = not progress or len(texts) < PROGRESS_FROM
-    for start in tqdm(range(0, len(texts), BLOCK), desc="tokens", unit="block", disable=hidden):
+    for start in tqdm(range(0, len(texts), BLOCK), desc="tokens", unit="block", disable=not progress, delay=2):
         rows = _token_ids(processor, list(texts[start : start + BLOCK]), max_length)
         ids.append(np.array([token for row in rows for token in row], np.int32))
         lengths += map(len, rows)

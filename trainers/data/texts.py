@@ -2,14 +2,14 @@
 """Texts of stage 1. The distillation loss needs no pairs, so that every text of a row is one more text."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
 
-from trainers.data.held_rows import is_plain
-from unime.data.bad_rows import BadRowError, BadRows, Place, as_bad_rows
+from trainers.data.held_rows import HeldRows
+from unime.data.bad_rows import BadRows, as_bad_rows
 from unime.data.columns import COLUMN_MARK, text_fault
 from unime.data.rows import expand_source, read_rows
 
@@ -21,7 +21,6 @@ KNOWN_COLUMNS = (
     "text texts sentence sentences sent0 sent1 hard_neg sentence1 sentence2 anchor query positive negative negatives "
     "caption captions"
 ).split()
-BLOCK_ROWS = 1024  # read at a time
 
 
 @dataclass
@@ -61,11 +60,7 @@ def split_columns(source: str, default: Sequence[str]) -> tuple[str, tuple[str, 
 
 
 def texts_of_row(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """The texts of a row, in the order of the columns and of the members of lists, without surrounding white space.
-
-    Raises:
-        ValueError: one is missing, empty or no text; to be read after the name of the row.
-    """
+    """The texts of a row, in the order of the columns and of lists, stripped; ValueError, to be read after the row's name."""
     texts = []
     for column in columns:
         value = row[column]
@@ -90,17 +85,8 @@ def load_texts(
 
     A text that occurs twice in a batch would compete with itself in the softmax of the distillation loss.
 
-    Args:
-        sources: files, glob patterns, folders saved by `datasets`, or names "name[:config][:split]" of data sets
-            (see `unime.data.rows.read_rows`). "source::column1,column2" gives a source columns of its own.
-        columns: the columns to read of all other sources, with texts or lists of texts.
-        on_bad_row: "error" stops at the first row with a text that is missing, empty or no string; "skip" leaves such
-            rows out as a whole. A `BadRows` collects them for the caller.
-        max_rows: read this many rows of each file at most; None reads all.
-
-    Raises:
-        SourceError, BadRowError: a file or row cannot be used.
-        ValueError: there are no sources, or no text at all.
+    Sources are those of `unime.data.rows.read_rows`; "source::column1,column2" gives one columns of its own, with texts or
+    lists of texts. The policy "skip" leaves a row without one of its texts out as a whole.
     """
     sources = [sources] if isinstance(sources, str) else list(sources)
     bad_rows = as_bad_rows(on_bad_row)
@@ -115,62 +101,36 @@ def load_texts(
                 except ValueError as fault:
                     bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     if len(bad_rows) > already_bad:
-        logger.warning(bad_rows.report(max_rows=20))
+        logger.warning(bad_rows.report())
     if not texts:
         raise ValueError(f"no text was found in {', '.join(sources) or 'an empty list of sources'}; check the sources")
     return datasets.Dataset.from_dict({"text": list(texts)})
 
 
 def row_texts(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None = None) -> list[list[str]]:
-    """The texts of each row of a data set in memory.
-
-    Args:
-        rows: a `datasets.Dataset`, or anything with a length whose entries are dicts.
-        name: for messages.
-        columns: with texts or lists of texts (default: those of a known name, else the only column of texts).
-
-    Raises:
-        ValueError: a column is not there or cannot be told, or a row lacks a text; names it.
-    """
-    columns = find_text_columns(rows, name, columns)
-    found = []
-    for number, row in enumerate(plain_rows(rows, columns), start=1):
+    """The texts of each row of a data set in memory, in the columns named, else in those of a known name, else in the only
+    column of texts."""
+    held = HeldRows(rows, name)
+    columns = find_text_columns(held, columns)
+    bad_rows, found = BadRows(has_option=False), []
+    for row in held.read(columns):
         try:
-            found.append(texts_of_row(row, columns))
+            found.append(texts_of_row(row.values, columns))
         except ValueError as fault:
-            raise BadRowError(f"{Place(name, number)}: {fault}; fill or remove the row") from None
+            bad_rows.add(row.place, str(fault), "Fill or remove the row.")
     return found
 
 
-def plain_rows(rows: Sequence[Mapping], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Rows as dicts that have at least these columns."""
-    if not is_plain(rows):
-        yield from (rows[number] for number in range(len(rows)))
-        return
-    for table in rows.select_columns(list(columns)).with_format("arrow").iter(batch_size=BLOCK_ROWS):
-        yield from table.to_pylist()
-
-
-def column_names(rows: Sequence[Mapping]) -> list[str]:
-    """The columns of a data set in memory."""
-    return rows.column_names if is_plain(rows) else list(rows[0])
-
-
-def find_text_columns(rows: Sequence[Mapping], name: str, columns: Sequence[str] | None) -> list[str]:
+def find_text_columns(held: HeldRows, columns: Sequence[str] | None) -> list[str]:
     """The columns that hold texts, of those asked for or else of all."""
-    present = column_names(rows)
+    present = ", ".join(held.columns)
     if columns is not None:
-        absent = [column for column in columns if column not in present]
+        absent = [column for column in columns if column not in held.columns]
         if absent:
-            raise ValueError(f"{name} has no column {absent[0]!r}; its columns are {', '.join(present)}")
+            raise ValueError(f"{held.name} has no column {absent[0]!r}; its columns are {present}")
         return list(columns)
-    known = [column for column in KNOWN_COLUMNS if column in present]
-    if known:
-        return known
-    if is_plain(rows):
-        strings = [column for column, kind in rows.features.items() if kind == datasets.Value("string")]
-    else:
-        strings = [column for column, value in rows[0].items() if isinstance(value, str)]
-    if len(strings) != 1:
-        raise ValueError(f"which columns of {name} hold texts? Name them as text_columns; it has {', '.join(present)}")
+    known = [column for column in KNOWN_COLUMNS if column in held.columns]
+    strings = known or [column for column, value in held[0].items() if isinstance(value, str)]
+    if not known and len(strings) != 1:
+        raise ValueError(f"which columns of {held.name} hold texts? Name them as text_columns; it has {present}")
     return strings

@@ -135,14 +135,13 @@ def mine_hard_negatives(
     if judge is not None and not isinstance(judge, Judge):
         judge = Judge(JudgeOptions(judge=str(judge)))
     rows = Pool(hold_rows(dataset, "dataset"))
-    stores = () if cache_folder is None else open_stores(cache_folder, identity, judge)
-    mined = mine(rows, load_encoder, options, device, judge, *stores)
+    mined = mine(rows, load_encoder, options, device, judge, *open_stores(cache_folder, identity, judge))
     return _with_negatives(dataset, columns, rows, mined)
 
 
-def open_stores(folder: str | Path, identity: object, judge: Judge | None) -> tuple[Store, Store | None]:
+def open_stores(folder: str | Path | None, identity: object, judge: Judge | None) -> tuple[Store, Store]:
     """Where the vectors of an encoder of this identity, and the scores of a judge, are kept."""
-    return Store(folder, identity), None if judge is None else Store(folder, judge.identity())
+    return Store(folder, identity), Store(folder, judge and judge.identity())
 
 
 def mine(
@@ -150,9 +149,9 @@ def mine(
     load_encoder: Callable[[], BaseEncoder],
     options: MiningOptions,
     device: str,
-    judge: Judge | None = None,
-    vectors: Store | None = None,
-    scores: Store | None = None,
+    judge: Judge | None,
+    vectors: Store,
+    scores: Store,
     shard_size: int = 4096,
 ) -> Mined:
     """Mine the rows of a pool; all processes of a run call it, and share what is kept in the stores."""
@@ -169,7 +168,7 @@ def mine(
 
 
 def _encode(
-    pool: Pool, load_encoder: Callable[[], BaseEncoder], store: Store | None, shard_size: int
+    pool: Pool, load_encoder: Callable[[], BaseEncoder], store: Store, shard_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors of queries and candidates. The model is loaded if some are missing, and let go of afterwards."""
 
@@ -187,13 +186,14 @@ def _encode(
 
         # The costliest first: pieces of like work, which pad little, and memory runs out at once if it does.
         order = sorted(range(len(examples)), key=lambda i: examples[i].cost, reverse=True)
-        return _kept(store, what, keys, order, compute, shard_size)
+        store.ensure(keys, order, shard_size, compute, what)
+        return store.read(keys)
 
     return encode("queries", pool.queries, pool.query_keys), encode("candidates", pool.candidates, pool.candidate_keys)
 
 
 def _judge(
-    pool: Pool, found: Found, judge: Judge, options: MiningOptions, store: Store | None, shard_size: int
+    pool: Pool, found: Found, judge: Judge, options: MiningOptions, store: Store, shard_size: int
 ) -> np.ndarray:
     """The judge's scores of each row's positive and neighbours, (n, 1 + k), NaN where it has no say; each distinct pair is
     judged once."""
@@ -209,23 +209,9 @@ def _judge(
 
     keys = [key_of(pool.query_keys[query], pool.candidate_keys[candidate]) for query, candidate in pairs]
     scores = np.full(asked.shape, np.nan, np.float32)
-    scores[asked] = _kept(store, "scores", keys, range(len(pairs)), compute, shard_size)[place]
+    store.ensure(keys, range(len(pairs)), shard_size, compute, "scores")
+    scores[asked] = store.read(keys)[place]
     return scores
-
-
-def _kept(
-    store: Store | None,
-    what: str,
-    keys: Sequence[bytes],
-    order: Sequence[int],
-    compute: Callable[[Sequence[int]], np.ndarray],
-    size: int,
-) -> np.ndarray:
-    """What `compute` gives for each item, in pieces of some size that a store keeps; at once where there is none."""
-    if store is None:
-        return compute(range(len(keys)))
-    store.ensure(keys, [order[start : start + size] for start in range(0, len(order), size)], compute, what)
-    return store.read(keys)
 
 
 def _with_negatives(dataset: datasets.Dataset, columns: dict[str, str], pool: Pool, mined: Mined) -> datasets.Dataset:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainers.data.known_positives import KnownPositives
 from trainers.data.pairs import PairDataset
 from unime.data.example import Example
 from unime.store import key_of
@@ -43,13 +44,8 @@ class Pool:
         # A query's own content and the positives of all its rows are never its negatives.
         same = np.searchsorted(candidate_groups, distinct[:, 0]).clip(max=len(candidate_groups) - 1)
         itself = np.flatnonzero(candidate_groups[same] == distinct[:, 0])
-        pairs = [
-            np.stack([numbers, self.positive_of_row[mined]], axis=1),
-            np.stack([itself, same[itself]], axis=1),
-        ]
-        pairs = np.unique(np.concatenate(pairs), axis=0)  # (p, 2) query, candidate
-        self._known = pairs[:, 1]
-        self._known_starts = np.searchsorted(pairs[:, 0], np.arange(len(self.queries) + 1))
+        right = np.concatenate([self.positive_of_row[mined], same[itself]])
+        self._known = KnownPositives(np.concatenate([numbers, itself]), right)
 
     def _keys(self, examples: list[Example], groups: np.ndarray) -> list[bytes]:
         contents = (self.dataset.contents[group].tobytes().hex() for group in groups)
@@ -61,8 +57,7 @@ class Pool:
 
     def known(self, row: int) -> np.ndarray:
         """Numbers of the candidates that are known not to be negatives of a row, (p,), rising."""
-        query = self.query_of_row[row]
-        return self._known[self._known_starts[query] : self._known_starts[query + 1]]
+        return self._known.of(self.query_of_row[row])
 
     def searches(self, by_source: bool) -> Iterator[Search]:
         """The searches that mine all rows: one, or one for each source among its own positives; positives of rows that

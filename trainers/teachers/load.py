@@ -27,8 +27,8 @@ def load_teacher(path_or_name: str | Path, **options: Any) -> Teacher | VectorFi
     Args:
         path_or_name: NV-Embed-v2, any model of sentence-transformers, or Parquet files: one, a folder with some, or a
             pattern, with the columns "text" and "embedding" or those named as "FILE::text,vector".
-        options: `prompt`, `prompt_name`, `max_length`, `truncate_dim`, `device`, `dtype`, `batch_size`; see
-            `trainers.teachers.folder_teacher.FolderTeacher`. Of stored vectors only `truncate_dim` means something.
+        options: `prompt`, `max_length`, `device`, `dtype`, `batch_size`; see
+            `trainers.teachers.folder_teacher.FolderTeacher`. Stored vectors have none.
 
     Returns:
         The teacher; its weights are not loaded yet.
@@ -38,9 +38,9 @@ def load_teacher(path_or_name: str | Path, **options: Any) -> Teacher | VectorFi
         FileNotFoundError: the teacher is not there.
     """
     name = str(path_or_name)
-    files = find_vector_files(name, options.get("truncate_dim"))
+    files = find_vector_files(name)
     if files is not None:
-        for option in ("prompt", "prompt_name", "max_length"):
+        for option in ("prompt", "max_length"):
             if options.get(option):
                 raise ValueError(f"teacher {option} has no effect on the stored vectors of {name}; leave it out")
         return files
@@ -63,18 +63,8 @@ class TeacherArguments:
         },
     )
     teacher_prompt: str = field(default="", metadata={"help": "Text put before every text for the teacher."})
-    teacher_prompt_name: str | None = field(
-        default=None, metadata={"help": "Instead of teacher_prompt: the name of one of the model's own prompts."}
-    )
     teacher_max_length: int | None = field(
         default=None, metadata={"help": "Tokens the teacher reads of a text. Default: the teacher's own."}
-    )
-    teacher_truncate_dim: int | None = field(
-        default=None,
-        metadata={
-            "help": "Dimensions kept of the teacher's vectors, which are normalised again; for teachers trained for "
-            "that (Matryoshka). Default: all."
-        },
     )
     teacher_batch_size: int = field(default=64, metadata={"help": "Texts the teacher encodes at a time."})
     teacher_dtype: str = field(
@@ -91,10 +81,7 @@ class TeacherArguments:
             cache: folder of its vectors; where it holds some, the package that computes others is not asked for.
             device: of this process; `teacher_device` goes before it.
         """
-        options = {
-            name: getattr(self, f"teacher_{name}")
-            for name in ("prompt", "prompt_name", "max_length", "truncate_dim", "batch_size", "dtype")
-        }
+        options = {name: getattr(self, f"teacher_{name}") for name in ("prompt", "max_length", "batch_size", "dtype")}
         teacher = load_teacher(self.teacher, device=self.teacher_device or device, **options)
         cached = cache is not None and Path(cache).is_dir() and any(Path(cache).iterdir())
         needs_package = isinstance(teacher, SentenceTransformersTeacher) and not cached

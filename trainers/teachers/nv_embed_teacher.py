@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,21 +43,19 @@ class NVEmbedTeacher(FolderTeacher):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self._tokenizer = None
         if self.prompt and not self.prompt.endswith(" "):
             logger.warning(
                 f"The prompt {self.prompt!r} of the NV-Embed teacher does not end in a space: its last token is pooled, "
                 "as in the published code. End it with 'Query: ' to leave the whole of it out."
             )
 
-    @property
+    @cached_property
     def tokenizer(self):
         """The model's tokenizer, padding on the right with the end token."""
-        if self._tokenizer is None:
-            # With a config of its own, the library does not ask whether to run the remote code that config.json names.
-            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, config=MistralConfig(), padding_side="right")
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        return self._tokenizer
+        # With a config of its own, the library does not ask whether to run the remote code that config.json names.
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, config=MistralConfig(), padding_side="right")
+        tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Inputs of [`NVEmbedModel`] for B texts: `input_ids`, `attention_mask` and `pool_mask`, all (B, L).

@@ -18,7 +18,7 @@ class SentenceTransformersTeacher(FolderTeacher):
         vectors = teacher.encode(["a dog", "a puppy"])  # (2, D), unit length
 
     The options are those of `FolderTeacher`. A `max_length` of None is what the model was saved with. Without `prompt`
-    and `prompt_name` there is no prompt, even where the model has a default one.
+    there is none, even where the model has a default one.
     """
 
     kind = "sentence-transformers"

@@ -25,7 +25,6 @@ from unime.store import digest
 
 COLUMNS = ("text", "embedding")
 BLOCK_ROWS = 1024  # read or written at a time
-PROGRESS_FROM = 20_000  # texts; fewer are copied before a bar could be read
 
 
 def shorten(text: str, length: int = 80) -> str:
@@ -46,26 +45,20 @@ def is_list_of(kind: pa.DataType, check=pa.types.is_floating) -> bool:
     return any(is_list(kind) for is_list in lists) and check(kind.value_type)
 
 
-def as_matrix(
-    lists: pa.Array, places: Sequence[object], dimension: int | None = None, truncate_dim: int | None = None
-) -> np.ndarray:
+def as_matrix(lists: pa.Array, places: Sequence[object], dimension: int | None = None) -> np.ndarray:
     """Arrow lists of one length as usable vectors, (n, D) float32; `places` name them in messages."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)  # (n,)
     dimension = dimension or int(lengths[0])
     for row in np.flatnonzero((lengths != dimension) | (lengths == 0))[:1]:
         raise ValueError(f"{places[row]}: a vector of {lengths[row]} dimensions, where others have {dimension}")
-    if truncate_dim is not None and truncate_dim > dimension:
-        raise ValueError(
-            f"teacher truncate_dim is {truncate_dim}, but the vector of {places[0]} has {dimension} dimensions; lower it"
-        )
     values = pc.list_flatten(lists).to_numpy(zero_copy_only=False)  # a null within becomes NaN
-    vectors = values.astype(np.float32).reshape(len(lists), dimension)[:, :truncate_dim]
+    vectors = values.astype(np.float32).reshape(len(lists), dimension)
     if fault := find_fault(vectors):
         raise ValueError(f"{places[fault[0]]}: the vector is {fault[1]}; compute it again, or leave its text out")
     return vectors
 
 
-def find_vector_files(source: str, truncate_dim: int | None = None) -> "VectorFiles | None":
+def find_vector_files(source: str) -> "VectorFiles | None":
     """The Parquet files that a teacher's name stands for; None where it does not look like any."""
     path, columns = split_columns(source, COLUMNS)
     folder = Path(path).expanduser()
@@ -74,45 +67,24 @@ def find_vector_files(source: str, truncate_dim: int | None = None) -> "VectorFi
         return None
     if len(columns) != 2:
         raise ValueError(f"teacher {source} names {len(columns)} columns; 2 are needed, of texts and of vectors")
-    if truncate_dim is not None and truncate_dim < 1:
-        raise ValueError(f"teacher truncate_dim is {truncate_dim}; it must be at least 1")
     files = files or [Path(file) for file in expand_source(path)]
     if not files[0].is_file():
         raise FileNotFoundError(f"teacher {path}: no such file of vectors")
-    return VectorFiles(files, columns, truncate_dim)
+    return VectorFiles(files, columns)
 
 
 class VectorFiles:
-    """Parquet files with a column of texts and one of vectors, lists of floating numbers of any length but zero.
+    """Parquet files with a column of texts, of equal ones of which the first counts, and one of vectors, lists of floating
+    numbers of any length but zero."""
 
-    Args:
-        files: of equal texts in them the first counts.
-        columns: of the texts, and of the vectors.
-        truncate_dim: dimensions kept of a vector (default: all).
-    """
-
-    def __init__(self, files: Sequence[Path], columns: Sequence[str] = COLUMNS, truncate_dim: int | None = None):
+    def __init__(self, files: Sequence[Path], columns: Sequence[str] = COLUMNS):
         self.files = files
         self.columns = list(columns)
-        self.truncate_dim = truncate_dim
 
     @cached_property
     def fingerprint(self) -> str:
         """What the vectors depend on."""
-        return digest("parquet", [remembered_digest(file) for file in self.files], self.columns, self.truncate_dim)
-
-    def _read(self) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
-        """Blocks of rows, each with its file and the number of its first row."""
-        for file in self.files:
-            start = 0
-            try:
-                with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True) as table:
-                    self._check_schema(table.schema_arrow, file)
-                    for batch in table.iter_batches(BLOCK_ROWS, columns=self.columns):
-                        yield file, start, batch.select(self.columns)
-                        start += len(batch)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: broken Parquet ({error}); delete it, or fetch it again") from error
+        return digest("parquet", [remembered_digest(file) for file in self.files], self.columns)
 
     def _check_schema(self, schema: pa.Schema, file: Path) -> None:
         check_columns(schema.names, self.columns, str(file))
@@ -123,15 +95,13 @@ class VectorFiles:
             raise ValueError(f"{file}: column {self.columns[1]!r} is of type {vectors}, not lists of floating numbers")
 
     def write_array(self, texts: Sequence[str], path: Path) -> None:
-        """Copy the vectors of distinct texts into a .npy file, (len(texts), D) float32, in the order of the texts.
-
-        Raises:
-            ValueError: a file is broken, a vector cannot be used (names its row), or a text has none.
-        """
+        """Copy the vectors of distinct texts into a .npy file, (len(texts), D) float32, in the order of the texts."""
         absent = {text: row for row, text in enumerate(texts)}
         vectors, dimension = None, None
-        hidden = len(texts) < PROGRESS_FROM or rank() != 0
-        with atomic_path(path) as temporary, tqdm(total=len(texts), desc="vectors", disable=hidden) as bar:
+        with (
+            atomic_path(path) as temporary,
+            tqdm(total=len(texts), desc="vectors", disable=rank() != 0, delay=2) as bar,
+        ):
             for file, start, batch in self._read():
                 found = {}  # row of the block -> row of the array
                 for row, text in enumerate(batch[0].to_pylist()):
@@ -142,7 +112,7 @@ class VectorFiles:
                     continue
                 lists = batch[1].take(pa.array(list(found)))
                 places = [Place(str(file), start + row + 1) for row in found]
-                block = as_matrix(lists, places, dimension, self.truncate_dim)  # (n, D)
+                block = as_matrix(lists, places, dimension)  # (n, D)
                 dimension = dimension or len(lists[0])
                 if vectors is None:
                     shape = (len(texts), block.shape[1])
@@ -157,3 +127,16 @@ class VectorFiles:
                     f"the run, the first {shorten(next(iter(absent)))}; add them to the file, or leave the texts out"
                 )
             vectors.flush()
+
+    def _read(self) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+        """Blocks of rows, each with its file and the number of its first row."""
+        for file in self.files:
+            start = 0
+            try:
+                with pq.ParquetFile(file, memory_map=True, page_checksum_verification=True) as table:
+                    self._check_schema(table.schema_arrow, file)
+                    for batch in table.iter_batches(BLOCK_ROWS, columns=self.columns):
+                        yield file, start, batch.select(self.columns)
+                        start += len(batch)
+            except (pa.ArrowException, OSError) as error:
+                raise ValueError(f"{file}: broken Parquet ({error}); delete it, or fetch it again") from error

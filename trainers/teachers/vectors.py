@@ -6,7 +6,6 @@ folder/<digest of the teacher>/....safetensors        the vectors, by text; see 
 folder/<digest of the teacher>/<digest of texts>.npy  one run's, row i the vector of its text i
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,8 @@ CHECK_ROWS = 4096
 def teacher_vectors(texts: Sequence[str], teacher: Any, folder: str | Path) -> np.ndarray:
     """The teacher's vectors of distinct texts, (N, D) float32, computed where they are missing. Every rank calls it.
 
-    Args:
-        texts: N distinct texts, the same on every rank.
-        teacher: a [`Teacher`], `VectorFiles`, or an object with `encode` and no fingerprint, whose vectors are kept in
-            memory only.
-        folder: where vectors are kept; it may hold those of several teachers, and all ranks must see it.
-
-    Returns:
-        Row i is the vector of text i: a memory map where the vectors are on disk.
-
-    Raises:
-        ValueError: a vector cannot be used or is missing; names its text or row.
-        TypeError: it is no teacher.
+    Row i is the vector of text i, in a memory map where vectors are kept: those of a teacher with a fingerprint, in a folder
+    that all ranks see and that may hold those of several teachers, and those of `VectorFiles`.
     """
     with LongWaitGroup() as ranks:
         if not hasattr(teacher, "fingerprint"):
@@ -71,14 +60,13 @@ def is_usable(array: Path, count: int) -> bool:
 
 def encode_missing(texts: Sequence[str], teacher: Any, store: Store) -> None:
     """Compute and store the vectors that a store lacks, in pieces that are shared among the ranks."""
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True)
-    # Pieces with texts of all lengths take equally long, so that no rank waits and the time left is right from the start.
-    count = math.ceil(len(texts) / SHARD_SIZE)
     store.ensure(
         [key_of(text) for text in texts],
-        [order[number::count] for number in range(count)],
+        sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True),
+        SHARD_SIZE,
         lambda piece: encode(teacher, [texts[number] for number in piece]),
         "texts",
+        spread=True,  # pieces take equally long, so that no rank waits and the time left is right from the start
     )
     if hasattr(teacher, "unload"):
         teacher.unload()  # the student trains without the teacher in memory
@@ -95,11 +83,7 @@ def write_array(texts: Sequence[str], store: Store, path: Path) -> None:
 
 
 def encode(teacher: Any, texts: Sequence[str]) -> np.ndarray:
-    """The vectors that a teacher gives now, (N, D) float32.
-
-    Raises:
-        ValueError: they are not one per text, or one is not finite or zero; names its text.
-    """
+    """The vectors that a teacher gives now, (N, D) float32; ValueError if one cannot be used, which names its text."""
     given = as_texts(teacher, texts) if hasattr(teacher, "modalities") else list(texts)  # of a SentenceTransformer
     vectors = np.asarray(teacher.encode(given), dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts):

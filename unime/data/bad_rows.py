@@ -10,6 +10,7 @@ from typing import NamedTuple
 from unime.files import write_atomically
 
 POLICIES = ("error", "skip")
+SHOWN = 20  # rows of a report
 LINE_SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 
 
@@ -52,12 +53,16 @@ class BadRow(NamedTuple):
 
 
 class BadRows:
-    """Collects rows that cannot be used: "error" raises at the first one, "skip" leaves them out and remembers them."""
+    """Collects rows that cannot be used: "error" raises at the first one, "skip" leaves them out and remembers them.
 
-    def __init__(self, policy: str = "error"):
+    Who offers no choice between the two, as the trainers do of rows in memory, says so by `has_option`.
+    """
+
+    def __init__(self, policy: str = "error", has_option: bool = True):
         if policy not in POLICIES:
             raise ValueError(f"on_bad_row is {policy!r}. Use one of {', '.join(POLICIES)}.")
         self.policy = policy
+        self.advice = " Or leave bad rows out with on_bad_row=skip, which lists them all." if has_option else ""
         self.rows: list[BadRow] = []
 
     def __len__(self) -> int:
@@ -67,20 +72,17 @@ class BadRows:
         """Report a bad row: what is wrong with it, without a full stop, and what can be done about it, as a sentence."""
         row = BadRow(place, reason, mend)
         if self.policy == "error":
-            raise BadRowError(f"{row} Or leave bad rows out with on_bad_row=skip, which lists them all.")
+            raise BadRowError(f"{row}{self.advice}")
         self.rows.append(row)
 
-    def report(self, max_rows: int | None = None) -> str:
-        """A text for people: the count per file, then the rows, `max_rows` of them at most."""
-        if not self.rows:
-            return "No bad rows."
+    def report(self) -> str:
+        """A text for people: the count per file, then the first rows."""
         counts = Counter(row.place.file for row in self.rows)
         lines = [f"{len(self.rows)} bad rows were left out:"]
         lines += [f"  {count} of {file}" for file, count in counts.items()]
-        shown = self.rows if max_rows is None else self.rows[:max_rows]
-        lines += [str(row) for row in shown]
-        if len(shown) < len(self.rows):
-            lines.append(f"... and {len(self.rows) - len(shown)} more")
+        lines += [str(row) for row in self.rows[:SHOWN]]
+        if SHOWN < len(self.rows):
+            lines.append(f"... and {len(self.rows) - SHOWN} more")
         return "\n".join(lines)
 
     def write(self, path: str | os.PathLike) -> Path:

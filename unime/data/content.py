@@ -23,20 +23,15 @@ CHECKS = ("full", "exists")
 class ContentIndex:
     """Numbers distinct contents in the order in which they are first seen.
 
-    Args:
-        sizes: knows which sizes of images the model's processor can take; None: all are taken.
-        check: "full" decodes every image and knows it by its pixels; "exists" only asks whether the file is there and
-            knows it by its path, size and time, so that the same picture under two paths counts as two.
-        threads: images decoded at a time; None: one per processor core, 32 at most. Big pictures are decoded one at a time
-            all the same (`unime.data.images`).
+    The check "full" decodes every image and knows it by its pixels; "exists" only asks whether the file is there and knows it
+    by its path, size and time, so that the same picture under two paths counts as two. Only "full" asks about `sizes`.
     """
 
-    def __init__(self, sizes: ImageSizes | None = None, check: str = "full", threads: int | None = None):
+    def __init__(self, sizes: ImageSizes | None = None, check: str = "full"):
         if check not in CHECKS:
             raise ValueError(f"image_check is {check!r}. Use one of {', '.join(CHECKS)}.")
         self.sizes = sizes
         self.look = self._decode if check == "full" else self._locate
-        self.threads = threads or min(32, os.cpu_count() or 1)
         self.examples: list[Example] = []  # the first of each content that was added
         self._numbers: dict[bytes, int] = {}
         self._identities: dict[tuple[object, str], bytes] = {}  # by store and path
@@ -48,7 +43,8 @@ class ContentIndex:
         images = dict.fromkeys((example.store, example.image) for example in examples if example.image is not None)
         new = [image for image in images if image not in self._identities and image not in self._faults]
         if len(new) > 1:
-            with ThreadPoolExecutor(self.threads, thread_name_prefix="image-check") as pool:
+            # Big pictures are decoded one at a time all the same (`unime.data.images`).
+            with ThreadPoolExecutor(min(32, os.cpu_count() or 1), thread_name_prefix="image-check") as pool:
                 list(pool.map(self._look, new))
         elif new:
             self._look(new[0])
@@ -82,11 +78,7 @@ class ContentIndex:
         return np.frombuffer(b"".join(self._numbers), np.uint8).reshape(-1, 16)
 
     def add(self, examples: Iterable[Example]) -> np.ndarray:
-        """Numbers of examples, (N,) int32, which are places in `self.examples`; none is added if one has a bad image.
-
-        Raises:
-            ImageError: an image is missing, unreadable, or of a size that cannot be processed.
-        """
+        """Numbers of examples, (N,) int32, which are places in `self.examples`; ImageError, and none added, if one is bad."""
         examples = list(examples)
         self.look_at(examples)
         for example in examples:

@@ -20,16 +20,7 @@ FOLDER_PATTERNS = (
 
 
 def find_data_files(places: Sequence[str]) -> list[str]:
-    """Files and `datasets` sources, without repeats; everything else in a folder is left alone, name it to have it read.
-
-    Args:
-        places: files, whatever their names; folders (see `FOLDER_PATTERNS`); glob patterns; names
-            "name[:config][:split]" of data sets.
-
-    Raises:
-        FileNotFoundError: A place does not exist, or a folder has no such file.
-        DataError: Two sources would share a data set name.
-    """
+    """Files and `datasets` sources, without repeats; of a folder only what `FOLDER_PATTERNS` say."""
     sources = {os.path.realpath(source): source for place in places for source in _expand(str(place))}
     names: dict[str, str] = {}
     for source in sources.values():

@@ -103,15 +103,9 @@ def expand_configs(source: str, split: str) -> list[str]:
 
 
 def load_dataset(source: str) -> datasets.Dataset:
-    """One split of a data set, its media columns as they are stored.
+    """One split of "name[:config][:split]", of the Hub or a local folder; the only one or "train" where none is named.
 
-    Args:
-        source: "name[:config][:split]" of a data set of the Hub, or a local folder with the same endings. A single
-            ending is a config if there is one of that name, else a split. Without a split, a data set that has
-            only one, or one named "train", gives that.
-
-    Raises:
-        SourceError: the data set cannot be loaded, or a split must be chosen.
+    A single ending is a config if there is one of that name, else a split.
     """
     name, parts = _parse(source)
     if len(parts) > 2:

@@ -17,18 +17,11 @@ MMEB_IMAGE = re.compile(r"<\|image_\d+\|>[ \n]?")
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to embed.
+    """One thing to embed, compared by value, so that equal examples are encoded once.
 
-    Hashable and compared by value, so that equal examples can be encoded once.
-
-    Args:
-        text: The text; `None` when there is none.
-        image: The path of the image in `store`; without a store, the picture itself, as `UniMEProcessor` takes it (a PIL
-            image, a path, bytes, an array). `None` when there is none.
-        instruction: How the processor builds the prompt. `None`: the paper's "Summary above ... in one word:" prompt;
-            a string: the MMEB form with that instruction; `""`: the text is used raw, as MMEB rows need, because they
-            carry their instruction and image token themselves.
-        store: Where the image lies, an `ImageStore`.
+    Its image is a path in `store`, an `ImageStore`, or without one what `UniMEProcessor` takes. Its instruction says how the
+    processor builds the prompt. `None`: the paper's "Summary above ... in one word:"; a string: MMEB's form with it; `""`:
+    the text is used raw, as MMEB rows need, which carry their instruction and image token themselves.
     """
 
     text: str | None = None
@@ -50,12 +43,8 @@ class Example:
         return self if self.image is None else replace(self, store=store)
 
     def key(self, picture: bytes = b"", with_instruction: bool = True) -> bytes:
-        """What says that two examples hold the same: text apart from surrounding white space, instruction and picture.
-
-        Args:
-            picture: What identifies the picture, such as a digest of its pixels; nothing where there is none.
-            with_instruction: Whether the same under another instruction is something else.
-        """
+        """What says that two examples hold the same: text apart from surrounding white space, instruction if it counts, and
+        what identifies the picture, such as a digest of its pixels."""
         text = (self.text or "").strip().encode("utf-8")
         content = b"%d:%s%d:%s" % (len(text), text, len(picture), picture)
         if with_instruction and self.instruction is not None:
@@ -69,11 +58,7 @@ class Example:
         return self.image is not None, len(self.text or "")
 
     def open(self) -> Image.Image | None:
-        """The image, decoded to RGB; `None` if there is none.
-
-        Raises:
-            ImageError: The image cannot be read.
-        """
+        """The image, decoded to RGB; `None` if there is none, ImageError if it cannot be read."""
         if self.image is None:
             return None
         if self.store is not None:

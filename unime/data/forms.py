@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from modeling_unime.pictures import is_picture
-from unime.data.bad_rows import SourceError
 from unime.data.columns import text_fault
 from unime.data.example import Example
 
@@ -56,27 +55,25 @@ class TrainingRow(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What checks the columns of a source (SourceError), and what reads its rows (RowFault)."""
+    """What says why rows with some columns cannot be used, and what reads a row (RowFault)."""
 
-    check_columns: Callable[[Sequence[str], str], None]
+    column_fault: Callable[[Sequence[str]], str | None]
     parse: Callable[[Mapping[str, Any]], TrainingRow]
 
 
 def find_form(columns: Sequence[str], needs_query: bool = True) -> Form:
     """The form of a source by the columns of its first row; MMEB's where no other is meant, whose check says what lacks.
 
-    Args:
-        columns: of the row.
-        needs_query: False for sources of which only the positives count: their rows have an empty query and no negatives.
+    Without `needs_query` only the positives count: rows have an empty query and no negatives.
     """
     if needs_query:
         for names in (GENERAL, SIMCSE):
             if names[0] in columns:
-                return Form(partial(_check_general, names), partial(_parse_general, names))
+                return Form(partial(_general_fault, names), partial(_parse_general, names))
         # Mined rows of MMEB's form hold scores, too.
         if QUERY[0] not in columns and any(name in columns for name in ("query_text", NEGATIVES, NEGATIVE_SCORES)):
-            return Form(_check_judged, _parse_judged)
-    return Form(partial(_check_mmeb, needs_query=needs_query), partial(_parse_mmeb, needs_query=needs_query))
+            return Form(_judged_fault, _parse_judged)
+    return Form(partial(_mmeb_fault, needs_query=needs_query), partial(_parse_mmeb, needs_query=needs_query))
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -86,10 +83,11 @@ def _listed(columns: Sequence[str]) -> str:
 # General and SimCSE
 
 
-def _check_general(names: tuple[str, str, str], columns: Sequence[str], file: str) -> None:
+def _general_fault(names: tuple[str, str, str], columns: Sequence[str]) -> str | None:
     query, positive, _ = names
-    if positive not in columns:
-        raise SourceError(f"{file}: no column {positive!r}. {_listed(columns)} Rows with a {query!r} need one.")
+    if positive in columns:
+        return None
+    return f"no column {positive!r}. {_listed(columns)} Rows with a {query!r} need one"
 
 
 def _parse_general(names: tuple[str, str, str], values: Mapping[str, Any]) -> TrainingRow:
@@ -144,26 +142,20 @@ def _is_array(value: Sequence) -> bool:
 # MMEB
 
 
-def _check_mmeb(columns: Sequence[str], file: str, needs_query: bool = True) -> None:
+def _mmeb_fault(columns: Sequence[str], needs_query: bool = True) -> str | None:
     """Other columns are allowed, unless they look like a misspelt one: a negative would go unused without a word."""
     absent = [column for column in MMEB_COLUMNS if column not in columns]
     if "qry" in absent and "tgt_text" in columns:
-        raise SourceError(
-            f"{file}: no column 'qry'. {_listed(columns)} This looks like an evaluation file: give a training file."
-        )
+        return f"no column 'qry'. {_listed(columns)} This looks like an evaluation file: give a training file"
     for column in columns:
-        if column not in MMEB_COLUMNS:
-            meant = difflib.get_close_matches(column, absent, n=1, cutoff=LOOKALIKE_CUTOFF)
-            if meant:
-                raise SourceError(
-                    f"{file}: unknown column {column!r} looks like {meant[0]!r}. {_listed(columns)} Rename or remove it."
-                )
+        meant = difflib.get_close_matches(column, absent, n=1, cutoff=LOOKALIKE_CUTOFF)
+        if column not in MMEB_COLUMNS and meant:
+            return f"unknown column {column!r} looks like {meant[0]!r}. {_listed(columns)} Rename or remove it"
     if needs_query and "qry" in absent:
-        raise SourceError(f"{file}: no column 'qry'. {_listed(columns)} It holds the text of the query.")
+        return f"no column 'qry'. {_listed(columns)} It holds the text of the query"
     if all(column in absent for column in POSITIVE):
-        raise SourceError(
-            f"{file}: no column 'pos_text' and none 'pos_image_path'. {_listed(columns)} One of them is needed."
-        )
+        return f"no column 'pos_text' and none 'pos_image_path'. {_listed(columns)} One of them is needed"
+    return None
 
 
 def _parse_mmeb(values: Mapping[str, Any], needs_query: bool = True) -> TrainingRow:
@@ -210,13 +202,10 @@ def _parse_raw(text: object, image: object, columns: tuple[str, str]) -> Example
 # UniME-V2
 
 
-def _check_judged(columns: Sequence[str], file: str) -> None:
+def _judged_fault(columns: Sequence[str]) -> str | None:
     absent = [column for column in JUDGED_COLUMNS if column not in columns]
-    if absent:
-        raise SourceError(
-            f"{file}: no column {absent[0]!r}. {_listed(columns)} Rows with a judge's scores need "
-            f"{', '.join(JUDGED_COLUMNS)}."
-        )
+    needed = f"Rows with a judge's scores need {', '.join(JUDGED_COLUMNS)}"
+    return f"no column {absent[0]!r}. {_listed(columns)} {needed}" if absent else None
 
 
 def _parse_judged(values: Mapping[str, Any]) -> TrainingRow:

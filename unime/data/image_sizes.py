@@ -8,11 +8,20 @@ from modeling_unime import UniMEProcessor
 
 
 class ImageSizes:
-    """Asks the processor, loaded at the first picture, once for each size and instruction. Safe in threads."""
+    """Asks the processor, loaded at the first picture, once for each size and instruction. Safe in threads.
 
-    def __init__(self, get_processor: Callable[[], UniMEProcessor], max_length: int | None = None):
+    With `beside`, the sizes of another model, pictures have to suit that one, too.
+    """
+
+    def __init__(
+        self,
+        get_processor: Callable[[], UniMEProcessor],
+        max_length: int | None = None,
+        beside: "ImageSizes | None" = None,
+    ):
         self.get_processor = get_processor
         self.max_length = max_length
+        self.beside = beside
         self._lock = threading.Lock()
         self._processor: UniMEProcessor | None = None
         self._faults: dict[tuple[int, int, str | None], str | None] = {}
@@ -22,7 +31,7 @@ class ImageSizes:
         key = (width, height, instruction)
         with self._lock:
             if key not in self._faults:
-                self._faults[key] = self._ask(*key)
+                self._faults[key] = (self.beside and self.beside.fault(*key)) or self._ask(*key)
             return self._faults[key]
 
     def tokens(self, width: int, height: int) -> int:
@@ -41,15 +50,3 @@ class ImageSizes:
         except ValueError as error:
             return str(error)
         return None
-
-
-class AllImageSizes:
-    """Sizes of pictures that several models have to take; None stands for a model that takes all."""
-
-    def __init__(self, *sizes: ImageSizes | None):
-        self.sizes = [each for each in sizes if each is not None]
-
-    def fault(self, width: int, height: int, instruction: str | None = "") -> str | None:
-        """The first model's fault, see `ImageSizes.fault`."""
-        faults = (each.fault(width, height, instruction) for each in self.sizes)
-        return next((fault for fault in faults if fault is not None), None)

@@ -169,25 +169,11 @@ class _Root:
 
 
 class ImageStore:
-    """Read images by relative path. Safe in threads and in forked or spawned workers; can be pickled.
+    """Read images by relative path from folders and zip archives, asked in order for what those before do not have.
 
-    Args:
-        root: A folder, or a zip archive whose member names are the relative paths.
-        *fallbacks: Further folders or archives, asked in order for what the ones before do not have.
-        max_pixels: Width times height above which an image is refused before it is decoded, so that a small file
-            cannot claim all memory (default 67,108,864; at most 178,956,970, PIL's own limit).
-
-    A path that begins with the name of the root itself (`images/7.jpg` in the folder `images` or in `images.zip`) is
-    also looked up without it.
-
-    Raises:
-        ImageError: If a root does not exist or is a file that is no zip archive.
-        ValueError: If `max_pixels` is out of range.
-
-    Example:
-        >>> store = ImageStore("data/images.zip")                      # doctest: +SKIP
-        >>> store.open("images/test/7.jpg").mode                       # doctest: +SKIP
-        'RGB'
+    Safe in threads and in forked or spawned workers; can be pickled. Images of more than `max_pixels` are refused before they
+    are decoded, so that a small file cannot claim all memory. A path that begins with the name of the root itself
+    (`images/7.jpg` in the folder `images` or in `images.zip`) is also looked up without it.
     """
 
     def __init__(self, root: str | Path, *fallbacks: str | Path, max_pixels: int = DEFAULT_MAX_PIXELS):

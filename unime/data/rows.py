@@ -58,15 +58,9 @@ def suffix_of(file: str | os.PathLike) -> str | None:
 
 
 def expand_source(source: str, inside_folders: Sequence[str] = ()) -> list[str]:
-    """The files that one source stands for, in sorted order.
+    """The files that a file, folder, glob pattern or name of a `datasets` source stands for, in sorted order.
 
-    Args:
-        source: a file, a folder, a glob pattern (`**` crosses folders) or the name of a `datasets` source.
-        inside_folders: name patterns that a folder stands for, looked up at any depth. Without any, a folder is kept
-            as it is (a data set saved by `datasets`).
-
-    Returns:
-        Paths, or the source itself where it is neither a folder nor a pattern; FileNotFoundError where nothing matches.
+    A folder stands for what matches `inside_folders` at any depth; without these for a data set that `datasets` saved.
     """
     if not source.strip():  # a shell variable that is not set, which would mean the folder one is in
         raise ValueError("a source of data has an empty name; give a file, a folder or the name of a data set")
@@ -93,19 +87,11 @@ def read_rows(
     columns: Sequence[str] | None = None,
     max_rows: int | None = None,
 ) -> Iterator[Row]:
-    """Read the rows of one file or `datasets` source in their order.
+    """Read the rows of one file or `datasets` source in their order, of `max_rows` at most, bad ones counted.
 
-    Args:
-        source: a .jsonl, .json (a list of objects, or an object of objects) or .csv file, each also as .gz; a .parquet
-            file; a folder saved by `datasets` or a data set of the Hub as "name[:config][:split]".
-        bad_rows: told of lines that are no rows, and of rows that lack a column which the first row has.
-        columns: read these only; None reads all.
-        max_rows: read this many rows at most, bad ones counted.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        SourceError: the file is broken, or its first row lacks one of `columns`.
-        BadRowError: a bad row under the policy "error".
+    A source is a .jsonl, .json (a list of objects, or an object of objects) or .csv file, each also as .gz; a .parquet file;
+    a folder saved by `datasets`, or a data set of the Hub as "name[:config][:split]". `bad_rows` is told of lines that are no
+    rows, and of rows that lack a column which the first one has; a broken file, or one without the columns, is a SourceError.
     """
     source = str(source)
     wanted = columns or ()

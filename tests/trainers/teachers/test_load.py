@@ -16,10 +16,10 @@ from trainers.teachers.vector_files import VectorFiles
 def test_every_option_reaches_the_teacher(monkeypatch):
     asked = {}
     monkeypatch.setattr(module, "load_teacher", lambda name, **options: asked.update(options) or FakeTeacher())
-    values = {"prompt_name": "query", "max_length": 7, "truncate_dim": 5, "batch_size": 3, "dtype": "bfloat16"}
+    values = {"prompt": "a ", "max_length": 7, "batch_size": 3, "dtype": "bfloat16"}
     arguments = TeacherArguments(**{f"teacher_{name}": value for name, value in values.items()})
     assert isinstance(arguments.load(None, "cuda:3"), FakeTeacher)
-    assert asked == {**values, "prompt": "", "device": "cuda:3"}, "the rank's own device"
+    assert asked == {**values, "device": "cuda:3"}, "the rank's own device"
     TeacherArguments(teacher_device="cpu").load(None, "cuda:3")
     assert asked["device"] == "cpu"
 
@@ -42,9 +42,7 @@ def test_the_fitting_class_is_chosen(tmp_path):
     "options, message",
     [
         ({"teacher_prompt": "a"}, "teacher prompt has no effect on the stored vectors of .*v.parquet"),
-        ({"teacher_prompt_name": "a"}, "teacher prompt_name has no effect"),
         ({"teacher_max_length": 8}, "teacher max_length has no effect"),
-        ({"teacher_truncate_dim": 0}, "truncate_dim is 0"),
     ],
 )
 def test_options_without_effect_on_stored_vectors(options, message, tmp_path):
@@ -56,12 +54,9 @@ def test_options_without_effect_on_stored_vectors(options, message, tmp_path):
 def test_what_changes_the_vectors_is_on_record(tmp_path):
     """A resumed run may have other options only where they leave the vectors, and so the teacher's name, as they are."""
     folder = make_nv_embed(tmp_path / "teacher")
-    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "Do: "}}')
     changed = {
         "prompt": "a ",
-        "prompt_name": "query",
         "max_length": 9,
-        "truncate_dim": 4,
         "dtype": "float16",
         "batch_size": 2,
         "device": "meta",

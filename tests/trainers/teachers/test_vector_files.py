@@ -29,8 +29,8 @@ def write(path, texts, vectors, **columns):
     return path
 
 
-def read(source, folder, texts=TEXTS, **options):
-    return teacher_vectors(texts, load_teacher(source, **options), folder / "cache")
+def read(source, folder, texts=TEXTS):
+    return teacher_vectors(texts, load_teacher(source), folder / "cache")
 
 
 def test_what_was_written_is_read_back(file, tmp_path, monkeypatch):
@@ -58,14 +58,6 @@ def test_several_files_and_other_columns(tmp_path, source):
     np.testing.assert_allclose(read(f"{tmp_path / source}::sentence,vector", tmp_path), vectors, atol=1e-6)
     with pytest.raises(ValueError, match="names 1 columns; 2 are needed"):
         load_teacher(f"{tmp_path / source}::vector")
-
-
-def test_truncated_and_whole_vectors_do_not_mix(file, tmp_path):
-    whole, short = read(file, tmp_path), read(file, tmp_path, truncate_dim=3)
-    assert (whole.shape, short.shape) == ((50, 6), (50, 3))
-    np.testing.assert_array_equal(short, expected(TEXTS)[:, :3])
-    with pytest.raises(ValueError, match="truncate_dim is 7, but the vector of .* has 6"):
-        read(file, tmp_path, truncate_dim=7)
 
 
 def test_another_file_of_the_name_is_read_anew(file, tmp_path):

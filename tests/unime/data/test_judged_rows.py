@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from trainers.data.mmeb import load_mmeb_train
-from unime.data.bad_rows import BadRowError, BadRows, Place, SourceError
+from unime.data.bad_rows import BadRowError, BadRows, Place
 from unime.data.example import Example
 from unime.data.forms import JUDGED_COLUMNS, MMEB_COLUMNS, RowFault, find_form
 
@@ -30,7 +30,7 @@ def row(**changes):
 
 
 def load(file, **options):
-    return load_mmeb_train(str(file), progress=False, threads=2, **options)
+    return load_mmeb_train(str(file), progress=False, **options)
 
 
 def test_parts_of_a_row():
@@ -73,9 +73,9 @@ def test_bad_rows(changes, reason):
 def test_columns():
     assert find_form(["query_text", "answer"]) == JUDGED != find_form(MMEB_COLUMNS)
     assert find_form([*MMEB_COLUMNS, "hard_negatives_scores"]) != JUDGED
-    JUDGED.check_columns((*JUDGED_COLUMNS, "id"), "f.json")
-    with pytest.raises(SourceError, match=r"f\.json: no column 'pos_image'\. Its columns are: query_text"):
-        JUDGED.check_columns([column for column in JUDGED_COLUMNS if column != "pos_image"], "f.json")
+    assert JUDGED.column_fault((*JUDGED_COLUMNS, "id")) is None
+    fault = JUDGED.column_fault([column for column in JUDGED_COLUMNS if column != "pos_image"])
+    assert fault.startswith("no column 'pos_image'. Its columns are: query_text")
 
 
 @pytest.fixture
