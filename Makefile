@@ -25,7 +25,7 @@ docs: $(STAMP)  ## write the tables of options, docs/options.md
 	$(BIN)/python docs/make_options.py
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 style: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .

@@ -97,7 +97,7 @@ setup(
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
     package_data={
         **{name: ["py.typed"] for name in PACKAGES},
-        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml"],
+        "evaluation": ["py.typed", "*.yaml", "benchmarks/*.yaml", "templates/*"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

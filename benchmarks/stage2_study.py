@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.study import Result, machines_of, once, run_command, table_of_runs
-from evaluation.report import environment, summarise
+from evaluation.averages import summarise
+from evaluation.report import environment
 from evaluation.table import insert_between_markers
 from unime.files import write_atomically
 from unime.options import parse_dataclasses

@@ -1,13 +1,18 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Averages of suites: by task, by distribution, over all sets, and over the tasks, each under its own name."""
+"""From the results of single data sets to means, each under its own name: of suites, and of files that belong to none.
 
-from collections.abc import Mapping, Sequence
+Means are unweighted means over data sets, "overall" included, as in MMEB. (The UniME paper's own "Overall" column is
+mostly the mean of the four kinds' means, which gives higher numbers; the two must not be compared.)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from evaluation.intervals import interval, mean_of_sets
-from evaluation.suites import Benchmark, Suite
+from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
+from evaluation.suites import FORMS, SUITES, Benchmark, Suite, load_suites
 
 Result = dict[str, Any]
 Draws = Mapping[str, Mapping[str, np.ndarray]]  # of a data set and a metric, the resampled figure
@@ -35,7 +40,8 @@ def mean_title(average: str, suite: str = "") -> str:
 
 
 def suites_of(results: Sequence[Result]) -> list[Suite]:
-    """The suites that results belong to; each of their sets has a result, that of one that failed says so."""
+    """The suites that results belong to. One of the package has all its sets, whatever was run of it; of one's own each set has
+    a result, that of one that failed says so."""
     members: dict[str, list[Benchmark]] = {}
     for result in results:
         if "suite" in result:
@@ -43,7 +49,11 @@ def suites_of(results: Sequence[Result]) -> list[Suite]:
             headline = result.get("headline", [""])[0]
             benchmark = Benchmark(result["suite"], name, result["form"], headline, result["kind"], result["split"])
             members.setdefault(result["suite"], []).append(benchmark)
-    return [Suite(name, name, tuple(benchmarks)) for name, benchmarks in members.items()]
+    suites = {name: Suite(name, name, tuple(benchmarks)) for name, benchmarks in members.items()}
+    for known in load_suites([name for name in suites if name in SUITES]):
+        if {one.name for one in members[known.name]} <= {one.name for one in known.benchmarks}:
+            suites[known.name] = known
+    return list(suites.values())
 
 
 def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dict[str, Any]:
@@ -69,7 +79,9 @@ def suite_averages(suite: Suite, results: Sequence[Result], draws: Draws) -> dic
             "of": sum(map(len, names)),
             "complete": len(members) == sum(map(len, names)) and not any("partial" in member for member in members),
         }
-        averages.append(average | mean_figures(found, there, draws))
+        figures = mean_figures(found, there, draws)
+        if figures["metrics"]:
+            averages.append({**average, "form": members[0]["form"], **figures})
     return {
         "form": suite.benchmarks[0].form,
         "complete": all(average["complete"] for average in averages) and bool(averages),
@@ -83,7 +95,7 @@ def mean_figures(
 ) -> dict[str, dict[str, Any]]:
     """`metrics`, `chance` and `intervals` by headline metric: means over the groups of means over each, by name."""
     found: dict[str, dict[str, Any]] = {"metrics": {}, "chance": {}, "intervals": {}}
-    for metric in results[groups[0][0]]["headline"]:
+    for metric in shared_headline([results[member] for group in groups for member in group]):
         for field in ("metrics", "chance"):
             means = [np.mean([results[member][field][metric] for member in group]) for group in groups]
             found[field][metric] = float(np.mean(means))
@@ -93,8 +105,101 @@ def mean_figures(
     return found
 
 
+def shared_headline(results: Sequence[Result]) -> list[str]:
+    """The headline metrics that all results have: sets of one's own suite may be of several forms."""
+    return [metric for metric in results[0]["headline"] if all(metric in other["headline"] for other in results)]
+
+
 def average_draws(groups: Sequence[Sequence[str]], metric: str, draws: Draws) -> np.ndarray | None:
     """An average under resampling of the rows of all its sets; None where one of them was not resampled."""
     if any(metric not in draws.get(member, {}) for group in groups for member in group):
         return None
     return mean_of_sets([mean_of_sets([draws[member][metric] for member in group]) for group in groups])
+
+
+def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str, Any]:
+    """Means over data sets: of each of the "suites"; over files that belong to none: "mmeb" per kind, per split and
+    overall; "captions"; "sugarcrepe" by collection; "sts"."""
+    results, draws = list(results), draws or {}
+    suites = {suite.name: suite_averages(suite, results, draws) for suite in suites_of(results)}
+    results = [result for result in results if "suite" not in result and "failed" not in result]
+    by_form = {form: [result for result in results if result["form"] == form] for form in FORMS}
+    summary: dict[str, Any] = {"suites": suites} if suites else {}
+    if ranked := by_form["mmeb"]:
+        groups = {kind: [result for result in ranked if result["kind"] == kind] for kind in KINDS}
+        for split in ("in-distribution", "out-of-distribution"):
+            groups[split] = [result for result in ranked if (mmeb_set(result["name"]) or ("", ""))[1] == split]
+        groups["overall"] = ranked
+        summary["mmeb"] = {name: _mean_of(members, draws) for name, members in groups.items() if members}
+    for form in ("captions", "sts"):
+        if by_form[form]:
+            summary[form] = _mean_of(by_form[form], draws)
+    for result in by_form["sugarcrepe"]:
+        # One file per subset: the folder is the collection. One file with several subsets: the file is.
+        alone = len(result["subsets"]) == 1 and result["name"].rpartition("/")[2].lower() in result["subsets"]
+        collection = result["name"].rpartition("/")[0] if alone else result["name"]
+        collections = summary.setdefault("sugarcrepe", {})
+        collections.setdefault(collection, {"subsets": {}})["subsets"].update(result["subsets"])
+        collections[collection].setdefault("draws", {}).update(draws.get(result["name"], {}))
+    for collection in summary.get("sugarcrepe", {}).values():
+        collection["means"] = group_means(collection["subsets"])
+        drawn = collection.pop("draws")
+        if drawn.keys() >= collection["subsets"].keys():
+            by_draw = group_means({name: {"accuracy": drawn[name]} for name in collection["subsets"]})
+            collection["intervals"] = {name: interval(values) for name, values in by_draw.items()}
+    return summary
+
+
+def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
+    by_name = {result["name"]: result for result in results}
+    figures = mean_figures([list(by_name)], by_name, draws)
+    return {"data_sets": len(results)} | {name: values for name, values in figures.items() if values}
+
+
+def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Unweighted means of SugarCrepe's groups whose subsets are all there, and their mean as "overall" if all are."""
+    means = {
+        group: np.mean([subsets[name]["accuracy"] for name in names], axis=0)
+        for group, names in SUGARCREPE_GROUPS.items()
+        if subsets.keys() >= set(names)
+    }
+    if len(means) == len(SUGARCREPE_GROUPS):
+        means["overall"] = np.mean(list(means.values()), axis=0)
+    return {name: mean.tolist() for name, mean in means.items()}
+
+
+def accuracy_line(name: str, value: float, **more: Any) -> Result:
+    """An accuracy on SugarCrepe in the fields of a result."""
+    return {"form": "sugarcrepe", "name": name, "metrics": {"accuracy": value}, "chance": {"accuracy": 0.5}, **more}
+
+
+def mean_lines(summary: dict[str, Any]) -> list[Result]:
+    """The means of a summary in the fields of a result, with their `extent` in words; `over_all` sets of their form or not."""
+    lines = [
+        {"form": "mmeb", "name": mean_title(group), "extent": count_sets(mean["data_sets"]), **mean}
+        | {"over_all": group == "overall"}
+        for group, mean in summary.get("mmeb", {}).items()
+    ]
+    for suite, content in summary.get("suites", {}).items():
+        for average in content["averages"]:
+            extent = count_sets(average["data_sets"])
+            if not average["complete"]:
+                extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
+            line = {"form": content["form"], **average, "name": mean_title(average["name"], suite), "extent": extent}
+            lines.append(line | {"over_all": average["name"].startswith("mean of")})
+    for collection, content in summary.get("sugarcrepe", {}).items():
+        for group, value in content["means"].items():
+            extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
+            name = f"{collection}, {mean_title(group)}"
+            bounds = content.get("intervals", {}).get(group)
+            more = {"intervals": {"accuracy": bounds}} if bounds else {}
+            lines.append(accuracy_line(name, value, extent=extent, over_all=group == "overall", **more))
+    if summary.get("sts", {"data_sets": 0})["data_sets"] > 1:
+        extent = count_sets(summary["sts"]["data_sets"])
+        lines.append({"form": "sts", "name": "mean: sts", "extent": extent, "over_all": True, **summary["sts"]})
+    return lines
+
+
+def count_sets(number: int) -> str:
+    """ "1 set", "2 sets"."""
+    return f"{number} set{'' if number == 1 else 's'}"

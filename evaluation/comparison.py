@@ -1,126 +1,142 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Figures beside those of others: what papers print, and paired differences to a run of one's own on the same rows."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.averages import average_draws, groups_of, mean_title, suites_of
+from evaluation.averages import Result, average_draws, groups_of, mean_title, shared_headline, suites_of
 from evaluation.intervals import interval
 from evaluation.published import RETRIEVAL, SPLITS, by_data_set, mean_of_data_sets, mean_of_meta_tasks, published
-from evaluation.report import TableError, markdown_table, metric_title, read_report
-from evaluation.row_values import draw, read_values, rows_file
+from evaluation.report import ABSENT, markdown_table, metric_title
+from evaluation.row_values import rows_file
+from evaluation.runs import Run, TableError, check_comparable
 from evaluation.suites import Benchmark, Suite
 
+PUBLISHED_NOTE = (
+    "Figures that papers print, and in brackets ours minus theirs, x 100. A paper prints one of two averages as its overall: "
+    "it is marked, the other is computed from its tasks. Only figures of one column may be compared."
+)
+TITLES = {"vqa": "VQA", "in-distribution": "IND", "out-of-distribution": "OOD"}
 MEANS = {"mean of the 36 data sets": mean_of_data_sets, "mean of the 4 meta-tasks": mean_of_meta_tasks}
 
 
-def with_published(report: dict[str, Any]) -> list[dict[str, Any]]:
+def with_published(run: Run) -> list[dict[str, Any]]:
     """Each figure that a paper prints and this run has on all rows: what it is, theirs, ours and the difference, x 100."""
     found = []
 
-    def add(suite: str, figure: str, metric: str, row: dict[str, Any], theirs: float | None, ours: float) -> None:
+    def add(suite: str, figure: str, metric: str, row: dict[str, Any], theirs: float | None, line: Result) -> None:
         if theirs is not None:
+            ours = 100 * line["metrics"][metric]
             entry = {"suite": suite, "figure": figure, "metric": metric, "model": row["model"]}
-            entry |= {"training": row["training"], "source": row["source"], "published": round(theirs, 1)}
-            found.append(entry | {"ours": round(100 * ours, 1), "difference": round(100 * ours - theirs, 1)})
+            entry |= {name: row[name] for name in ("size", "training", "source") if name in row}
+            entry |= {"published": round(theirs, 1), "ours": round(ours, 1), "difference": round(ours - theirs, 1)}
+            if figure == f"mean of the {row.get('overall_is')}":
+                entry["printed"] = row["overall"]  # of parts that are not rounded
+            found.append(entry)
 
     table, rows = published()["mmeb_by_data_set"], published()["retrieval"]
-    for result in report["data_sets"]:
-        if "failed" in result or "partial" in result or "suite" not in result:
-            continue
-        suite, name = result["suite"], result["name"].removeprefix(f"{result['suite']}/")
-        if suite == "mmeb":
+    for result in run.results.values():
+        suite, name = result.get("suite"), result["name"].rpartition("/")[2]
+        if suite == "mmeb" and "partial" not in result:
             for model in table["models"]:
                 row = {"model": model, "training": table["training"][model], "source": table["source"]}
-                add(suite, name, "precision@1", row, by_data_set(model)[name], result["metrics"]["precision@1"])
-        elif suite == "retrieval":
+                add(suite, name, "precision@1", row, by_data_set(model).get(name), result)
+        elif suite == "retrieval" and "partial" not in result:
             for way in ("t2i", "i2t"):
                 for row in rows:
-                    key = f"{RETRIEVAL[name.lower()]}_{way}"
-                    add(suite, name, f"{way}_recall@1", row, row.get(key), result["metrics"][f"{way}_recall@1"])
-    for suite, content in report["summary"].get("suites", {}).items():
+                    add(suite, name, f"{way}_recall@1", row, row.get(f"{RETRIEVAL.get(name.lower())}_{way}"), result)
+    for suite, content in run.content["summary"].get("suites", {}).items():
         for average in (average for average in content["averages"] if average["complete"]):
             name = average["name"]
             if suite == "mmeb":
                 for row in published()["mmeb"]:
                     theirs = MEANS[name](row) if name in MEANS else row.get(SPLITS.get(name, name))
-                    add(suite, name, "precision@1", row, theirs, average["metrics"]["precision@1"])
+                    add(suite, name, "precision@1", row, theirs, average)
             elif suite == "sugarcrepe":
                 for row in rows:
-                    add(suite, name, "accuracy", row, row.get(name), average["metrics"]["accuracy"])
+                    add(suite, name, "accuracy", row, row.get(name), average)
     return found
 
 
-def published_page(report: dict[str, Any], entries: list[dict[str, Any]]) -> str:
-    """The comparison with published figures, see `with_published`, in Markdown."""
-    parts = ["## Beside published figures\n", "Differences are ours minus theirs, x 100.\n"]
-    for suite in report["summary"].get("suites", {}):
-        own = [entry for entry in entries if entry["suite"] == suite]
-        models = list(dict.fromkeys((entry["model"], entry["training"], entry["source"]) for entry in own))
-        figures = list(dict.fromkeys((entry["figure"], entry["metric"], entry["ours"]) for entry in own))
-        cells = {
-            (entry["figure"], entry["metric"], entry["model"], entry["training"], entry["source"]): entry
-            for entry in own
-        }
-        lines = []
-        for figure, metric, ours in figures:
-            line = [figure, metric_title(metric), f"{ours:.1f}"]
-            for model in models:
-                entry = cells.get((figure, metric, *model))
-                line.append(f"{entry['published']:.1f} ({entry['difference']:+.1f})" if entry else "")
-            lines.append(line)
-        if lines:
-            header = [
-                "figure",
-                "metric",
-                "ours",
-                *(f"{model}, {training}; {source}" for model, training, source in models),
+class Table(NamedTuple):
+    """A table of words: what it shows, its header, and rows whose first columns, as many as `names`, are no figures."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    names: int
+
+
+def published_tables(runs: Sequence[Run]) -> list[Table]:
+    """`with_published` as tables: MMEB set by set with models side by side, else models below each other."""
+    own = [with_published(run) for run in runs]
+    every = [entry for entries in own for entry in entries]
+    known = published()["mmeb_by_data_set"]["data_sets"]
+    tables = []
+    suites = list(dict.fromkeys(entry["suite"] for entry in every))
+    kinds = {(suites.index(entry["suite"]), entry["figure"] in known) for entry in every}
+    for place, by_set in sorted(kinds):
+        suite = suites[place]
+        chosen = [entry for entry in every if (entry["suite"], entry["figure"] in known) == (suite, by_set)]
+        figures = list(dict.fromkeys((entry["figure"], entry["metric"]) for entry in chosen))
+        cells = {("this run", run.label, ""): _ours(entries, suite) for run, entries in zip(runs, own, strict=True)}
+        for entry in chosen:
+            notes = [f"{entry['difference']:+.1f}"] if len(runs) == 1 else []
+            notes += [f"printed {entry['printed']}"] if "printed" in entry else []
+            model = ", ".join(part for part in (entry["model"], entry.get("size")) if part)
+            column = cells.setdefault((entry["training"], model, entry["source"]), {})
+            words = f" ({'; '.join(notes)})" if notes else ""
+            column[entry["figure"], entry["metric"]] = f"{entry['published']:.1f}{words}"
+        if by_set:
+            header = ["data set", *(f"{model}, {training}" for training, model, _ in cells)]
+            rows = [[figure[0], *(cells[model].get(figure, ABSENT) for model in cells)] for figure in figures]
+            tables.append(Table(f"{suite}, set by set ({chosen[0]['source']})", header, rows, 1))
+        else:
+            ways = len({figure for figure, _ in figures}) < len(figures)
+            names = [
+                f"{figure}, {metric_title(metric)}" if ways else TITLES.get(figure, figure)
+                for figure, metric in figures
             ]
-            parts.append(markdown_table(header, lines, text_columns=2))
-        incomplete = [a["name"] for a in report["summary"]["suites"][suite]["averages"] if not a["complete"]]
-        if incomplete:
-            parts.append(f"{suite}: incomplete and therefore not compared: {', '.join(incomplete)}.\n")
-    if any(entry["suite"] == "mmeb" for entry in entries):
-        words = [
-            f"{row['model']}, {row['training']} ({row['source']}): {row['overall']} is the mean of the {row['overall_is']}"
-            for row in published()["mmeb"]
-        ]
-        parts.append("What the papers print as overall: " + "; ".join(words) + ". Both means above are computed.\n")
-    return "\n".join(parts)
+            rows = [
+                [model, training, *(figures_of.get(figure, ABSENT) for figure in figures), source]
+                for (training, model, source), figures_of in cells.items()
+            ]
+            tables.append(Table(suite, ["model", "training", *names, "source"], rows, 2))
+    return tables
 
 
-class DrawnRun(NamedTuple):
-    """A results.json, and by data set and metric its resampled figures."""
-
-    path: str | Path
-    report: dict[str, Any]
-    draws: dict[str, dict[str, np.ndarray]]
+def _ours(entries: Sequence[dict[str, Any]], suite: str) -> dict[tuple[str, str], str]:
+    return {(e["figure"], e["metric"]): f"{e['ours']:.1f}" for e in entries if e["suite"] == suite}
 
 
-def read_run(path: str | Path) -> DrawnRun:
-    """A results.json and the resampled figures of its data sets, from the rows beside it."""
-    run = read_report(path)
-    names = [result["name"] for result in run["data_sets"] if "failed" not in result]
-    values = {name: read_values(rows_file(Path(path).parent, name)) for name in names}
-    if lacking := next((name for name, rows in values.items() if rows is None), None):
-        raise TableError(f"{path}: rows/{lacking}.json is not beside it; evaluate again to have it written")
-    return DrawnRun(path, run, {name: draw(name, rows) for name, rows in values.items()})
+def not_compared(run: Run) -> list[str]:
+    """For each suite, which of its averages are incomplete, as a sentence."""
+    sentences = []
+    for suite, content in run.content["summary"].get("suites", {}).items():
+        if names := [average["name"] for average in content["averages"] if not average["complete"]]:
+            sentences.append(f"{suite}: incomplete and therefore not compared: {', '.join(names)}.")
+    return sentences
 
 
-def paired_differences(first: DrawnRun, second: DrawnRun) -> list[dict[str, Any]]:
+def published_page(run: Run) -> str:
+    """The comparison with published figures in Markdown."""
+    parts = ["## Beside published figures\n", f"{PUBLISHED_NOTE}\n"]
+    for table in published_tables([run]):
+        parts += [f"### {table.title}\n", markdown_table(table.header, table.rows, text_columns=table.names)]
+    return "\n".join([*parts, *(f"{sentence}\n" for sentence in not_compared(run))])
+
+
+def paired_differences(first: Run, second: Run) -> list[dict[str, Any]]:
     """What the first run has more than the second, x 100, with 95 % intervals: of each set and of averages that are whole."""
-    results, others = (
-        {result["name"]: result for result in run.report["data_sets"] if "failed" not in result}
-        for run in (first, second)
-    )
+    check_comparable([first, second])
+    for run in (first, second):
+        if lacking := next((name for name in run.results if name not in run.draws), None):
+            place = run.folder and rows_file(run.folder, lacking)
+            raise TableError(f"{run.label}: {place} cannot be read; evaluate again to have it written")
+    results, others = first.results, second.results
     shared = [name for name in results if name in others]
-    for name in shared:
-        if any(results[name][key] != others[name][key] for key in ("form", "rows", "chance")):
-            raise TableError(
-                f"{name}: {first.path} and {second.path} measured it on different rows; evaluate both on the same"
-            )
     found = []
 
     def add(figure: str, metric: str, groups: list[list[str]]) -> None:
@@ -134,12 +150,12 @@ def paired_differences(first: DrawnRun, second: DrawnRun) -> list[dict[str, Any]
     for name in shared:
         for metric in results[name]["headline"]:
             add(name, metric, [[name]])
-    for suite in _all_suites(first.report["data_sets"]):
+    for suite in _all_suites(first.content["data_sets"]):
         for name, names in groups_of(suite).items():
             members = [member for group in names for member in group]
             whole = all(member in shared and "partial" not in results[member] for member in members)
             if whole and len(members) > 1:
-                for metric in results[members[0]]["headline"]:
+                for metric in shared_headline([results[member] for member in members]):
                     add(mean_title(name, suite.name), metric, names)
     return found
 
@@ -161,8 +177,8 @@ def in_words(entry: dict[str, Any]) -> str:
     return f"better by {entry['difference']:.1f} (95 %: {low:.1f} to {high:.1f})"
 
 
-def paired_page(entries: list[dict[str, Any]], label: str, other_label: str) -> str:
-    """The paired differences of two runs, see `paired_differences`, in Markdown."""
-    lines = [[e["figure"], metric_title(e["metric"]), in_words(e)] for e in entries]
-    title = f"## {label} against {other_label}\n\nThe same rows are resampled for both.\n"
+def paired_page(run: Run, other: Run) -> str:
+    """The paired differences of two runs in Markdown."""
+    lines = [[e["figure"], metric_title(e["metric"]), in_words(e)] for e in paired_differences(run, other)]
+    title = f"## {run.label} against {other.label}\n\nThe same rows are resampled for both.\n"
     return title + "\n" + markdown_table(["figure", "metric", "difference"], lines, text_columns=3)

@@ -1,13 +1,14 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """What a result depends on, as one short string: a finished data set is computed again only if it changes.
 
-Model files and data files count by all their bytes; the digests of large weights are remembered. Archives of images count
-by size and time of last change. Images in plain folders are not looked at: after replacing some, remove the result.
+Model files and data files count by all their bytes; the digests of large weights are remembered. Archives of images, and all
+files in folders of images, count by size and time of last change; vectors go by pixels, so that little is computed again.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ MODEL_FILES = (
 def _stamp(path: Path) -> list[int]:
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]
+
+
+def stamps(folders: Iterable[str | Path]) -> dict[str, str]:
+    """By folder, what changes when a file in it does."""
+
+    def stamp(folder: str | Path) -> str:
+        if not Path(folder).is_dir():
+            return ""
+        files = sorted((file.name, *_stamp(Path(file))) for file in os.scandir(folder) if file.is_file())
+        return hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    return {str(folder): stamp(folder) for folder in folders}
 
 
 def model_identity(folder: Path) -> dict[str, Any]:

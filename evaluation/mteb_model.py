@@ -151,8 +151,6 @@ class UniMEWrapper(AbsEncoder):
         first, second = (np.atleast_2d(np.asarray(side)) for side in (embeddings1, embeddings2))
         similarities = Similarities(np.concatenate([first, second]))
         candidates = np.arange(len(first), len(first) + len(second))
-        if len(first) == 1:  # candidates of a row's own, which the runner scores in double precision
-            return similarities.scores(0, candidates)[None]
         return np.concatenate(list(similarities.blocks(np.arange(len(first)), candidates)))
 
 

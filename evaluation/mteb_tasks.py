@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Data sets in MMEB's form as tasks of mteb (extra "mteb"), which has none of MMEB's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -153,9 +153,10 @@ class _Found:
         for row, query in enumerate(rows.queries):
             self.by_query.setdefault(query, {}).update(results[str(row)])
 
-    def scores(self, query: int, candidates: np.ndarray) -> np.ndarray:
-        """Similarities of a query to some contents, (C,)."""
-        return np.array([self.by_query[query][str(number)] for number in candidates])
+    def rows(self, queries: Sequence[int], candidates: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """See `Similarities.rows`."""
+        for query, own in zip(queries, candidates, strict=True):
+            yield np.array([self.by_query[query][str(number)] for number in own])
 
 
 def _text(example: Example) -> str:

@@ -12,8 +12,8 @@ from evaluation.metrics.mrr.mrr import MRR
 from evaluation.metrics.ndcg_at_k.ndcg_at_k import NDCGAtK
 from evaluation.metrics.ranking import gains_by_rank
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
-from evaluation.misses import rank_rows
-from evaluation.score_files import CUTS, score_fields
+from evaluation.row_values import rank_rows
+from evaluation.score_files import score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
 from unime.data.bad_rows import BadRows, Place
@@ -104,10 +104,6 @@ class PagesTask(Task):
                 yield query, pages, row, right
 
         ranks, worst = rank_rows(rows())
-        fields = score_fields(ranks)
-        for name, worth in (("linear", gains), ("exponential", [2**own - 1 for own in gains])):
-            for k in CUTS:
-                fields[f"ndcg_{name}@{k}"] = NDCGAtK.of_ranks(ranks, k=k, gains=worth)[f"ndcg@{k}"]
         return Score.of_rows(
             {
                 **NDCGAtK.row_values(ranks, CUT, gains),
@@ -119,7 +115,7 @@ class PagesTask(Task):
             chance={f"ndcg@{CUT}": float(np.mean([_chance(own, len(pages)) for own in gains]))},
             details={
                 "candidates": {"min": len(pages), "mean": float(len(pages)), "max": len(pages)},
-                "scores": fields,
+                "scores": score_fields(ranks, gains),
             },
             misses=worst,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 
+from evaluation.arguments import EvaluationArguments
 from evaluation.data_sets import DataSet
 from evaluation.load import FORMS, fill_task, load_task
 from evaluation.pages import PagesTask
@@ -47,14 +48,7 @@ class TableImages(ImageStore):
         return content
 
 
-def load_data_set(
-    data_set: DataSet,
-    image_root: str | None,
-    limit: int | None,
-    on_bad_row: str,
-    max_image_pixels: int,
-    sizes: ImageSizes | None,
-) -> Task:
+def load_data_set(data_set: DataSet, arguments: EvaluationArguments, sizes: ImageSizes | None = None) -> Task:
     """Read a data set of a run and check all its rows and images; see `load_task`.
 
     Raises:
@@ -64,11 +58,19 @@ def load_data_set(
     if data_set.fault is not None:
         raise DataError(data_set.fault)
     if data_set.benchmark is None:
-        return load_task(data_set.files[0], image_root, limit, on_bad_row, max_image_pixels, sizes)
+        return load_task(
+            data_set.files[0],
+            arguments.image_root,
+            arguments.limit,
+            arguments.on_bad_row,
+            arguments.max_image_pixels,
+            sizes,
+        )
+    limit = arguments.limit
     options, form, files = data_set.benchmark.options, data_set.benchmark.form, data_set.files
-    bad_rows = BadRows(on_bad_row)
+    bad_rows = BadRows(arguments.on_bad_row)
     places = data_set.places or (Path(files[0]).parent,)
-    store = ImageStore(*places, max_pixels=max_image_pixels)
+    store = ImageStore(*places, max_pixels=arguments.max_image_pixels)
     if form == "pages":
         task = _load_pages(data_set, store, sizes, limit, bad_rows)
     else:
@@ -80,12 +82,31 @@ def load_data_set(
         task = fill_task(
             lambda row: kind(data_set.name, files[0], store, sizes), islice(rows, limit), bad_rows, files[0]
         )
-    count, expected = len(task.queries) + len(task.skipped), options.get("rows")
-    if limit is None and expected not in (None, count):
-        raise DataError(
-            f"{files[0]}: has {count} rows, but the suite says {expected}; --limit makes a trial of a part"
-        )
+    task.suite = data_set.benchmark.suite
+    if limit is None:
+        check_counts(task, options)
     return task
+
+
+def check_counts(task: Task, options: dict[str, Any]) -> None:
+    """Refuse a data set that is not the one its suite describes; one of fewer than `published_rows` is a part of it.
+
+    Raises:
+        DataError: It has another number of rows, or as many and a row with another number of candidates.
+    """
+    count, published = len(task.queries) + len(task.skipped), options.get("published_rows", 0)
+    expected = options.get("rows") or (published if count > published > 0 else count)
+    if count != expected:
+        raise DataError(
+            f"{task.source}: has {count} rows, but the suite says {expected}; --limit makes a trial of a part"
+        )
+    wanted = options.get("candidates")
+    odd = next((row for row, own in enumerate(task.candidates) if len(own) != wanted), None)
+    if wanted and count >= (options.get("rows") or published) and odd is not None:
+        raise DataError(
+            f"{task.source}: row {odd + 1} of those that were read has {len(task.candidates[odd])} candidates, but the suite says "
+            f"{wanted}; --limit {count} evaluates it all the same, as a trial"
+        )
 
 
 def _captions(

@@ -1,25 +1,20 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""From the results of single data sets to means and to Markdown: the page of one run, and several runs side by side.
-
-Means are unweighted means over data sets, "overall" included, as in MMEB. (The UniME paper's own "Overall" column is
-mostly the mean of the four kinds' means, which gives higher numbers; the two must not be compared.)
-"""
+"""Figures in words and in Markdown: the page of one run, and several runs side by side."""
 
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from evaluation.averages import Draws, mean_figures, mean_title, suite_averages, suites_of
-from evaluation.kinds import KINDS, SUGARCREPE_GROUPS, mmeb_set
+from evaluation.averages import Result, accuracy_line, mean_lines, summarise
+from evaluation.kinds import KINDS
+from evaluation.runs import Run, check_comparable
 
-Result = dict[str, Any]
 PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow", "faiss-cpu")
 FORM_TITLES = {
     "mmeb": "Ranking of each row's candidates",
@@ -29,10 +24,6 @@ FORM_TITLES = {
     "pages": "Visual documents: a question ranks all pages",
 }
 ABSENT = "–"
-
-
-class TableError(ValueError):
-    """Results cannot be put side by side, or a document has no place for the table."""
 
 
 def to_json(content: Any) -> str:
@@ -68,22 +59,6 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def read_report(path: str | Path) -> dict[str, Any]:
-    """The content of a results.json; TableError if it is none."""
-    try:
-        run = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(run["model"], str) or not all("name" in result for result in run["data_sets"]):
-            raise KeyError("name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TableError(f"{path}: not a results.json of evaluation.run ({error!r})") from error
-    return run
-
-
-def label_of(run: dict[str, Any]) -> str:
-    """What a run is called where nobody gives it a name: its model's folder."""
-    return Path(run["model"].rpartition(":")[2]).name
-
-
 def read_training_record(folder: Path) -> dict[str, Any] | None:
     """How a model was trained, as the training commands leave it in its folder; None if it was not trained here."""
     path = folder / "training_record.json"
@@ -92,79 +67,6 @@ def read_training_record(folder: Path) -> dict[str, Any] | None:
     record = json.loads(path.read_text(encoding="utf-8"))
     names = ("stage", "steps", "seed", "world_size", "seconds_since_start_or_resumption", "hardware")
     return {name: record.get(name) for name in names}
-
-
-def summarise(results: Iterable[Result], draws: Draws | None = None) -> dict[str, Any]:
-    """Means over data sets: of each of the "suites"; over files that belong to none: "mmeb" per kind, per split and
-    overall; "captions"; "sugarcrepe" by collection; "sts"."""
-    results, draws = list(results), draws or {}
-    suites = {suite.name: suite_averages(suite, results, draws) for suite in suites_of(results)}
-    results = [result for result in results if "suite" not in result and "failed" not in result]
-    by_form = {form: [result for result in results if result["form"] == form] for form in FORM_TITLES}
-    summary: dict[str, Any] = {"suites": suites} if suites else {}
-    if ranked := by_form["mmeb"]:
-        groups = {kind: [result for result in ranked if result["kind"] == kind] for kind in KINDS}
-        for split in ("in-distribution", "out-of-distribution"):
-            groups[split] = [result for result in ranked if (mmeb_set(result["name"]) or ("", ""))[1] == split]
-        groups["overall"] = ranked
-        summary["mmeb"] = {name: _mean_of(members, draws) for name, members in groups.items() if members}
-    for form in ("captions", "sts"):
-        if by_form[form]:
-            summary[form] = _mean_of(by_form[form], draws)
-    for result in by_form["sugarcrepe"]:
-        # One file per subset: the folder is the collection. One file with several subsets: the file is.
-        alone = len(result["subsets"]) == 1 and result["name"].rpartition("/")[2].lower() in result["subsets"]
-        collection = result["name"].rpartition("/")[0] if alone else result["name"]
-        collections = summary.setdefault("sugarcrepe", {})
-        collections.setdefault(collection, {"subsets": {}})["subsets"].update(result["subsets"])
-    for collection in summary.get("sugarcrepe", {}).values():
-        collection["means"] = group_means(collection["subsets"])
-    return summary
-
-
-def _mean_of(results: list[Result], draws: Draws) -> dict[str, Any]:
-    by_name = {result["name"]: result for result in results}
-    figures = mean_figures([list(by_name)], by_name, draws)
-    return {"data_sets": len(results)} | {name: values for name, values in figures.items() if values}
-
-
-def group_means(subsets: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Unweighted means of SugarCrepe's groups whose subsets are all there, and their mean as "overall" if all are."""
-    means = {
-        group: float(np.mean([subsets[name]["accuracy"] for name in names]))
-        for group, names in SUGARCREPE_GROUPS.items()
-        if subsets.keys() >= set(names)
-    }
-    if len(means) == len(SUGARCREPE_GROUPS):
-        means["overall"] = float(np.mean(list(means.values())))
-    return means
-
-
-def mean_lines(summary: dict[str, Any]) -> list[Result]:
-    """The means of a summary in the fields of a result, with their extent in words."""
-    lines = [
-        {"form": "mmeb", "name": f"mean: {group}", "extent": count_sets(mean["data_sets"]), **mean}
-        for group, mean in summary.get("mmeb", {}).items()
-    ]
-    for suite, content in summary.get("suites", {}).items():
-        for average in content["averages"]:
-            extent = count_sets(average["data_sets"])
-            if not average["complete"]:
-                extent = f"incomplete: {average['data_sets']} of {count_sets(average['of'])}"
-            name = mean_title(average["name"], suite)
-            lines.append({**average, "form": content["form"], "name": name, "extent": extent})
-    for collection, content in summary.get("sugarcrepe", {}).items():
-        for group, value in content["means"].items():
-            extent = "3 groups" if group == "overall" else f"{len(SUGARCREPE_GROUPS[group])} subsets"
-            lines.append(_accuracy_line(f"{collection}, mean: {group}", value, extent=extent))
-    if summary.get("sts", {"data_sets": 0})["data_sets"] > 1:
-        extent = count_sets(summary["sts"]["data_sets"])
-        lines.append({"form": "sts", "name": "mean: sts", "extent": extent, **summary["sts"]})
-    return lines
-
-
-def _accuracy_line(name: str, value: float, **more: Any) -> Result:
-    return {"form": "sugarcrepe", "name": name, "metrics": {"accuracy": value}, "chance": {"accuracy": 0.5}, **more}
 
 
 def percent(value: float) -> str:
@@ -177,11 +79,6 @@ def percent_with_interval(line: Result, metric: str) -> str:
     bounds = line.get("intervals", {}).get(metric)
     value = percent(line["metrics"][metric])
     return value if bounds is None else f"{value} ({percent(bounds[0])} to {percent(bounds[1])})"
-
-
-def count_sets(number: int) -> str:
-    """ "1 set", "2 sets"."""
-    return f"{number} set{'' if number == 1 else 's'}"
 
 
 def metric_title(name: str) -> str:
@@ -199,26 +96,22 @@ def metric_title(name: str) -> str:
     return name
 
 
-def markdown_table(header: list[str], rows: list[list[str]], text_columns: int = 1) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
     """A Markdown table with a final newline; the first columns are aligned left, the others are numbers."""
     rule = ["---" if column < text_columns else "---:" for column in range(len(header))]
     lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _order(result: Result) -> tuple[int, int, str]:
-    return *order_of(result), result["name"]
-
-
-def order_of(result: Result) -> tuple[int, int]:
-    """Where the form and the kind of a result stand in tables."""
+def order_of(result: Result) -> tuple[int, int, str]:
+    """Where a result stands in tables: by form, kind and name."""
     kind = KINDS.index(result["kind"]) if result.get("kind") in KINDS else 0
-    return list(FORM_TITLES).index(result["form"]), kind
+    return list(FORM_TITLES).index(result["form"]), kind, result["name"]
 
 
-def results_page(report: dict[str, Any]) -> str:
-    """The Markdown page of one run, from the content of its results.json."""
-    hardware, summary = report["hardware"], report["summary"]
+def results_page(run: Run) -> str:
+    """The Markdown page of one run."""
+    report, hardware, summary = run.content, run.content["hardware"], run.content["summary"]
     place = hardware.get("accelerator", f"{hardware['cpu']}, {hardware['threads']} threads")
     parts = [
         f"# Evaluation of {report['model']}\n",
@@ -227,17 +120,17 @@ def results_page(report: dict[str, Any]) -> str:
         "All metrics in %, with 95 % intervals over rows. Means are unweighted over data sets or subsets. A tie with the "
         "right candidate counts as wrong.\n",
     ]
-    done = [result for result in report["data_sets"] if "failed" not in result]
-    for result in done:
+    for result in run.results.values():
         if (cut := result.get("cut", {})).get("inputs"):
             counts = f"{cut['inputs']} of {result['encoded']} inputs lost what is beyond {cut['tokens']} tokens"
             parts.append(f"{result['name']}: {counts}, which is all that the model reads.\n")
-    lines = [result for result in sorted(done, key=_order) if result["form"] != "sugarcrepe" or "suite" in result]
-    if failed := [[result["name"], result["failed"]] for result in report["data_sets"] if "failed" in result]:
-        parts += ["## Failed\n", markdown_table(["data set", "reason"], failed, text_columns=2)]
+    if run.failed:
+        parts += ["## Failed\n", markdown_table(["data set", "reason"], list(run.failed.items()), text_columns=2)]
+    lines = sorted(run.results.values(), key=order_of)
+    lines = [result for result in lines if result["form"] != "sugarcrepe" or "suite" in result]
     for collection, content in summary.get("sugarcrepe", {}).items():
         for subset, entry in content["subsets"].items():
-            lines.append(_accuracy_line(f"{collection}, {subset}", entry["accuracy"], rows=entry["rows"]))
+            lines.append(accuracy_line(f"{collection}, {subset}", entry["accuracy"], rows=entry["rows"]))
     lines += mean_lines(summary)
     for form, title in FORM_TITLES.items():
         members = [line for line in lines if line["form"] == form]
@@ -281,56 +174,37 @@ def describe_run(run: dict[str, Any]) -> str:
     )
 
 
-def check_comparable(runs: dict[str, dict[str, Any]]) -> None:
-    """Refuse runs, by label, that measured a data set on different rows."""
-    seen: dict[str, tuple[str, Result]] = {}
-    for label, run in runs.items():
-        for result in (result for result in run["data_sets"] if "failed" not in result):
-            first, other = seen.setdefault(result["name"], (label, result))
-            for key in ("form", "rows", "chance"):
-                if result[key] != other[key]:
-                    raise TableError(
-                        f"{result['name']}: {key} is {other[key]} in {first!r} but {result[key]} in {label!r}; "
-                        "evaluate both on the same rows"
-                    )
-
-
-def make_table(runs: dict[str, dict[str, Any]]) -> str:
-    """Data sets and means as rows, runs by label as columns, in Markdown.
-
-    Means are taken over the data sets that all runs have.
-
-    Args:
-        runs: Label to the content of a results.json.
+def make_table(runs: Sequence[Run]) -> str:
+    """Data sets and means as rows, runs as columns, in Markdown; means are taken over the data sets that all runs have.
 
     Raises:
         TableError: See `check_comparable`.
     """
     check_comparable(runs)
-    columns = [
-        {result["name"]: result for result in run["data_sets"] if "failed" not in result} for run in runs.values()
-    ]
-    failed = {result["name"]: result for run in runs.values() for result in run["data_sets"] if "failed" in result}
+    columns = [run.results for run in runs]
+    failed = {name: reason for run in runs for name, reason in run.failed.items()}
     every = {name: result for column in columns for name, result in column.items()}
     shared = [name for name in every if all(name in column for column in columns)]
     rows = []
-    for result in sorted(every.values(), key=_order):
+    for result in sorted(every.values(), key=order_of):
         name, kind = result["name"], f"{result['kind']}, " if result["form"] == "mmeb" else ""
         for metric in result["headline"]:
             values = [percent(column[name]["metrics"][metric]) if name in column else ABSENT for column in columns]
             chance = percent(result["chance"][metric])
             rows.append([name, kind + metric_title(metric), str(result["rows"]), chance, *values])
     # A mean over less than all of a suite says so, hence a set that one column lacks is one that failed for all.
-    lacking = {name: {**every.get(name, {}), **failed.get(name, {}), "failed": ""} for name in (*every, *failed)}
+    entries = {entry["name"]: entry for run in runs for entry in run.content["data_sets"] if "failed" in entry}
+    lacking = {name: {**every.get(name, {}), **entries.get(name, {}), "failed": ""} for name in (*every, *failed)}
     sides = [[column[name] if name in shared else entry for name, entry in lacking.items()] for column in columns]
     for means in zip(*(mean_lines(summarise(side)) for side in sides), strict=True):
         for metric, chance in means[0]["chance"].items():
             values = [f"**{percent(mean['metrics'][metric])}**" for mean in means]
             what = f"{metric_title(metric)}, {means[0]['extent']}"
             rows.append([f"**{means[0]['name']}**", what, "", percent(chance), *values])
-    table = markdown_table(["data set", "metric", "rows", "chance", *runs], rows, text_columns=2)
-    for result in failed.values():
-        table += f"\n{result['name']} failed: {result['failed']}\n"
+    header = ["data set", "metric", "rows", "chance", *(run.label for run in runs)]
+    table = markdown_table(header, rows, text_columns=2)
+    for name, reason in failed.items():
+        table += f"\n{name} failed: {reason}\n"
     if len(shared) < len(every):
         table += f"\nMeans are over the {len(shared)} of {len(every)} data sets that every column has.\n"
     return table

@@ -1,311 +1,233 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""One or several results.json as one HTML page that needs nothing else: `results.html` of a run, `unime table --html`."""
+"""One or several runs as one HTML page that needs nothing else: `results.html` of a run, `unime table --html`.
 
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
-from typing import Any
+What the page shows is chosen here, how it looks stands in `templates/results.html`, which escapes all that it is given.
+"""
 
-from evaluation import published
-from evaluation.charts import Bar, Series, bars, histogram, legend, radar, readable, thumbnail
-from evaluation.figures import Figure, Run, difference
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
+
+from evaluation.averages import Result
+from evaluation.comparison import PUBLISHED_NOTE, TITLES, Table, not_compared, paired_differences, published_tables
 from evaluation.kinds import KINDS
-from evaluation.page import page, scrolling
-from evaluation.published import SPLITS
-from evaluation.report import describe_run, metric_title, percent
+from evaluation.pictures import data_url, is_small_copy, readable
+from evaluation.published import SPLITS, published
+from evaluation.report import FORM_TITLES, describe_run, metric_title, order_of, percent
+from evaluation.runs import Run, TableError
 
-MISSES = 4  # shown of a data set
-SHOWN = 400  # characters of a text
-TITLES = {"vqa": "VQA", "in-distribution": "IND", "out-of-distribution": "OOD"}
+COLOURS = 6  # of runs, in the template
 OUTLINES = (
     ("CLIP ViT-L", "zero-shot"),
     ("VLM2Vec (LLaVA-1.6, 336 px)", "fine-tuned"),
     ("UniME (LLaVA-1.6)", "both stages"),
 )
-RIGHT, WRONG = "var(--right)", "var(--wrong)"
-STYLE = """
-.pair { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; font-size: .86rem; }
-.pair > div { border-top: 3px solid var(--line); padding-top: 4px; min-width: 0; overflow-wrap: anywhere; }
-.pair .right { border-color: var(--right); } .pair .wrong { border-color: var(--wrong); }
-.pair img { display: block; width: 100%; height: 110px; } .pair p { margin: 4px 0; }
-.panels { grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); }
-.bars { grid-template-columns: minmax(3em, 36%) minmax(60px, 1fr) max-content; }
-tbody th { white-space: nowrap; } td:last-child { white-space: nowrap; }
-.wide { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 4fr); gap: 8px 36px; align-items: start; }
-.radar { max-width: 560px; } .radar .ring { font-size: 9px; } svg text { font-size: 12px; }
-.failed { border-left: 4px solid var(--wrong); padding-left: 12px; }
-.tile .run { display: flex; justify-content: space-between; gap: 12px; } .tile .run b { white-space: nowrap; }
-.facts { list-style: none; padding: 0; margin: 8px 0; font-size: .92rem; } .radar svg .area { fill-opacity: .1; }
-i.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: 6px; }
-@media (max-width: 699px) { tbody th { white-space: normal; } .wide { grid-template-columns: minmax(0, 1fr); } .pair img { height: 84px; } }
-"""
 
 
-def results_html(runs: Sequence[Run]) -> str:
-    """The page of one run, or of several side by side; the first is the one that the others are compared with."""
-    title = f"Evaluation of {runs[0].label}" if len(runs) == 1 else f"{len(runs)} evaluations side by side"
-    facts = "".join(
-        f'<li><i class="dot" style="background:{run.colour}"></i><b>{escape(run.label)}</b>: '
-        f"{escape(describe_run(run.content))}</li>"
-        for run in runs
-    )
-    opening = (
-        f'<ul class="facts">{facts}</ul><p class="note">All figures in %. In brackets, and as whiskers, 95 % intervals over the '
-        "rows of each data set (bootstrap); dashed is what guessing gives. Means are unweighted over data sets. A tie with the "
-        f"right candidate counts as wrong.</p>{_failed(runs)}{_tiles(runs)}"
-    )
-    sections = [
-        ("tasks", "Tasks", _tasks(runs)),
-        ("sets", "Data sets", _panels(runs, [run.sets for run in runs])),
-        ("published", "Published results", _published(runs)),
-        ("cosines", "Right and wrong candidates", _cosines(runs)),
-        ("failures", "Hardest failures", _failures(runs)),
-        ("figures", "All figures", _all_figures(runs)),
-    ]
-    return page(title, opening, [section for section in sections if section[2]], STYLE)
+class Figure(NamedTuple):
+    """One figure of one run: its run and colour, its value and that of chance, its interval, and whether it is complete."""
+
+    run: Run
+    colour: str
+    value: float
+    chance: float
+    interval: Sequence[float] | None
+    complete: bool
 
 
-def _span(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" ({percent(interval[0])}–{percent(interval[1])})".replace("-", "−")
+class Row(NamedTuple):
+    """One figure of all runs; a run that lacks it has None in its place."""
+
+    group: str
+    name: str
+    metric: str
+    extent: str
+    figures: list[Figure | None]
 
 
-def _value(figure: Figure) -> str:
-    return percent(figure.value).replace("-", "−")
+def colour_of(number: int) -> str:
+    """The CSS colour of a run by its place among the runs."""
+    return f"var(--run{number % COLOURS})"
 
 
-def _failed(runs: Sequence[Run]) -> str:
-    rows = [
-        f"<li><b>{escape(name)}</b>{escape(f' ({run.label})' if len(runs) > 1 else '')}: {escape(reason)}</li>"
-        for run in runs
-        for name, reason in run.failed.items()
-    ]
-    if not rows:
-        return ""
-    return f'<div class="failed"><h3>Failed data sets</h3><p>No figure holds them.</p><ul>{"".join(rows)}</ul></div>'
+def minus(text: Any) -> str:
+    """A number in words with a true minus sign."""
+    return str(text).replace("-", "−")
 
 
-def _together(figures: Iterable[Sequence[Figure]]) -> dict[tuple[str, str, str], list[Figure | None]]:
-    """Figures of the same by what they are, each run's in its place."""
-    by_key = [{figure.key: figure for figure in own} for own in figures]
-    return {key: [own.get(key) for own in by_key] for key in dict.fromkeys(key for own in by_key for key in own)}
+def corner(axis: int, axes: int, value: float) -> tuple[float, float]:
+    """Where a value lies on one of the axes of the radar, the centre 0 and the rim 1."""
+    angle = 2 * math.pi * axis / axes
+    return round(210 + 100 * value * math.sin(angle), 1), round(132 - 100 * value * math.cos(angle), 1)
 
 
-def _tiles(runs: Sequence[Run]) -> str:
+def outline(values: Sequence[float]) -> str:
+    """The SVG path around a value on each axis of the radar."""
+    corners = (corner(axis, len(values), min(max(value, 0.0), 1.0)) for axis, value in enumerate(values))
+    return "M" + "L".join(f"{x} {y}" for x, y in corners) + "Z"
+
+
+def portion(value: float, full: float = 1.0) -> str:
+    """How much of a bar a value takes."""
+    return f"{100 * min(max(value / full if full else 0.0, 0.0), 1.0):.2f}%"
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.filters |= {
+    "percent": lambda value: minus(percent(value)),
+    "metric": metric_title,
+    "minus": minus,
+    "outline": outline,
+    "portion": portion,
+    "readable": readable,
+    "describe": lambda run: describe_run(run.content),
+    "data_url": data_url,
+    "breakable": lambda name: escape(name).replace("/", Markup("/<wbr>")),
+}
+TEMPLATES.globals |= {"corner": corner, "is_small_copy": is_small_copy, "colour_of": colour_of}
+
+
+def results_html(
+    runs: Sequence[Run], title: str = "", lead: str = "", more: Sequence[tuple[str, str, str]] = (), style: str = ""
+) -> str:
+    """The page of one run, or of several side by side; the first is the one that the others are compared with.
+
+    Args:
+        runs: the runs.
+        title: default: of the model, or how many runs.
+        lead: text before the figures.
+        more: anchor, heading and HTML of sections behind those of the results.
+        style: CSS that these need.
+    """
+    sets, means = rows_of(runs, [_set_lines(run) for run in runs]), rows_of(runs, [run.means for run in runs], True)
+    forms = dict.fromkeys(row.group.partition(":")[0] for row in sets)
+    over_all = {line["name"] for run in runs for line in run.means if line["over_all"]}
     tiles = []
-    for (_, name, metric), figures in _together(run.headline for run in runs).items():
-        first = next(figure for figure in figures if figure is not None)
-        extent = ", ".join(
-            part for part in (metric_title(metric), first.extent, f"chance {percent(first.chance)}") if part
-        )
-        lines = []
-        for run, figure in zip(runs, figures, strict=True):
-            if figure is None:
-                lines.append(f'<p class="run">{escape(run.label)}<b>–</b></p>')
-            elif len(runs) == 1:
-                lines.append(f'<p class="big">{_value(figure)}<small>{escape(_span(figure.interval))}</small></p>')
-            else:
-                lines.append(
-                    f'<p class="run"><span><i class="dot" style="background:{run.colour}"></i>{escape(run.label)}</span>'
-                    f"<b>{_value(figure)}<small>{escape(_span(figure.interval))}</small></b></p>{_difference(figure, figures[0], run, runs[0])}"
-                )
-            if figure is not None and figure.incomplete:
-                lines.append('<p class="down">incomplete</p>')
-        tiles.append(
-            f'<div class="tile"><h3>{escape(name)}</h3>{"".join(lines)}<p class="note">{escape(extent)}</p></div>'
-        )
-    return f'<div class="tiles">{"".join(tiles)}</div>'
-
-
-def _difference(figure: Figure, first: Figure | None, run: Run, against: Run) -> str:
-    """ "+1.3 against the first, 95 % +0.4 to +2.2", the rows of both resampled together."""
-    if first is None or run is against or first.incomplete or figure.incomplete:
-        return ""
-    points, span = figure.value - first.value, difference(figure, run, against)
-    sure = span is not None and (span[0] > 0 or span[1] < 0)
-    kind = ("up" if points > 0 else "down") if sure else "note"
-    shown = f"{100 * points:+.1f}".replace("-", "−")
-    between = "" if span is None else f", 95 % {100 * span[0]:+.1f} to {100 * span[1]:+.1f}".replace("-", "−")
-    return f'<p class="{kind}">{shown} against the first{between}</p>'
-
-
-def _panels(runs: Sequence[Run], figures: Sequence[Sequence[Figure]]) -> str:
-    """Bars: of one run a panel for each group of figures, of several a panel for each figure with a bar for each run."""
-    panels: dict[str, list[Bar]] = {}
-    together = _together(figures)
-    metrics = {group: {metric for other, _, metric in together if other == group} for group, _, _ in together}
-    for (group, name, metric), own in together.items():
-        shown = metric_title(metric)
-        for run, figure in zip(runs, own, strict=True):
-            if figure is None:
-                continue
-            if len(runs) > 1:
-                title, label = f"{name}, {shown}", run.label
-            elif len(metrics[group]) > 1:
-                title, label = group, f"{name}, {shown}"
-            else:
-                title, label = f"{group}, {shown}", name
-            words = f"{_value(figure)}{_span(figure.interval)}{' incomplete' if figure.incomplete else ''}"
-            mark = figure.chance if figure.chance > 0 else None
-            bar = Bar(label.removeprefix("mean: "), figure.value, words, run.colour, figure.interval, mark)
-            panels.setdefault(title, []).append(bar)
-    drawn = (
-        f'<div class="panel"><h3>{escape(title)}</h3>{bars(entries, 1.0, "chance")}</div>'
-        for title, entries in panels.items()
+    for form in forms:
+        chosen = [row for row in means if row.group == form and row.name in over_all]
+        tiles += chosen or [row for row in sets if row.group.partition(":")[0] == form][:4]
+    return TEMPLATES.get_template("results.html").render(
+        title=title
+        or (f"Evaluation of {runs[0].label}" if len(runs) == 1 else f"{len(runs)} evaluations side by side"),
+        lead=lead,
+        style=Markup(style),
+        runs=runs,
+        tiles=tiles,
+        differences=_differences(runs),
+        sets=panels(sets),
+        means=panels(means),
+        radar_content=_radar(runs),
+        tables=published_tables(runs),
+        published_note=PUBLISHED_NOTE,
+        not_compared=list(dict.fromkeys(sentence for run in runs for sentence in not_compared(run))),
+        names=list(dict.fromkeys(name for run in runs for name in run.results)),
+        everything=_every_number(runs),
+        more=[(anchor, heading, Markup(content)) for anchor, heading, content in more],
     )
-    return f'<div class="panels">{"".join(drawn)}</div>' if panels else ""
 
 
-def _tasks(runs: Sequence[Run]) -> str:
-    panels = _panels(runs, [run.means for run in runs])
-    axes = [name for name in (*KINDS, *SPLITS) if all(name in run.tasks for run in runs)]
+def _set_lines(run: Run) -> list[Result]:
+    lines = []
+    for result in sorted(run.results.values(), key=order_of):
+        kind = result.get("kind", result["form"])
+        group = FORM_TITLES[result["form"]] + (f": {kind}" if kind != result["form"] else "")
+        metrics = {metric: result["metrics"][metric] for metric in result["headline"]}
+        lines.append({**result, "group": group, "metrics": metrics, "extent": f"{result['rows']} rows"})
+    return lines
+
+
+def rows_of(runs: Sequence[Run], lines: Sequence[Sequence[Result]], means: bool = False) -> list[Row]:
+    """The figures of data sets or of means, each with its place for every run."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for number, (run, own) in enumerate(zip(runs, lines, strict=True)):
+        for line in own:
+            for metric, value in line["metrics"].items():
+                group = FORM_TITLES[line["form"]] if means else line["group"]
+                row = Row(group, line["name"], metric, line["extent"], [None] * len(runs))
+                row = rows.setdefault(row[:3], row)
+                span, chance = line.get("intervals", {}).get(metric), line["chance"][metric]
+                row.figures[number] = Figure(run, colour_of(number), value, chance, span, line.get("complete", True))
+    return list(rows.values())
+
+
+def panels(rows: Sequence[Row]) -> dict[str, list[tuple[str, Figure]]]:
+    """Bars by heading: of one run a panel for each group of figures, of several a panel for each figure."""
+    found: dict[str, list[tuple[str, Figure]]] = {}
+    for row in rows:
+        shown, alone = metric_title(row.metric), {other.metric for other in rows if other.group == row.group}
+        for figure in filter(None, row.figures):
+            if len(row.figures) > 1:
+                title, label = f"{row.name}, {shown}", figure.run.label
+            elif len(alone) > 1:
+                title, label = row.group, f"{row.name}, {shown}"
+            else:
+                title, label = f"{row.group}, {shown}", row.name
+            found.setdefault(title, []).append((label.removeprefix("mean: "), figure))
+    return found
+
+
+def _differences(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[float]]:
+    """The interval of each run's figure less that of the first, by label, name and metric, where the rows are there."""
+    found = {}
+    for run in runs[1:]:
+        try:
+            for entry in paired_differences(run, runs[0]):
+                found[run.label, entry["figure"], entry["metric"]] = entry["interval"]
+        except TableError:
+            continue
+    return found
+
+
+def _radar(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Means by task and split of what is in MMEB's form, of the whole suite beside published rows."""
+    by_run = [_task_means(run) for run in runs]
+    axes = [name for name in (*KINDS, *SPLITS) if all(name in means for means, _ in by_run)]
     if len(axes) < 3:
-        return panels
-    whole = [run for run in runs if run.whole_mmeb]
-    series = [Series(run.label, run.colour, [run.tasks[name] for name in axes]) for run in whole or runs]
+        return None
+    whole = [complete for _, complete in by_run]
+    outlines = [
+        {"name": run.label, "colour": colour_of(number), "points": [means[name] for name in axes]}
+        for number, (run, (means, complete)) in enumerate(zip(runs, by_run, strict=True))
+        if complete or not any(whole)
+    ]
     note = "Published rows are drawn for a run of all 36 sets of MMEB, whole and without failures; these means are of other sets."
-    if whole:
-        for number, row in enumerate(
-            row for row in published.published()["mmeb"] if (row["model"], row["training"]) in OUTLINES
-        ):
-            colour = f"var(--run{3 + number})"
-            values = [row[SPLITS.get(name, name)] / 100 for name in axes]
-            series.append(Series(f"{row['model']}, {row['training']} ({row['source']})", colour, values, dashed=True))
+    if any(whole):
+        rows = (row for row in published()["mmeb"] if (row["model"], row["training"]) in OUTLINES)
+        for number, row in enumerate(rows, start=3):
+            points = [row[SPLITS.get(name, name)] / 100 for name in axes]
+            name = f"{row['model']}, {row['training']} ({row['source']})"
+            outlines.append({"name": name, "colour": colour_of(number), "points": points, "dashed": True})
         note = "Dashed: published rows. An axis is a mean over the data sets of a task, so none depends on which average a paper prints."
-        note += " Runs that lack some are left out." if len(whole) < len(runs) else ""
-    names = [TITLES.get(name, name) for name in axes]
-    drawing = radar(names, series, f"Means by task of {', '.join(one.name for one in series)}")
-    return f'<div class="wide"><div>{drawing}<p class="note">{escape(note)}</p></div><div>{panels}</div></div>'
+        note += "" if all(whole) else " Runs that lack some are left out."
+    return {"axes": [TITLES.get(name, name) for name in axes], "outlines": outlines, "note": note}
 
 
-def _table(label: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return scrolling(label, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+def _task_means(run: Run) -> tuple[dict[str, float], bool]:
+    """Precision@1 by task and split, and whether it is that of the whole suite `mmeb`."""
+    suites = run.content["summary"].get("suites", {})
+    for name in sorted(suites, key=lambda name: name != "mmeb"):
+        averages = [average for average in suites[name]["averages"] if "precision@1" in average["metrics"]]
+        if averages:
+            means = {average["name"]: average["metrics"]["precision@1"] for average in averages}
+            return means, name == "mmeb" and suites[name]["complete"]
+    alone = run.content["summary"].get("mmeb", {})
+    return {name: mean["metrics"]["precision@1"] for name, mean in alone.items()}, False
 
 
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"
-
-
-def _published(runs: Sequence[Run]) -> str:
-    parts = []
-    whole = [run for run in runs if run.whole_mmeb]
-    columns = (*KINDS, *SPLITS)
-    if whole:
-        header = [
-            "model",
-            "training",
-            *(TITLES.get(name, name) for name in columns),
-            "mean of 4 tasks",
-            "mean of 36 sets",
-            "source",
-        ]
-        rows = [
-            [run.label, "this run", *(percent(run.tasks[name]) for name in columns)]
-            + [percent(published.mean_of_meta_tasks(run.tasks)), percent(run.tasks["overall"]), ""]
-            for run in whole
-        ]
-        for row in published.published()["mmeb"]:
-            printed = {"4 meta-tasks": 0, "36 data sets": 1}[row["overall_is"]]
-            means = [f"{mean(row):.1f}" for mean in (published.mean_of_meta_tasks, published.mean_of_data_sets)]
-            means[printed] = f"{row['overall']:.1f} printed"
-            figures = [f"{row[SPLITS.get(name, name)]:.1f}" for name in columns]
-            rows.append([row["model"], row["training"], *figures, *means, row["source"]])
-        parts.append(
-            "<p>A paper prints one of two averages as its “overall”; the other is computed here from its tasks. Only figures of "
-            f"one column may be compared.</p>{_table('MMEB, published rows', header, rows)}"
-        )
-        table = published.published()["mmeb_by_data_set"]
-        rows = [
-            [name, *(percent(run.by_mmeb_set[name.lower()]) for run in whole), *(f"{value:.1f}" for value in values)]
-            for name, values in table["data_sets"].items()
-        ]
-        header = ["data set", *(run.label for run in whole), *table["models"]]
-        parts.append(_folded(f"MMEB, set by set ({table['source']})", _table("MMEB by data set", header, rows)))
-    columns = [name for name in published.published()["retrieval"][0] if any(name in run.retrieval for run in runs)]
-    if columns:
-        header = ["model", "training", *(name.replace("_", " ") for name in columns), "source"]
-        rows = [
-            [
-                run.label,
-                "this run",
-                *(percent(run.retrieval[name]) if name in run.retrieval else "–" for name in columns),
-                "",
-            ]
-            for run in runs
-        ]
-        for row in published.published()["retrieval"]:
-            figures = [f"{row[name]:.1f}" if name in row else "–" for name in columns]
-            rows.append([row["model"], row["training"], *figures, row["source"]])
-        parts.append(f"<h3>Caption retrieval and SugarCrepe</h3>{_table('Retrieval, published rows', header, rows)}")
-    return "".join(parts)
-
-
-def _cosines(runs: Sequence[Run]) -> str:
-    panels = []
-    for name in dict.fromkeys(name for run in runs for name in run.results):
-        drawn = []
-        for run in runs:
-            counts = run.results.get(name, {}).get("cosines")
-            if counts:
-                groups = [("wrong candidates", WRONG, counts["wrong"]), ("right candidates", RIGHT, counts["right"])]
-                label = f"{run.label}: cosines of right and wrong candidates of {name}"
-                title = f"<h4>{escape(run.label)}</h4>" if len(runs) > 1 else ""
-                drawn.append(title + histogram(groups, counts["low"], counts["high"], label))
-        if drawn:
-            panels.append(f'<div class="panel"><h3>{escape(name)}</h3>{"".join(drawn)}</div>')
-    if not panels:
-        return ""
-    names = legend([("right candidates", RIGHT, False), ("wrong candidates", WRONG, False)])
-    text = "Cosines of queries with their candidates, of up to 200 rows of each data set: the share of each group in each bin."
-    return f'<p>{escape(text)}</p>{names}<div class="panels">{"".join(panels)}</div>'
-
-
-def _failures(runs: Sequence[Run]) -> str:
-    parts = []
-    for name in dict.fromkeys(name for run in runs for name in run.results):
-        cards = [card for run in runs for card in _cards(run, name, run.label if len(runs) > 1 else "")]
-        if cards:
-            parts.append(_folded(name, f'<div class="cards">{"".join(cards)}</div>'))
-    if not parts:
-        return ""
-    text = "The rows in which a wrong candidate is furthest ahead of the right one, with their cosines."
-    return f"<p>{escape(text)}</p>{''.join(parts).replace('<details>', '<details open>', 1)}"
-
-
-def _cards(run: Run, name: str, label: str) -> Iterator[str]:
-    for failure in run.rows(name).get("failures", [])[:MISSES]:
-        sides = []
-        for side, title in (("query", "query"), ("wrong", "✗ ranked first"), ("right", "✓ right one")):
-            content = failure[side]
-            shown, text = "", readable(content["text"])
-            if content["image"]:
-                name = f"{title}: {content['image']}"
-                shown = (
-                    thumbnail(content.get("thumbnail"), name) or f'<p class="note">[{escape(content["image"])}]</p>'
-                )
-            score = "" if side == "query" else f" {failure[f'{side}_score']:.3f}".replace("-", "−")
-            cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
-            sides.append(f'<div class="{side}"><small>{title}{score}</small>{shown}<p>{escape(cut)}</p></div>')
-        head = ", ".join(part for part in (label, f"row {failure['row']}") if part)
-        yield f'<article class="card"><h4>{escape(head)}</h4><div class="pair">{"".join(sides)}</div></article>'
-
-
-def _all_figures(runs: Sequence[Run]) -> str:
-    rows = _together_by_path(runs)
-    table = _table("All figures", ["figure", *(run.label for run in runs)], rows)
-    return _folded(f"Every number of the results ({len(rows)})", table)
-
-
-def _together_by_path(runs: Sequence[Run]) -> list[list[str]]:
+def _every_number(runs: Sequence[Run]) -> Table:
     numbers = [dict(_numbers(run.content["summary"], "summary")) for run in runs]
     for own, run in zip(numbers, runs, strict=True):
         for name, result in run.results.items():
             own |= _numbers({key: value for key, value in result.items() if key != "cosines"}, name)
     paths = dict.fromkeys(path for own in numbers for path in own)
-    return [[path, *(f"{own[path]:.6g}" if path in own else "–" for own in numbers)] for path in paths]
+    rows = [[path, *(f"{own[path]:.6g}" if path in own else "–" for own in numbers)] for path in paths]
+    return Table(f"Every number of the results ({len(rows)})", ["figure", *(run.label for run in runs)], rows, 1)
 
 
 def _numbers(content: Any, path: str) -> Iterator[tuple[str, float]]:

@@ -15,19 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluation import comparison, report
+from evaluation import report
 from evaluation.arguments import EvaluationArguments
+from evaluation.averages import Result
 from evaluation.data_sets import DataSet, find_data_sets
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
-from evaluation.figures import Run
-from evaluation.fingerprint import fingerprint
-from evaluation.intervals import interval
+from evaluation.fingerprint import fingerprint, stamps
 from evaluation.kinds import kind_of, parse_patterns
+from evaluation.outputs import write_outputs
 from evaluation.parsers import load_data_set
-from evaluation.results_html import results_html
-from evaluation.row_values import draw, read_values, rows_file, write_rows
-from evaluation.score_files import write_score_files
+from evaluation.row_values import read_rows, rows_file, write_rows
 from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
@@ -40,25 +38,27 @@ from unime.output_folder import only_writer
 FAULTS = (ValueError, OSError)  # what a data set may fail by: DataError, ImageError, EncodingError, MetricError, ...
 
 
-def read_finished(path: Path, expected: str) -> report.Result | None:
-    """An earlier result, if it has the expected fingerprint."""
+def read_finished(path: Path, expected: str) -> Result | None:
+    """An earlier result, if it has the expected fingerprint and its images are as they were."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None  # none, or written by something else; it is computed and replaced
-    return result if result.get("fingerprint") == expected else None
+    if result.get("fingerprint") != expected or result["skipped"]["count"]:  # what was bad may have been mended
+        return None
+    return result if stamps(result["image_folders"]) == result["image_folders"] else None
 
 
 class FailedSets(DataError):
     """Some data sets failed; the others are in the report, which the message names."""
 
 
-def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> report.Result:
+def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> Result:
     """Score one data set: the result, ready for JSON, without the kind; the values of its rows go into a file."""
     start = time.perf_counter()
     score = task.score(vectors.take(task.index, task.name))
     if rows_file is not None:
-        write_rows(rows_file, score, task.index.examples)
+        write_rows(rows_file, score.values, score.misses, task.index.examples)
     return {
         "name": task.name,
         "form": task.form,
@@ -101,7 +101,7 @@ def evaluate(
     identity = encoder_identity(arguments)
     common = {**identity, **row_options}
     data_sets: dict[str, DataSet] = {}
-    results: dict[str, report.Result | None] = {}
+    results: dict[str, Result | None] = {}
     waiting: list[tuple[Task, str]] = []
 
     def fail(name: str, error: Exception) -> None:
@@ -116,11 +116,11 @@ def evaluate(
             try:
                 mark = fingerprint_of(data_set, arguments.image_root, common)
                 results[name] = read_finished(_result_path(output, name), mark)
-                if results[name] is not None and read_values(rows_file(output, name)):
+                if results[name] is not None and read_rows(output, name).get("values"):
                     print(f"{name}: finished earlier", flush=True)
                     continue
                 results[name] = None
-                task = load_data_set(data_set, arguments.image_root, sizes=sizes, **row_options)
+                task = load_data_set(data_set, arguments, sizes)
             except FAULTS as error:
                 fail(name, error)
                 continue
@@ -141,16 +141,31 @@ def evaluate(
         try:
             result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
             result |= count_cut(task.index.examples)
+            kept = {**result, "image_folders": stamps(task.index.folders)}
         except FAULTS as error:
             fail(task.name, error)
             continue
         results[task.name] = result
-        write_atomically(_result_path(output, task.name), report.to_json(result))
+        write_atomically(_result_path(output, task.name), report.to_json(kept))
         shown = ", ".join(f"{metric} {result['metrics'][metric]:.4f}" for metric in task.headline)
         print(f"{task.name}: {shown} ({result['seconds']:.1f} s)", flush=True)
     for name, result in results.items():
+        result.pop("image_folders", None)
         result.update(_place_of(data_sets[name], result, arguments))
-    path = write_report(arguments, list(results.values()), reused, vectors.store.counts, time.perf_counter() - start)
+    device = pick_device(arguments.device)
+    facts = {
+        "model": arguments.model,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": round(time.perf_counter() - start, 1),
+        "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
+        **report.environment(device),
+        "options": vars(arguments),
+        "training": report.read_training_record(find_model(arguments.model)),
+        "reused": reused,
+        "vectors": vectors.store.counts,
+        "world_size": world_size(),
+    }
+    path = write_outputs(output, facts, list(results.values()), arguments.compare)
     failed = [result for result in results.values() if "failed" in result]
     if failed:
         raise FailedSets(
@@ -170,7 +185,7 @@ def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, 
     return fingerprint(data_set.files, None, {**common, "benchmark": what}, data_set.places)
 
 
-def _place_of(data_set: DataSet, result: report.Result, arguments: EvaluationArguments) -> report.Result:
+def _place_of(data_set: DataSet, result: Result, arguments: EvaluationArguments) -> Result:
     """What a result says of its place among others, which is no part of what is kept between runs."""
     benchmark = data_set.benchmark
     if benchmark is None:
@@ -178,66 +193,14 @@ def _place_of(data_set: DataSet, result: report.Result, arguments: EvaluationArg
         return {"kind": kind_of(data_set.name, parse_patterns(arguments.kinds)) if form == "mmeb" else form}
     place = {"suite": benchmark.suite, "form": benchmark.form, "kind": benchmark.task, "split": benchmark.split}
     expected = benchmark.options.get("rows") or benchmark.options.get("published_rows")
+    wanted, found = benchmark.options.get("candidates"), result.get("candidates", {})
+    if wanted and found and not found["min"] == found["max"] == wanted:
+        place["partial"] = f"{found['min']} to {found['max']} instead of {wanted} candidates"
     if expected and result.get("rows", expected) != expected:
         place["partial"] = f"{result['rows']} of {expected} rows"
     elif expected is None and result.get("rows") == arguments.limit is not None:
         place["partial"] = f"the first {arguments.limit} rows"
     return place
-
-
-def write_report(
-    arguments: EvaluationArguments,
-    results: list[report.Result],
-    reused: list[str],
-    counts: dict[str, int],
-    seconds: float,
-) -> Path:
-    """Write results.json, whose path is returned, results.md and results.html."""
-    draws = {}
-    for result in (result for result in results if "failed" not in result):
-        draws[result["name"]] = draw(result["name"], read_values(rows_file(Path(arguments.output), result["name"])))
-        result["intervals"] = {name: interval(drawn) for name, drawn in draws[result["name"]].items()}
-    write_score_files(Path(arguments.output, "vlm2vec"), results)
-    device = pick_device(arguments.device)
-    content = {
-        "model": arguments.model,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": round(seconds, 1),
-        "dtype": str(pick_dtype(arguments.dtype, device)).removeprefix("torch."),
-        **report.environment(device),
-        "options": vars(arguments),
-        "training": report.read_training_record(find_model(arguments.model)),
-        "reused": reused,
-        "vectors": counts,
-        "world_size": world_size(),
-        "summary": report.summarise(results, draws),
-        "data_sets": results,
-    }
-    path = Path(arguments.output, "results.json")
-    write_atomically(path, report.to_json(content))
-    own = comparison.DrawnRun(path, content, draws)
-    pages = [report.results_page(content)]
-    for other in arguments.compare:
-        if other == "published":
-            content["published"] = comparison.with_published(content)
-            pages.append(comparison.published_page(content, content["published"]))
-        else:
-            try:
-                differences = comparison.paired_differences(own, comparison.read_run(other))
-            except report.TableError as error:
-                pages.append(f"Not compared with {other}: {error}.\n")
-                continue
-            content.setdefault("paired", {})[other] = differences
-            pages.append(comparison.paired_page(differences, arguments.model, other))
-    if arguments.compare:
-        write_atomically(path, report.to_json(content))
-        print("\n".join(pages[1:]), flush=True)
-    write_atomically(path.with_suffix(".md"), "\n".join(pages))
-    write_atomically(path.with_suffix(".html"), results_html([Run(report.label_of(content), content, path.parent)]))
-    for line in report.mean_lines(content["summary"]):
-        shown = ", ".join(f"{name} {report.percent_with_interval(line, name)}" for name in line["metrics"])
-        print(f"{line['name']}: {shown} ({line['extent']})", flush=True)
-    return path
 
 
 def _result_path(output: Path, name: str) -> Path:

@@ -12,34 +12,35 @@ from typing import Any
 import numpy as np
 
 from evaluation.kinds import bare_name, mmeb_sets
+from evaluation.metrics.mrr.mrr import MRR
+from evaluation.metrics.ndcg_at_k.ndcg_at_k import NDCGAtK
+from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from unime.files import write_atomically
 
 CUTS = (1, 5, 10)
 MODALITIES = {"mmeb": "image", "pages": "visdoc"}  # form -> the folder in which the report script looks
 
 
-def score_fields(ranks: Sequence[np.ndarray]) -> dict[str, float]:
-    """The fields of a score file, of each row's rising ranks (from 1) of its different right candidates."""
-    fields: dict[str, list[float]] = {}
-    for row in ranks:
-        gains = 1 / np.log2(1 + np.arange(1, len(row) + 1))  # of the best possible order
-        for k in CUTS:
-            found = row[row <= k]
-            precision, recall = len(found) / k, len(found) / len(row)
-            ndcg = float((1 / np.log2(1 + found)).sum() / gains[:k].sum())
-            values = {
-                "hit": float(len(found) > 0),
-                "ndcg_linear": ndcg,
-                "ndcg_exponential": ndcg,  # the same where a candidate is right or wrong
-                "precision": precision,
-                "recall": recall,
-                "f1": 2 * precision * recall / (precision + recall) if len(found) else 0.0,
-                "map": float((np.arange(1, len(found) + 1) / found).sum() / min(len(row), k)),
-                "mrr": float(1 / found[0]) if len(found) else 0.0,
-            }
-            for name, value in values.items():
-                fields.setdefault(f"{name}@{k}", []).append(value)
-    return {name: float(np.mean(values)) for name, values in fields.items()}
+def score_fields(ranks: Sequence[np.ndarray], gains: Sequence[np.ndarray] | None = None) -> dict[str, float]:
+    """The fields of a score file, of each row's rising ranks (from 1) of its different right candidates, and their gains."""
+    gains = gains or [np.ones(len(row)) for row in ranks]
+    fields: dict[str, float] = {}
+    for k in CUTS:
+        first = [row[row <= k] for row in ranks]
+        found, right = (np.array([len(row) for row in rows]) for rows in (first, ranks))
+        precisions = [(np.arange(1, len(row) + 1) / row).sum() for row in first]
+        values = {
+            "hit": RecallAtK.row_values(ranks, k)[f"recall@{k}"],
+            "ndcg_linear": NDCGAtK.row_values(ranks, k, gains)[f"ndcg@{k}"],
+            "ndcg_exponential": NDCGAtK.row_values(ranks, k, [2**own - 1 for own in gains])[f"ndcg@{k}"],
+            "precision": found / k,
+            "recall": found / right,
+            "f1": 2 * found / (k + right),
+            "map": precisions / np.minimum(right, k),
+            "mrr": MRR.row_values(ranks)["mrr"] * (found > 0),
+        }
+        fields |= {f"{name}@{k}": float(np.mean(rows)) for name, rows in values.items()}
+    return fields
 
 
 def write_score_files(folder: Path, results: Sequence[dict[str, Any]]) -> None:

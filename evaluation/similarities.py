@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+WASTE = 4  # products of a block for each one that is asked for, at most: beyond it, rows are faster one by one
 CONSTANT_TOLERANCE = 1e-6  # largest coordinate difference that batching alone can cause in float32
 
 
@@ -65,11 +66,26 @@ class Similarities:
         products = vectors @ self.embeddings[query].astype(np.float64)  # (C',)
         return (products / (self.norms[distinct] * self.norms[query]))[position]  # (C,)
 
+    def rows(
+        self, queries: Sequence[int], candidates: Sequence[np.ndarray], block_size: int = 64
+    ) -> Iterator[np.ndarray]:
+        """Cosines of each of many rows with C candidates of its own, (C,); rows that share most of them are multiplied at once."""
+        for start in range(0, len(queries), block_size):
+            part, own = queries[start : start + block_size], candidates[start : start + block_size]
+            together = np.concatenate(own)
+            distinct = np.unique(self.same_as[together])  # (C',)
+            if len(distinct) * len(part) > WASTE * len(together):
+                yield from map(self.scores, part, own)
+                continue
+            for row, cosines in zip(own, self._unit(part) @ self._unit(distinct).T, strict=True):
+                yield cosines[np.searchsorted(distinct, self.same_as[row])]
+
+    def _unit(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        return self.embeddings[rows] / self.norms[rows, None]
+
     def blocks(self, queries: np.ndarray, candidates: np.ndarray, block_size: int = 256) -> Iterator[np.ndarray]:
         """Cosines of many rows with the same C candidates: (B, C) for `block_size` queries after the other."""
         distinct, position = np.unique(self.same_as[candidates], return_inverse=True)  # (C',), (C,)
-        vectors = (self.embeddings[distinct] / self.norms[distinct, None]).T  # (D, C')
+        vectors = self._unit(distinct).T  # (D, C')
         for start in range(0, len(queries), block_size):
-            part = queries[start : start + block_size]
-            unit = self.embeddings[part] / self.norms[part, None]  # (B, D)
-            yield (unit @ vectors)[:, position]  # (B, C)
+            yield (self._unit(queries[start : start + block_size]) @ vectors)[:, position]  # (B, C)

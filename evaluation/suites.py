@@ -83,6 +83,11 @@ class Suite:
     folder: Path | None = None
 
 
+def is_suite(name: str) -> bool:
+    """Whether a name is that of a suite, or of a YAML file with one."""
+    return name in (*SUITES, MINI, ALL) or name.endswith((".yaml", ".yml"))
+
+
 def load_suites(names: Sequence[str]) -> list[Suite]:
     """Read suites by name (`all`: every shipped one) or by the path of a YAML file.
 

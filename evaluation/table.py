@@ -6,39 +6,34 @@ With `--insert README.md --marker NAME` the table replaces what stands between t
 """
 
 from pathlib import Path
-from typing import Any
 
-from evaluation.comparison import paired_differences, paired_page, read_run
-from evaluation.figures import Run
-from evaluation.report import TableError, describe_run, label_of, make_table, read_report
+from evaluation.comparison import paired_page
+from evaluation.report import describe_run, make_table
 from evaluation.results_html import results_html
+from evaluation.runs import Run, TableError
 from unime.files import write_atomically
 from unime.options import CommandParser, run_command
 
 
-def read_runs(sources: list[str]) -> dict[str, dict[str, Any]]:
-    """Contents of results files by label.
-
-    Args:
-        sources: `PATH` or `LABEL=PATH`; without a label the name of the model's folder is used.
+def read_runs(sources: list[str]) -> list[Run]:
+    """Runs of `PATH` or `LABEL=PATH`; without a label the name of the model's folder is used.
 
     Raises:
         TableError: If a file cannot be read or a label occurs twice.
     """
-    runs: dict[str, dict[str, Any]] = {}
+    runs: list[Run] = []
     for source in sources:
-        label, separator, place = source.rpartition("=")
-        run = read_report(place)
-        label = label if separator else label_of(run)
-        if label in runs:
-            raise TableError(f"two results are called {label!r}; tell them apart by LABEL=PATH")
-        runs[label] = run
+        label, _, place = source.rpartition("=")
+        run = Run.read(place, label)
+        if any(run.label == other.label for other in runs):
+            raise TableError(f"two results are called {run.label!r}; tell them apart by LABEL=PATH")
+        runs.append(run)
     return runs
 
 
-def describe_runs(runs: dict[str, dict[str, Any]]) -> str:
+def describe_runs(runs: list[Run]) -> str:
     """What the reader of a table must know of each column, as a list: training, seed, time and machine."""
-    lines = [f"- {label}: {describe_run(run)}" for label, run in runs.items()]
+    lines = [f"- {run.label}: {describe_run(run.content)}" for run in runs]
     return "\n".join(lines) + "\n\nOne run of each.\n"
 
 
@@ -73,17 +68,11 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
     if arguments.output is None and arguments.insert is None and arguments.html is None and not arguments.paired:
         parser.error("give --output, --insert or --html")
     runs = read_runs(arguments.results)
-    places = [source.rpartition("=")[2] for source in arguments.results]
     table = make_table(runs) + "\n" + describe_runs(runs)
     if arguments.paired:
-        first, *others = (read_run(place) for place in places)
-        label, *labels = runs
-        pages = [
-            paired_page(paired_differences(first, other), label, other_label)
-            for other, other_label in zip(others, labels, strict=True)
-        ]
-        table += "\n" + "\n".join(pages)
-        print("\n".join(pages))
+        pages = "\n".join(paired_page(runs[0], other) for other in runs[1:])
+        table += f"\n{pages}"
+        print(pages)
     if arguments.insert is not None:
         insert_between_markers(Path(arguments.insert), arguments.marker, table)
         print(arguments.insert)
@@ -91,9 +80,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.table"
         write_atomically(Path(arguments.output), table)
         print(arguments.output)
     if arguments.html is not None:
-        labelled = zip(runs.items(), places, strict=True)
-        pages = [Run(label, run, Path(place).parent, number) for number, ((label, run), place) in enumerate(labelled)]
-        write_atomically(Path(arguments.html), results_html(pages))
+        write_atomically(Path(arguments.html), results_html(runs))
         print(arguments.html)
 
 

@@ -5,7 +5,7 @@ A task is filled row by row and keeps only small integers per row, since a set o
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation import histograms
 from evaluation.encoder import BaseEncoder
-from evaluation.misses import Miss
+from evaluation.row_values import Miss
 from evaluation.similarities import Similarities, check_not_constant
 from unime.data.columns import half_character
 from unime.data.content import ContentIndex
@@ -77,6 +77,7 @@ class Task(ABC):
 
     def __init__(self, name: str, source: str | Path, store: ImageStore | None, sizes: ImageSizes | None = None):
         self.name = name
+        self.suite = ""  # that it is a set of
         self.source = source
         self.store = store
         self.index = ContentIndex(sizes)
@@ -136,6 +137,10 @@ class Task(ABC):
         if cosines := histograms.histogram(similarities, map(self.contrast, sample)):
             score.details["cosines"] = cosines
         return score
+
+    def scored(self, similarities: Similarities) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Query and candidates of each row, with the candidates' scores."""
+        return zip(self.queries, self.candidates, similarities.rows(self.queries, self.candidates), strict=True)
 
     def contrast(self, row: int) -> tuple[int, np.ndarray, np.ndarray]:
         """Query, right and wrong candidates of a row whose cosines are shown against each other, as content numbers."""

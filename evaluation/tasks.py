@@ -17,7 +17,7 @@ from evaluation.metrics.paired_accuracy.paired_accuracy import PairedAccuracy
 from evaluation.metrics.precision_at_1.precision_at_1 import PrecisionAt1
 from evaluation.metrics.recall_at_k.recall_at_k import RecallAtK
 from evaluation.metrics.spearman.spearman import Spearman
-from evaluation.misses import KEPT, rank_rows
+from evaluation.row_values import KEPT, rank_rows
 from evaluation.score_files import score_fields
 from evaluation.similarities import Similarities
 from evaluation.task import Row, RowError, Score, Task, make_example, require
@@ -46,8 +46,8 @@ class MMEBTask(Task):
 
     def measure(self, similarities: Similarities) -> Score:
         ranks, worst = rank_rows(
-            (query, candidates, similarities.scores(query, candidates), np.flatnonzero(candidates == candidates[0]))
-            for query, candidates in zip(self.queries, self.candidates, strict=True)
+            (query, candidates, scores, np.flatnonzero(candidates == candidates[0]))
+            for query, candidates, scores in self.scored(similarities)
         )
         counts = [len(candidates) for candidates in self.candidates]
         # Contents in random order: those identical to the right one are right as well, identical wrong ones take one place.
@@ -150,17 +150,19 @@ class SugarCrepeTask(Task):
 
     def measure(self, similarities: Similarities) -> Score:
         ranks, worst = rank_rows(
-            (image, captions, similarities.scores(image, captions), np.array([0]))
-            for image, captions in zip(self.queries, self.candidates, strict=True)
+            (image, captions, scores, np.array([0])) for image, captions, scores in self.scored(similarities)
         )
         of_subset: dict[str, list] = {}
         for subset, row in zip(self.labels, ranks, strict=True):
             of_subset.setdefault(subset, []).append(row)
         subsets = {subset: {"rows": len(own), **PairedAccuracy.of_ranks(own)} for subset, own in of_subset.items()}
-        return Score.of_rows(
-            PairedAccuracy.row_values(ranks),
+        values = {**PairedAccuracy.row_values(ranks)}
+        values |= {subset: PairedAccuracy.row_values(own)["accuracy"] for subset, own in of_subset.items()}
+        return Score(
+            PairedAccuracy.of_ranks(ranks),
             chance={"accuracy": 0.5},
             details={"candidates": {"min": 2, "mean": 2.0, "max": 2}, "subsets": subsets},
+            values=values,
             misses=worst,
         )
 
@@ -256,8 +258,7 @@ class STSTask(Task):
         return Row(first, [second], _human_score(values))
 
     def measure(self, similarities: Similarities) -> Score:
-        pairs = zip(self.queries, self.candidates, strict=True)
-        cosines = np.array([similarities.scores(first, second)[0] for first, second in pairs])  # (N,)
+        cosines = np.array([scores[0] for _, _, scores in self.scored(similarities)])  # (N,)
         labels = np.array(self.labels)
         # Of each row its part in the correlation, and what a resampled correlation needs.
         parts = np.prod(

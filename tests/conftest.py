@@ -11,10 +11,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
 
+import fork_server
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+fork_server.install()
 
 # Tiny models gain nothing from threads, and a process that is forked after they were used may wait for them for ever.
 torch.set_num_threads(1)
@@ -29,7 +32,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU or the internet; both are absent where the tests usually run."""
+    """Begin with slow files, so that none keeps one process busy at the end; skip what needs a GPU or the internet."""
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -26,7 +26,8 @@ def test_without_a_package(): pytest.importorskip("no_such_package")
 
 @pytest.mark.parametrize("more, workers, code", [(FORBIDDEN, "2", 1), ("", "0", 0)])
 def test_reasons_for_leaving_tests_out(more, workers, code, tmp_path, repository):
-    shutil.copyfile(repository / "tests" / "conftest.py", tmp_path / "conftest.py")
+    for name in ("conftest.py", "fork_server.py"):
+        shutil.copyfile(repository / "tests" / name, tmp_path / name)
     shutil.copyfile(repository / "pyproject.toml", tmp_path / "pyproject.toml")
     (tmp_path / "test_some.py").write_text(TESTS.format(more=more))
     command = [sys.executable, "-m", "pytest", "-n", workers, "test_some.py"]

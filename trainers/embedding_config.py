@@ -122,8 +122,9 @@ class EmbeddingTrainingConfig(TrainingArguments):
     eval_tasks: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Benchmark files and folders (as unime evaluate takes them as data) that are scored at each evaluation, see "
-            "eval_strategy: eval_<task>_<metric> and, over several, eval_tasks_<metric>, which metric_for_best_model may name."
+            "help": "Benchmark files and folders (as unime evaluate takes them as data), and suites by name or YAML file, which "
+            "are looked for in the folders, that are scored at each evaluation, see eval_strategy: eval_<task>_<metric> and, over "
+            "several, eval_tasks_<metric> and eval_<suite>_<metric>, which metric_for_best_model may name."
         },
     )
     eval_image_root: str | None = field(

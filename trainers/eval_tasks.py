@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Benchmark tasks at each evaluation of a training run: all processes encode, the first one scores.
 
-The figures, `eval_<task>_<metric>` and over several tasks `eval_tasks_<metric>`, stand in the log beside the loss, and
+The figures, `eval_<task>_<metric>` and over several tasks `eval_tasks_<metric>` (over a suite's, `eval_<suite>_<metric>`), stand in the log beside the loss, and
 `metric_for_best_model` may name one.
 """
 
@@ -15,14 +15,16 @@ import torch
 from transformers import Trainer
 from transformers.utils import logging
 
+from evaluation.arguments import EvaluationArguments
+from evaluation.data_sets import find_data_sets
 from evaluation.encoder import Encoder, EncodingError
-from evaluation.load import load_task
+from evaluation.parsers import load_data_set
 from evaluation.similarities import MetricError
+from evaluation.suites import is_suite
 from evaluation.task import Task
 from evaluation.vectors import Vectors
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.loading import picture_sizes
-from unime.data.data_files import find_data_files
 from unime.distributed import LongWaitGroup
 
 logger = logging.get_logger(__name__)
@@ -56,7 +58,7 @@ class TaskEvaluation(Trainer):
     def hold_eval_tasks(
         self, given: Sequence[str | Path | Task] | None, args: EmbeddingTrainingConfig, processor
     ) -> None:
-        """Keep tasks, and read those that are files; the first process does, and checks rows and images."""
+        """Keep tasks, and read those that are files or suites; the first process does, and checks rows and images."""
         given = args.eval_tasks if given is None else given
         self.has_eval_tasks = bool(given)
         self.eval_tasks = [source for source in given if isinstance(source, Task)]
@@ -64,8 +66,11 @@ class TaskEvaluation(Trainer):
 
         def read() -> None:
             sources = [str(source) for source in given if not isinstance(source, Task)]
-            for file in find_data_files(sources) if sources else []:
-                self.eval_tasks.append(load_task(file, args.eval_image_root, sizes=sizes))
+            suites = [source for source in sources if is_suite(source)]
+            data = [source for source in sources if source not in suites]
+            arguments = EvaluationArguments("", data, args.output_dir, suite=suites, image_root=args.eval_image_root)
+            for data_set in find_data_sets(arguments) if sources else []:
+                self.eval_tasks.append(load_data_set(data_set, arguments, sizes))
 
         with LongWaitGroup() as ranks:
             ranks.broadcast_from_main(read)
@@ -95,7 +100,10 @@ class TaskEvaluation(Trainer):
 
 
 def task_figures(tasks: Sequence[Task], vectors: Vectors, prefix: str = "eval") -> dict[str, float]:
-    """The headline metrics of each task, and their means where several tasks have them; NaN where a task has none."""
+    """The headline metrics of each task, and their means where several tasks have them; NaN where a task has none.
+
+    The sets of a suite, `SUITE/NAME`, have means of their own, too: `eval_SUITE_<metric>`.
+    """
     figures, by_metric = {}, defaultdict(list)
     for task in tasks:
         try:
@@ -106,6 +114,9 @@ def task_figures(tasks: Sequence[Task], vectors: Vectors, prefix: str = "eval") 
         for metric in task.headline:
             value = metrics.get(metric, float("nan"))
             figures[f"{prefix}_{task.name}_{metric}"] = value
-            by_metric[metric].append(value)
-    means = {f"{prefix}_tasks_{metric}": fmean(values) for metric, values in by_metric.items() if len(values) > 1}
+            for group in ("tasks", task.suite) if task.suite else ("tasks",):
+                by_metric[group, metric].append(value)
+    means = {
+        f"{prefix}_{group}_{metric}": fmean(values) for (group, metric), values in by_metric.items() if len(values) > 1
+    }
     return figures | means

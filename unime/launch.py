@@ -54,7 +54,9 @@ def build_command(argv: Sequence[str], gpus: int, prog: str = "python -m unime.l
     options, rest = parser.parse_known_args(argv)
     check_at_least(options, nproc_per_node=1, nnodes=1, expected_world_size=0)
     expected = options.expected_world_size or 0
-    if options.expected_world_size is None and rest and not rest[0].startswith("-"):
+    first = rest[0] if rest else "-"
+    is_model = options.command == "evaluate" and not first.endswith((".yaml", ".yml"))
+    if options.expected_world_size is None and not first.startswith("-") and not is_model:
         expected = int(read_yaml(find_recipe(rest[0], COMMANDS[options.command])).get("expected_world_size") or 0)
     if options.nproc_per_node is None and expected % options.nnodes:
         raise ValueError(f"expected_world_size {expected} does not divide by {options.nnodes} nodes")

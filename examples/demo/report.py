@@ -11,14 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.charts import Bar, bars
 from evaluation.encoder import Encoder
-from evaluation.page import page
-from evaluation.report import percent
-from examples.demo.report_charts import seconds
+from evaluation.results_html import TEMPLATES, results_html
+from examples.demo.report_charts import GREY, seconds
 from examples.demo.report_data import MODELS, Demo, ReportError, read_demo
 from examples.demo.report_gallery import SECTIONS, TOP, Query, gallery_section, load_queries
-from examples.demo.report_scores import Scores, bar_panels, headline_tiles, result_table, table_notes
 from examples.demo.report_similarity import evaluation_sentences, similarity_section
 from examples.demo.report_style import STYLE
 from examples.demo.report_training import training_section
@@ -82,63 +79,29 @@ class Embedder:
         return texts, np.split(vectors, ends[:-1])
 
 
-def opening(demo: Demo, scores: Scores, parameters: int) -> str:
-    """What the reader sees here, in one paragraph, and the headline numbers.
-
-    Args:
-        demo: The demo.
-        scores: The measures.
-        parameters: Of the model.
-
-    Returns:
-        HTML.
-    """
-    base, unime, vlm2vec = (percent(scores.kinds_mean.values[key]) for key in ("base", "unime", "vlm2vec"))
-    text = (
+def lead(demo: Demo, parameters: int) -> str:
+    """What the reader sees here, in one paragraph."""
+    return (
         "UniME turns a multimodal language model into one that gives vectors: for a text, a picture, or both "
         "together. Things that belong together get similar vectors, so that one model can search, classify, answer "
         f"and point. Here this was done with a tiny model ({parameters / 1e6:.3g} million parameters) and pictures of "
         f"coloured shapes that the program drew itself, in {seconds(demo.summary['total_seconds'])}. The base has "
         "learned to describe pictures but not to make vectors. Stage 1 teaches it, with sentences alone, what a text "
-        "teacher finds similar; stage 2 teaches it tasks, with hard negatives. Among a query’s candidates, the base "
-        f"ranks the right one first in {base} % of cases, UniME in {unime} %, the base trained with plain InfoNCE (the "
-        f"VLM2Vec recipe) in {vlm2vec} %, chance does in {percent(scores.kinds_mean.chance)} % "
-        f"(mean of the {len(scores.kinds)} task kinds)."
+        "teacher finds similar; stage 2 teaches it tasks, with hard negatives. Beside them stands the base trained with plain "
+        f"InfoNCE (the VLM2Vec recipe) for {demo.records['vlm2vec']['steps']} steps, where UniME’s stage 2 had "
+        f"{demo.records['unime']['steps']}."
     )
-    return f'<p class="lead">{escape(text)}</p>{headline_tiles(scores)}'
-
-
-def results_section(demo: Demo, scores: Scores) -> str:
-    """Bars, table and notes.
-
-    Args:
-        demo: The demo.
-        scores: The measures.
-
-    Returns:
-        HTML.
-    """
-    text = (
-        "Four models, evaluated on the same rows: the base, stage 1 alone, stage 1 and 2 (UniME), and the base "
-        f"trained with plain InfoNCE (the VLM2Vec recipe) for {demo.records['vlm2vec']['steps']} steps, where UniME’s "
-        f"stage 2 had {demo.records['unime']['steps']}. The dashed line is what guessing gives."
-    )
-    return f"<p>{escape(text)}</p>{bar_panels(scores)}{result_table(scores)}{table_notes(demo, scores)}"
 
 
 def timings_section(demo: Demo) -> str:
-    """The steps as bars.
-
-    Args:
-        demo: The demo.
-
-    Returns:
-        HTML.
-    """
-    longest = max(demo.timings.values(), default=0.0)
-    entries = [Bar(name, value, seconds(value), "#7b93ad") for name, value in demo.timings.items()]
-    total = f"All together {seconds(demo.summary['total_seconds'])} on {demo.hardware}."
-    return f'<p>{escape(total)}</p><div class="times">{bars(entries, longest)}</div>'
+    """The steps as bars, and the run in words."""
+    bar, longest = TEMPLATES.get_template("charts.html").module.bar, max(demo.timings.values(), default=0.0)
+    bars = (bar(name, seconds(value), GREY, value, full=longest) for name, value in demo.timings.items())
+    facts = (
+        f"Seed {demo.summary['seed']}, runs = 1, size “{demo.summary['size']}”. The whole demo took "
+        f"{seconds(demo.summary['total_seconds'])} on {demo.hardware}."
+    )
+    return f'<p>{escape(facts)}</p><dl class="bars">{"".join(bars)}</dl>'
 
 
 def write_report(folder: str | Path, exported: str = "models/unime", teacher: Teacher | None = None) -> Path:
@@ -158,10 +121,9 @@ def write_report(folder: str | Path, exported: str = "models/unime", teacher: Te
         ImageError: If a picture cannot be read.
     """
     demo = read_demo(folder)
-    scores = Scores(demo)
     sentences = evaluation_sentences(demo.data)
-    sections = [(section, load_queries(demo.data, section)) for section in SECTIONS]
-    queries = [query for _, members in sections for query in members]
+    chosen = [(section, load_queries(demo.data, section)) for section in SECTIONS]
+    queries = [query for _, members in chosen for query in members]
     embedder = Embedder(demo)
     texts, found = {}, {}
     for key in dict.fromkeys((*MATRIX_MODELS, *GALLERY_MODELS)):
@@ -171,20 +133,15 @@ def write_report(folder: str | Path, exported: str = "models/unime", teacher: Te
         sentences, teacher.encode(sentences), {MODELS[key]: texts[key] for key in MATRIX_MODELS}
     )
     teacher.unload()
-    gallery = gallery_section(sections, {MODELS[key]: found[key] for key in GALLERY_MODELS})
-    content = page(
-        TITLE,
-        opening(demo, scores, embedder.parameters),
-        [
-            ("results", "Results", results_section(demo, scores)),
-            ("training", "Training", f"<p>{escape(TRAINING_TEXT)}</p>{training_section(demo)}"),
-            ("similarity", "Who is near whom", f"<p>{escape(SIMILARITY_TEXT)}</p>{similarity}"),
-            ("gallery", "What the models find", f"<p>{escape(GALLERY_TEXT)}</p>{gallery}"),
-            ("use", "Use the model", usage_section(demo, exported)),
-            ("time", "Where the time went", timings_section(demo)),
-        ],
-        STYLE,
-    )
+    gallery = gallery_section(chosen, {MODELS[key]: found[key] for key in GALLERY_MODELS})
+    more = [
+        ("training", "Training", f"<p>{escape(TRAINING_TEXT)}</p>{training_section(demo)}"),
+        ("similarity", "Who is near whom", f"<p>{escape(SIMILARITY_TEXT)}</p>{similarity}"),
+        ("gallery", "What the models find", f"<p>{escape(GALLERY_TEXT)}</p>{gallery}"),
+        ("use", "Use the model", usage_section(demo, exported)),
+        ("time", "Where the time went", timings_section(demo)),
+    ]
+    content = results_html(demo.runs, TITLE, lead(demo, embedder.parameters), more, STYLE)
     path = demo.folder / "report.html"
     write_atomically(path, content)
     return path

@@ -10,6 +10,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 360, 200  # of a line chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 8, 34  # room for the axes
+GREY = "var(--soft)"
 CELL = 14  # of a heat map
 HEAT_STOPS = ((246, 249, 251), (193, 220, 232), (92, 160, 198), (31, 95, 150), (12, 42, 86))  # low to high, RGB
 
@@ -133,7 +134,7 @@ def line_chart(
         places = [place(*point) for point in line.points]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         dashes = ' stroke-dasharray="5 3"' if line.dashed else ""
-        parts.append(f'<path class="line" d="M{path}" stroke="{escape(line.colour)}"{dashes}/>')
+        parts.append(f'<path class="line" d="M{path}" style="stroke:{escape(line.colour)}"{dashes}/>')
         for (x, y), (step, value) in zip(places, line.points, strict=True):
             note = escape(f"{line.name}, step {step:g}: {scale.value(value)}")
             parts.append(f'<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{note}</title></circle>')

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.report import Result, TableError, check_comparable
+from evaluation.runs import Run, TableError, check_comparable
 from trainers.run import RECORD_FILE
 
 MODELS = {
@@ -15,8 +15,6 @@ MODELS = {
     "unime": "UniME (stage 1 + 2)",
     "vlm2vec": "VLM2Vec recipe",
 }
-COLOURS = {"base": "#8a94a0", "stage1": "#1b998b", "unime": "#1f5fbf", "vlm2vec": "#e07a1f"}
-BASELINES = ("base", "vlm2vec")
 TRAINED = ("stage1", "unime", "vlm2vec")
 
 
@@ -64,13 +62,10 @@ class Demo:
         """
         return self.folder / "models" / key
 
-    def data_sets(self, key: str) -> dict[str, Result]:
-        """Results of one model by data set name.
-
-        Args:
-            key: One of `MODELS`.
-        """
-        return {result["name"]: result for result in self.results[key]["data_sets"]}
+    @property
+    def runs(self) -> list[Run]:
+        """The evaluations of the models, the base first."""
+        return [Run(self.results[key], self.folder / "results" / key, name) for key, name in MODELS.items()]
 
 
 def read_demo(folder: str | Path) -> Demo:
@@ -95,13 +90,15 @@ def read_demo(folder: str | Path) -> Demo:
         },
         records={key: _read(folder / "models" / key / RECORD_FILE, ("steps", "log_history")) for key in TRAINED},
     )
-    names = set(demo.data_sets("base"))
-    for key in MODELS:
-        if names != set(demo.data_sets(key)):
-            other = ", ".join(sorted(names ^ set(demo.data_sets(key))))
-            raise ReportError(f"{folder}: {key} and base were evaluated on different data sets ({other})")
+    base, *others = demo.runs
+    for run in others:
+        if other := base.results.keys() ^ run.results.keys():
+            names = ", ".join(sorted(other))
+            raise ReportError(
+                f"{folder}: {run.label} and {base.label} were evaluated on different data sets ({names})"
+            )
     try:
-        check_comparable(demo.results)
+        check_comparable(demo.runs)
     except TableError as error:
         raise ReportError(f"{folder}: {error}") from error
     return demo

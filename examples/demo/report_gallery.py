@@ -7,10 +7,11 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from evaluation.charts import picture, readable
 from evaluation.load import load_task
 from evaluation.metrics.ranking import right_ranks
+from evaluation.pictures import data_url, readable
 from evaluation.similarities import Similarities
 from examples.demo.report_charts import cosine
 from unime.data.example import Example
@@ -124,6 +125,11 @@ def rank_candidates(vectors: np.ndarray) -> Ranking:
     scores = Similarities(vectors).scores(0, np.arange(1, len(vectors)))  # (C,)
     order = sorted(range(len(scores)), key=lambda number: (-scores[number], number == 0, number))
     return Ranking(order, scores, int(right_ranks(scores, [0])[0]))
+
+
+def picture(image: Image.Image, name: str) -> str:
+    """An `<img>` that holds its bytes, `name` for screen readers."""
+    return f'<img src="{data_url(image, optimize=True)}" alt="{escape(name)}">'
 
 
 def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: dict[str, list[np.ndarray]]) -> str:

@@ -1,13 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What the demo's report needs beyond the style of every report (`evaluation.page`)."""
+"""What the demo's report needs beyond the style of every report (`evaluation/templates/results.css`)."""
 
-STYLE = """.times .bars span { min-width: 6em; }
-tr.group th { padding-top: 18px; color: var(--soft); }
-tr.group span { position: sticky; left: 10px; }
-tr.set th { padding-left: 28px; }
-tr.mean th, tr.total th { font-weight: 600; }
-tr.total > * { border-top: 2px solid var(--ink); border-bottom: 2px solid var(--ink); }
-td.unime, th.unime { background: var(--tint); }
+STYLE = """
 .columns { grid-template-columns: repeat(3, minmax(0, 1fr)); align-items: start; gap: 28px; margin-top: 14px; }
 .column h3 { border-top: 4px solid; padding-top: 8px; margin-top: 8px; }
 .column > p { font-size: .9rem; }
@@ -38,8 +32,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
 @media (max-width: 860px) { .columns { grid-template-columns: minmax(0, 1fr); } .map, .column { max-width: 460px; }
   .aligned .column { display: block; } }
 @media (max-width: 520px) {
-  .results { font-size: .8rem; } .results th:first-child { min-width: 7.5em; } tr.set th { padding-left: 14px; }
   .query img { width: 76px; height: 76px; } .hits { gap: 4px; }
-  .hits.pictures small { font-size: .64rem; } tr.group span { display: inline-block; width: 80vw; }
+  .hits.pictures small { font-size: .64rem; }
 }
 """

@@ -4,8 +4,9 @@
 from html import escape
 from typing import Any
 
-from examples.demo.report_charts import PLAIN, SHARE, Line, Scale, line_chart, seconds
-from examples.demo.report_data import COLOURS, TRAINED, Demo, ReportError
+from evaluation.results_html import colour_of
+from examples.demo.report_charts import GREY, PLAIN, SHARE, Line, Scale, line_chart, seconds
+from examples.demo.report_data import MODELS, TRAINED, Demo, ReportError
 
 TITLES = {
     "stage1": "Stage 1: learn from a text teacher",
@@ -20,7 +21,7 @@ TEXTS = {
     "vlm2vec": "Starts from the base. Every other candidate of the batch is a negative. Its negatives are not "
     "UniME’s, so the two losses cannot be compared.",
 }
-GREY, VIOLET = "#5d6874", "#8a4fbf"
+VIOLET = "var(--run3)"
 POSITIVE, HARDEST = "positive_similarity", "hardest_negative_similarity"
 
 # Panels below the loss: title, statistics with their name, colour and whether the line is dashed, scale.
@@ -85,7 +86,7 @@ def training_section(demo: Demo) -> str:
             span = (min(contrast), max(contrast)) if title == CONTRAST[0] else None
             charts.append(_chart(key, history, title, statistics, scale, span))
         columns.append(
-            f'<div class="column"><h3 style="border-color:{COLOURS[key]}">{escape(TITLES[key])}</h3>'
+            f'<div class="column"><h3 style="border-color:{colour_of(list(MODELS).index(key))}">{escape(TITLES[key])}</h3>'
             f'<p>{escape(TEXTS[key])}</p><p class="note">{escape(_facts(demo.records[key]))}</p>'
             f"{''.join(charts)}</div>"
         )
@@ -101,7 +102,12 @@ def _chart(
     span: tuple[float, float] | None = None,
 ) -> str:
     lines = [
-        Line(name, colour or COLOURS[key], [(entry["step"], entry[field]) for entry in history], dashed)
+        Line(
+            name,
+            colour or colour_of(list(MODELS).index(key)),
+            [(entry["step"], entry[field]) for entry in history],
+            dashed,
+        )
         for field, name, colour, dashed in statistics
     ]
     if scale is SHARE:  # from zero, and not so near that a share of next to nothing looks like much

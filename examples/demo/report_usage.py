@@ -6,9 +6,9 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from evaluation.charts import picture
 from examples.demo.report_charts import cosine
 from examples.demo.report_data import Demo
+from examples.demo.report_gallery import picture
 from unime.data.bad_rows import BadRows
 from unime.data.images import DEFAULT_ARCHIVE, ImageStore
 from unime.data.rows import read_rows

@@ -1,7 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import pytest
 
-from evaluation.report import markdown_table, summarise
+from evaluation.averages import summarise
+from evaluation.report import markdown_table
 
 
 def ranking(name, kind, value, chance=0.1):
@@ -39,6 +40,20 @@ def test_overall_is_the_mean_over_data_sets_and_not_over_kinds():
         "chance": {"precision@1": 0.1},
     }
     assert "grounding" not in means
+
+
+def test_a_suite_of_the_package_is_incomplete_without_all_its_sets():
+    part = [
+        {**ranking(f"mmeb/{name}", "vqa", 0.5), "suite": "mmeb", "split": split}
+        for name, split in (("GQA", "out-of-distribution"), ("OK-VQA", "in-distribution"))
+    ]
+    suite = summarise(part)["suites"]["mmeb"]
+    averages = {average["name"]: average for average in suite["averages"]}
+    assert not suite["complete"] and len(suite["missing"]) == 34
+    assert not any(average["complete"] for average in averages.values())
+    assert (averages["vqa"]["of"], averages["mean of the 36 data sets"]["data_sets"]) == (10, 2)
+    own = summarise([{**result, "name": result["name"].replace("mmeb", "mine"), "suite": "mine"} for result in part])
+    assert own["suites"]["mine"]["complete"]
 
 
 def test_sugarcrepe_files_of_a_folder_belong_together():

@@ -1,7 +1,6 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 import json
 import re
-from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,12 +8,15 @@ import pytest
 from PIL import Image
 
 from evaluation import published
-from evaluation.charts import Series, histogram, radar, small_copy, thumbnail
-from evaluation.figures import Run, difference
+from evaluation.averages import summarise
+from evaluation.comparison import paired_differences
+from evaluation.intervals import interval
 from evaluation.kinds import mmeb_set
-from evaluation.misses import Miss, describe
-from evaluation.report import percent, summarise
-from evaluation.results_html import results_html
+from evaluation.pictures import is_small_copy, small_copy
+from evaluation.report import percent
+from evaluation.results_html import TEMPLATES, results_html
+from evaluation.row_values import Miss, describe, draw
+from evaluation.runs import Run
 from evaluation.table import main
 from unime.data.example import Example
 
@@ -47,19 +49,22 @@ def captions(name, value):
     }
 
 
-def write_run(folder, sets, failed=(), rows_files=True, model="models/tiny", limit=None):
+def write_run(folder, sets, failed=(), rows_files=True, model="models/tiny"):
     """A results.json with what lies beside it; returns its path."""
-    (folder / "rows" / "mmeb").mkdir(parents=True)
+    folder.mkdir(parents=True)
     content = {
         "model": model,
         "created": "2026-11-25T10:00:00+00:00",
         "dtype": "float32",
         "hardware": {"cpu": "some <CPU>", "cores": 2, "threads": 2, "device": "cpu"},
         "training": None,
-        "options": {"limit": limit},
-        "summary": summarise(sets),
+        "summary": {},
         "data_sets": [*sets, *({"name": name, "failed": reason} for name, reason in failed)],
     }
+    by_name = {result["name"]: result for result in sets}
+    for name, values in values_of(sets).items() if rows_files else ():
+        by_name[name]["intervals"] = {metric: interval(drawn) for metric, drawn in draw(name, values).items()}
+    content["summary"] = summarise(content["data_sets"])
     (folder / "results.json").write_text(json.dumps(content))
     picture = small_copy(Image.new("RGB", (300, 200), "red"))
     side = {"text": "<|image_1|>\nWhat is it?", "image": "a.png", "thumbnail": picture}
@@ -71,15 +76,21 @@ def write_run(folder, sets, failed=(), rows_files=True, model="models/tiny", lim
         "right_score": -0.25,
         "wrong_score": 0.75,
     }
-    for result in sets if rows_files else ():
-        values = {
-            metric: (np.arange(result["rows"]) < value * result["rows"]).astype(float).tolist()
-            for metric, value in result["metrics"].items()
-            if metric in result["headline"]
-        }
-        content = {"values": values, "failures": [worst] * 6}
-        (folder / "rows" / f"{result['name']}.json").write_text(json.dumps(content))
+    for name, values in values_of(sets).items() if rows_files else ():
+        path = folder / "rows" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"values": values, "failures": [worst] * 6}))
     return folder / "results.json"
+
+
+def values_of(sets):
+    return {
+        result["name"]: {
+            metric: (np.arange(result["rows"]) < result["metrics"][metric] * result["rows"]).astype(float).tolist()
+            for metric in result["headline"]
+        }
+        for result in sets
+    }
 
 
 class Page(HTMLParser):
@@ -110,8 +121,16 @@ class Page(HTMLParser):
 
 
 def page_of(*paths):
-    runs = [Run(path.parent.name, json.loads(path.read_text()), path.parent, n) for n, path in enumerate(paths)]
-    return results_html(runs)
+    return results_html([Run.read(path, path.parent.name) for path in paths])
+
+
+def of_suite(suite, *results):
+    """Results as a run of a suite gives them."""
+    return [
+        {**result, "name": f"{suite}/{name}", "suite": suite, "split": (mmeb_set(name) or (0, "other"))[1]}
+        for result in results
+        for name in [result["name"].rpartition("/")[2]]
+    ]
 
 
 @pytest.fixture
@@ -167,21 +186,31 @@ def test_several_runs_stand_side_by_side(tmp_path, some_sets):
 
 
 def test_published_rows_stand_only_beside_the_whole_of_mmeb(tmp_path, some_sets):
-    whole = [ranked(name, value / 100) for name, value in published.by_data_set("UniME").items()]
+    whole = of_suite("mmeb", *(ranked(name, value / 100) for name, value in published.by_data_set("UniME").items()))
     page = Page(page_of(write_run(tmp_path / "whole", whole)))
     for row in published.published()["mmeb"]:
-        assert row["model"] in page.text and f"{row['overall']:.1f} printed" in page.text
-    assert "MMEB, set by set" in page.text and "VLM2Vec (LLaVA-1.6, 336 px), fine-tuned" in page.text
-    for name, change in (
-        ("one missing", {"sets": whole[1:]}),
-        ("limited", {"sets": whole, "limit": 40}),
-        ("partial", {"sets": [{**whole[0], "partial": "40 of 1000 rows"}, *whole[1:]]}),
-        ("failed", {"sets": whole[1:], "failed": [(whole[0]["name"], "no pictures")]}),
+        assert row["model"] in page.text and f"printed {row['overall']}" in page.text
+        assert f"{row['model']}, {row['size']}" in page.text if "size" in row else True
+    assert "mmeb, set by set" in page.text and "VLM2Vec (LLaVA-1.6, 336 px), fine-tuned" in page.text
+    gone = {"name": whole[0]["name"], "failed": "no pictures", "suite": "mmeb", "form": "mmeb"}
+    gone |= {name: whole[0][name] for name in ("kind", "split")}
+    for name, sets in (
+        ("partial", [{**whole[0], "partial": "40 of 1000 rows"}, *whole[1:]]),
+        ("failed", whole[1:]),
     ):
-        page = Page(page_of(write_run(tmp_path / name, **change)))
-        assert "printed" not in page.text and "VLM2Vec" not in page.text, name
-    page = Page(page_of(write_run(tmp_path / "captions", some_sets)))
-    assert "flickr30k t2i" in page.text and "VLM2Vec" in page.text and "MMEB, set by set" not in page.text
+        path = write_run(tmp_path / name, sets)
+        content = json.loads(path.read_text())
+        content["data_sets"] += [gone] if name == "failed" else []
+        content["summary"] = summarise(content["data_sets"])
+        path.write_text(json.dumps(content))
+        page = Page(page_of(path))
+        missing = whole[0]["name"].rpartition("/")[2]
+        assert "printed" not in page.text and missing not in page.text.partition("set by set")[2].partition("Right")[0]
+        assert "incomplete and therefore not compared: " in page.text and "mean of the 36 data sets" in page.text
+    assert "printed" not in Page(page_of(write_run(tmp_path / "files", some_sets))).text  # of no suite
+    captioned = of_suite("retrieval", captions("Flickr30K", 0.5))
+    page = Page(page_of(write_run(tmp_path / "captions", captioned)))
+    assert "Flickr30K, text to image R@1" in page.text and "VLM2Vec" in page.text
 
 
 def test_without_rows_there_are_no_intervals_and_no_failures(tmp_path, some_sets):
@@ -198,34 +227,45 @@ def test_without_rows_there_are_no_intervals_and_no_failures(tmp_path, some_sets
 def test_means_of_a_suite_are_compared_with_both_runs_resampled_together(tmp_path):
     def run(name, *values):
         sets = zip(("GQA", "OK-VQA", "NIGHTS"), values, strict=True)
-        sets = [{**ranked(one, value), "suite": "mmeb", "split": "in-distribution"} for one, value in sets]
-        path = write_run(tmp_path / name, sets)
-        return Run(name, json.loads(path.read_text()), path.parent)
+        return write_run(tmp_path / name, of_suite("mine", *(ranked(one, value) for one, value in sets)))
 
-    one, other = run("one", 0.5, 0.25, 0.75), run("other", 0.75, 0.5, 1.0)
-    names = {figure.name for figure in one.headline}
-    assert names == {"mmeb, mean of the 3 data sets", "mmeb, mean of the 2 meta-tasks"}
-    for figure in one.headline:
-        low, high = difference(figure, other, one)
-        assert 0.1 < low < 0.25 < high < 0.4
-        assert difference(figure, one, one) == [0.0, 0.0]
+    paths = run("one", 0.5, 0.25, 0.75), run("other", 0.75, 0.5, 1.0)
+    one, other = map(Run.read, paths)
+    found = {entry["figure"]: entry["interval"] for entry in paired_differences(other, one)}
+    for name in ("mine, mean of the 3 data sets", "mine, mean of the 2 meta-tasks"):
+        low, high = found[name]
+        assert 10 < low < 25 < high < 40
+        assert {
+            "figure": name,
+            "metric": "precision@1",
+            "difference": 0.0,
+            "interval": [0.0, 0.0],
+        } in paired_differences(one, one)
+        assert f"+25.0 against the first, 95 % {low:+.1f} to {high:+.1f}" in Page(page_of(*paths)).text
 
 
 def test_misses_are_kept_with_thumbnails():
     examples = [Example("q", Image.new("RGB", (500, 300))), Example("right"), Example("wrong", None)]
     (content,) = describe([Miss(0.5, 7, 0, 1, 2, 0.25, 0.75)], examples)
-    assert thumbnail(content["query"]["thumbnail"], "q") and "thumbnail" not in content["right"]
+    assert is_small_copy(content["query"]["thumbnail"]) and "thumbnail" not in content["right"]
     assert (content["row"], content["wrong"]["text"], content["wrong_score"]) == (7, "wrong", 0.75)
 
 
 def test_charts():
-    drawing = radar(["a<b", "c", "d"], [Series("x", "red", [0.5, 1.5, -1]), Series("y", "red", [0, 0, 0], True)], "l")
-    assert "a&lt;b" in drawing and "x: a&lt;b 50.0" in unescape(drawing).replace("<b", "&lt;b")
-    assert drawing.count("stroke-dasharray") == 1 and "NaN" not in drawing
-    assert "nan" not in histogram([("none", "red", [0, 0]), ("some", "red", [1, 0])], 0.0, 1.0, "l")
+    charts = TEMPLATES.get_template("charts.html").module
+    outlines = [{"name": "x", "colour": "red", "points": [0.5, 1.5, -1]}]
+    outlines.append({"name": '"y>', "colour": "red", "points": [0, 0, 0], "dashed": True})
+    drawing = charts.radar(["a<b", "c", "d"], outlines)
+    assert "x: a&lt;b 50.0" in drawing and '"y' not in drawing
+    assert drawing.count("stroke-dasharray") == 1 and "nan" not in drawing.lower()
+    drawing = charts.histogram({"wrong": [0, 0], "right": [1, 0], "low": 0.0, "high": 1.0}, "l")
+    assert "nan" not in drawing.lower() and "V4.0H160.0" in drawing
+    for value, width in ((1.0, "50.00"), (-1.0, "0.00"), (3.0, "100.00")):
+        assert f"width:{width}%" in charts.bar("x", "", "red", value, chance=0.5, full=2)
+
+
+def test_only_small_copies_are_shown():
     url = small_copy(Image.new("RGBA", (900, 30)))
-    assert thumbnail(url, 'a"b').startswith('<img src="data:image/jpeg;base64,') and "a&quot;b" in thumbnail(
-        url, 'a"b'
-    )
+    assert is_small_copy(url)
     for bad in (None, 3, "", "x.png", "data:text/html;base64,AAAA", url + '" onload="x', "javascript:1"):
-        assert thumbnail(bad, "name") == ""
+        assert not is_small_copy(bad)

@@ -86,6 +86,17 @@ def test_finished_sets_are_reused_until_something_changes(start, two_sets, model
     assert start(*two_sets, limit=3)[1] == 7
 
 
+def test_other_pixels_under_the_same_name_are_another_result(start, write_rows, write_image, text_row):
+    row = {**text_row("", "a", "b"), "qry_img_path": "x.png"}
+    data = write_rows([row], "one/eval_class.jsonl")
+    write_image("one/x.png", "red")
+    first, _ = start(data)
+    assert start(data)[0]["reused"] == ["one/class"] and "image_folders" not in first["data_sets"][0]
+    write_image("one/x.png", "blue")
+    again, encoded = start(data)
+    assert again["reused"] == [] and encoded == 1 and again["vectors"] == {"found": 2, "computed": 1}
+
+
 def test_a_data_set_that_cannot_be_read_fails_and_the_others_go_on(start, two_sets, write_rows, output):
     bad = write_rows([{"what": 1}], "three/eval_bad.jsonl")
     with pytest.raises(run.FailedSets, match="1 of 3 data sets failed, the first: three/bad: .*unknown form"):

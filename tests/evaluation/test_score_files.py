@@ -47,6 +47,18 @@ def test_fields_equal_their_definitions():
     assert score_fields(ranks) == pytest.approx(published_way(ranks), abs=1e-12)
 
 
+def test_gains_of_the_right_ones_count_in_ndcg_alone():
+    ranks, gains = [np.array([2, 3]), np.array([7])], [np.array([1.0, 3.0]), np.array([2.0])]
+    fields, plain = score_fields(ranks, gains), score_fields(ranks)
+    for way, worth in (("linear", (1, 3)), ("exponential", (1, 7))):
+        found = worth[0] / math.log2(3) + worth[1] / math.log2(4)
+        best = worth[1] + worth[0] / math.log2(3)
+        assert fields[f"ndcg_{way}@5"] == pytest.approx(found / best / 2, abs=1e-12)
+    assert {name for name in fields if fields[name] != plain[name]} == {
+        f"ndcg_{way}@{k}" for way in ("linear", "exponential") for k in (5, 10)
+    }
+
+
 def report_script(folder):
     """What the leaderboard's report prints: the mean of the main metric over the sets that have a file."""
     means = {}

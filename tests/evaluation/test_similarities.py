@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from evaluation import similarities
 from evaluation.similarities import ConstantEmbeddingsError, MetricError, Similarities, check_not_constant
 
 
@@ -12,15 +13,30 @@ def test_equal_vectors_get_equal_scores_whatever_the_matrix_product_does():
         for count in (7, 13, 30, 101):
             embeddings = generator.normal(size=(count + 3, width)).astype(np.float32)
             embeddings[3:] = embeddings[3]
-            similarities = Similarities(embeddings)
+            found = Similarities(embeddings)
             everything = np.arange(count + 3)
-            scores = similarities.scores(0, everything)
+            scores = found.scores(0, everything)
             assert len(set(scores[3:])) == 1
             unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1)[:, None]
             np.testing.assert_allclose(scores, unit @ unit[0], atol=1e-12)
-            block = np.concatenate(list(similarities.blocks(np.arange(3), everything, block_size=2)))
+            block = np.concatenate(list(found.blocks(np.arange(3), everything, block_size=2)))
             assert all(len(set(row[3:])) == 1 for row in block)
             np.testing.assert_allclose(block, unit[:3] @ unit.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("waste", [similarities.WASTE, 0])
+def test_candidates_of_a_rows_own_are_scored_together_or_one_by_one(waste, monkeypatch):
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(90, 33)).astype(np.float32)
+    embeddings[50:] = embeddings[generator.integers(0, 50, 40)]
+    monkeypatch.setattr(similarities, "WASTE", waste)
+    queries = generator.integers(0, 90, 21)
+    candidates = [generator.integers(0, 90, generator.integers(1, 40)) for _ in queries]
+    unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1)[:, None]
+    found = Similarities(embeddings)
+    for query, own, scores in zip(queries, candidates, found.rows(queries, candidates, block_size=8), strict=True):
+        np.testing.assert_allclose(scores, unit[own] @ unit[query], atol=1e-12)
+        assert len(set(scores)) == len(set(found.same_as[own])), "equal vectors tie, others do not"
 
 
 @pytest.mark.parametrize("value, fault", [(np.nan, "NaN"), (np.inf, "infinity"), (0.0, "zero")])

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.averages import group_means, summarise
 from evaluation.load import load_task
-from evaluation.report import group_means
+from evaluation.row_values import draw
 from evaluation.similarities import ConstantEmbeddingsError
 from evaluation.tasks import SugarCrepeTask
 from unime.data.bad_rows import DataError
@@ -92,6 +93,11 @@ def test_real_files(data_dir, make_encoder):
         *("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
     }
     result = loaded.evaluate(make_encoder())
+    entry = {"name": "coco/sugarcrepe", "form": "sugarcrepe", "headline": ["accuracy"], "metrics": result.metrics}
+    summary = summarise([entry | result.details], {entry["name"]: draw(entry["name"], result.values)})["sugarcrepe"]
+    means, intervals = summary["coco/sugarcrepe"]["means"], summary["coco/sugarcrepe"]["intervals"]
+    assert list(means) == list(intervals) == ["replace", "swap", "add", "overall"]
+    assert all(low < means[name] < high for name, (low, high) in intervals.items())
     assert 0.3 < result.metrics["accuracy"] < 0.7  # the stand-in knows nothing
     with pytest.raises(DataError, match="add_att.json row 1: .* is missing"):  # its pictures are not there
         load_task(data_dir / "sugarcrepe" / "add_att.json")

@@ -1,17 +1,23 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Suites from the files that people have to the averages, with the stand-in for a model."""
 
+import io
 import json
 import zipfile
+from functools import partial
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
+from stub_hub import StubHub
 
 from evaluation import run
 from evaluation.arguments import EvaluationArguments
-from evaluation.comparison import in_words, paired_differences, paired_page, published_page, read_run, with_published
+from evaluation.comparison import in_words, paired_differences, paired_page, published_page, with_published
+from evaluation.runs import Run
 from evaluation.suites import load_suites
+from unime.data.bad_rows import DataError
 
 ROWS = 4
 
@@ -138,6 +144,16 @@ def test_a_suite_of_ones_own_beside_files(start, tmp_path, write_rows, text_row)
     report, error = start([suite])
     assert "has 2 rows, but the suite says 5" in error
     assert start([suite], limit=2)[1] is None
+    suite.write_text(
+        "form: mmeb\nsets:\n  shoes: {published_rows: 2, candidates: 2}\n  hats: {published_rows: 2, candidates: 5}\n"
+    )
+    report, error = start([suite])
+    assert "row 2 of those that were read has 3 candidates, but the suite says 2; --limit 2" in error
+    assert report["data_sets"][1]["partial"] == "1 of 2 rows", "a part of the set need not have all candidates"
+    report, error = start([suite], limit=2)
+    assert error is None and report["data_sets"][0]["partial"] == "2 to 3 instead of 2 candidates"
+    suite.write_text("form: mmeb\nsets:\n  shoes: {published_rows: 1}\n")
+    assert "has 2 rows, but the suite says 1" in start([suite])[1]
 
 
 def test_small_sets_of_a_folder_are_a_suite_by_kind(start, tmp_path, write_rows, text_row):
@@ -228,8 +244,8 @@ def test_two_runs_are_compared_on_the_same_rows(start, tmp_path, write_rows, tex
     rows.write_text(json.dumps(content))
     results["data_sets"][0]["metrics"]["precision@1"] = 1.0
     (tmp_path / "output/results.json").write_text(json.dumps(results))
-    differences = paired_differences(read_run(tmp_path / "output/results.json"), read_run(first))
-    page = paired_page(differences, "new", "old")
+    runs = Run.read(tmp_path / "output/results.json"), Run.read(first)
+    differences, page = paired_differences(*runs), paired_page(*runs)
     assert "| mmeb-mini/one/class | P@1 | better by " in page and "mean of the 2 data sets | P@1 | better by" in page
     entry = differences[0]
     low, high = entry["interval"]
@@ -246,10 +262,88 @@ def test_published_figures_stand_beside_a_whole_suite_and_no_other(start, mmeb_e
         del result["partial"]
     for average in report["summary"]["suites"]["mmeb"]["averages"]:
         average["complete"] = True
-    entries = {(e["figure"], e["model"], e["training"]): e for e in with_published(report)}
+    entries = {(e["figure"], e["model"], e["training"]): e for e in with_published(Run(report))}
     meta = entries["mean of the 4 meta-tasks", "UniME (LLaVA-1.6)", "both stages"]
     sets = entries["mean of the 36 data sets", "UniME (LLaVA-1.6)", "both stages"]
     assert (meta["published"], sets["published"]) == (66.6, 63.6)
     assert entries["GQA", "UniME", "both stages"]["published"] == 63.6
-    page = published_page(report, with_published(report))
-    assert "66.6 is the mean of the 4 meta-tasks" in page and "70.7 is the mean of the 36 data sets" in page
+    page = published_page(Run(report))
+    lines = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if "arXiv 2510.13515" in line}
+    assert "printed 60.1" in lines["VLM2Vec (Qwen2-VL), 2B"] and "printed 65.8" in lines["VLM2Vec (Qwen2-VL), 7B"]
+    assert "printed 66.6" in page and "printed 70.7" in page
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip archive of files by path."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path, member in files.items():
+            archive.writestr(path, member)
+    return content.getvalue()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The Hub on the loopback address, as `snapshot_download` of this process sees it."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    with StubHub() as hub:
+        download = partial(huggingface_hub.snapshot_download, endpoint=hub.endpoint, cache_dir=tmp_path / "cache")
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        yield hub
+
+
+@pytest.fixture
+def shop(tmp_path, write_image, text_row):
+    """Files of a repository: rows as Parquet with pictures in images.zip, and a set in an archive of its name."""
+    for color in ("red", "green", "blue"):
+        write_image(f"{color}.png", color)
+    pixels = {color: (tmp_path / f"{color}.png").read_bytes() for color in ("red", "green", "blue")}
+    rows = [{**text_row("", "a", color), "qry_img_path": f"in/{color}.png"} for color in pixels]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    street = {f"Streets/{part}": member for part, member in _streets(pixels).items()}
+    return {
+        "shoes/test-00000-of-00001.parquet": (tmp_path / "rows.parquet").read_bytes(),
+        "images.zip": zipped({f"in/{color}.png": member for color, member in pixels.items()}),
+        "streets.zip": zipped(street),
+    }
+
+
+def _streets(pixels: dict[str, bytes]) -> dict[str, bytes]:
+    captions = {f"caption/{color}.txt": f"a {color} street".encode() for color in pixels}
+    return captions | {f"image/{color}.png": member for color, member in pixels.items()}
+
+
+SHOP = """
+sets:
+  shoes: {form: mmeb, hub: me/shop, rows: 3}
+  Streets: {form: captions, hub: me/shop, dataset_parser: urban1k, rows: 3}
+  gone: {form: mmeb, hub: me/gone}
+"""
+
+
+def test_sets_come_from_the_hub_and_out_of_archives(start, hub, shop, tmp_path):
+    hub.add("me/shop", shop, "datasets")
+    suite = tmp_path / "suites" / "shop.yaml"  # nothing beside it
+    suite.parent.mkdir()
+    suite.write_text(SHOP)
+    report, error = start([suite])
+    assert "1 of 3 data sets failed, the first: shop/gone: data set 'me/gone' cannot be had from the Hub" in error
+    assert [(result["rows"], result["encoded"]) for result in report["data_sets"][:2]] == [(3, 7), (3, 6)]
+    averages = report["summary"]["suites"]["shop"]["averages"]
+    assert [average["name"] for average in averages] == ["mmeb", "captions"], "sets of two forms have no common mean"
+    assert len([path for _, path in hub.requests if path.endswith("/revision/main")]) == 2, "once a repository"
+
+
+def test_an_archive_is_unpacked_and_again_when_it_changes(start, shop, tmp_path):
+    place = tmp_path / "shop.zip"
+    suite = tmp_path / "shop.yaml"
+    suite.write_text(SHOP)
+    place.write_bytes(zipped({f"shop/{path}": member for path, member in shop.items()}))
+    report, error = start([suite], place)
+    assert "1 of 3 data sets failed, the first: shop/gone" in error
+    assert [result["rows"] for result in report["data_sets"][:2]] == [3, 3]
+    place.write_bytes(zipped({"shop/gone.jsonl": json.dumps({"qry_text": "q", "tgt_text": ["a"], "bad": 1}).encode()}))
+    assert "3 of 3 data sets failed, the first: shop/shoes: shoes: no rows" in start([suite], place)[1]
+    place.write_bytes(place.read_bytes()[:60] + b"!" + place.read_bytes()[61:])
+    assert "shop.zip: cannot be unpacked" in pytest.raises(DataError, start, [suite], place).value.args[0]

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from evaluation.report import TableError
+from evaluation.runs import TableError
 from evaluation.table import insert_between_markers, main
 
 

@@ -212,5 +212,7 @@ def test_launcher_starts_one_process_without_gpus():
     command = build_command(["train_stage1", str(RECIPES / "tiny-cpu/stage1.yaml")], gpus=0)
     assert command[1:3] == ["-m", "trainers.train_stage1"] and command[-2:] == ["--expected_world_size", "1"]
     assert build_command(["train_stage1", "--nproc_per_node", "2"], gpus=0)[-1] == "2"
+    evaluate = build_command(["evaluate", "my/model", "--suite", "sts", "--nproc_per_node", "2"], gpus=0)
+    assert evaluate[-5:] == ["my/model", "--suite", "sts", "--expected_world_size", "2"], "a model, no recipe"
     with pytest.raises(ValueError, match="does not divide by 3 nodes"):
         build_command(["train_stage1", str(RECIPES / "llava-1.6-7b/stage1.yaml"), "--nnodes", "3"], gpus=0)

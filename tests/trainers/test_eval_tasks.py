@@ -104,6 +104,11 @@ def test_figures_stand_beside_those_of_rows_and_means_over_tasks(backbones, tmp_
         (found["eval_tasks/sts_spearman"] + found["eval_tasks/again_spearman"]) / 2
     )
     assert "eval_loss" not in found
+    (tasks / "eval_more.jsonl").write_text((tasks / "eval_mmeb.jsonl").read_text())
+    suite = make_trainer(backbones, options(tmp_path, eval_tasks=["mmeb-mini", str(tasks)])).evaluate()
+    assert suite["eval_mmeb-mini/tasks/more_precision@1"] == found["eval_tasks/mmeb_precision@1"]
+    assert suite["eval_mmeb-mini_precision@1"] == suite["eval_tasks_precision@1"]
+    assert suite["eval_tasks/sts_spearman"] == found["eval_tasks/sts_spearman"], "a file of no suite's form"
 
 
 def test_a_collapsed_model_has_no_figures_and_goes_on(backbones, tmp_path, tasks, monkeypatch, caplog):

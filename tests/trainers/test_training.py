@@ -407,6 +407,7 @@ def test_world_size_is_checked(tmp_path, folder, backbones):
         trainers.train_stage2.main([*arguments, "--expected_world_size", "4"])
 
 
+@pytest.mark.slow
 def test_two_machines_train_one_model(tmp_path, folder, backbones):
     """Two launchers, as on two machines, one process each; what they began one process does not continue."""
     with socket.socket() as free:

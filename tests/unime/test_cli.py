@@ -209,14 +209,7 @@ def test_ctrl_c_ends_a_run_with_one_line(tmp_path, repository, backbones):
     command += ["--model", str(backbones["llava_next"]), "--output_dir", str(tmp_path / "out")]
     command += ["--per_device_train_batch_size", "4", "--max_steps", "100000", "--num_hard_negatives", "2"]
     with open(tmp_path / "log", "w+") as log:
-        # A shell has what it starts in the background, this suite perhaps among it, ignore SIGINT, and children inherit that.
-        process = subprocess.Popen(
-            command,
-            cwd=repository,
-            stdout=log,
-            stderr=log,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        process = subprocess.Popen(command, cwd=repository, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 120
             while not (tmp_path / "out" / "training_options.json").exists():

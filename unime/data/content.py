@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,12 @@ class ContentIndex:
     def picture(self, example: Example) -> bytes:
         """What identifies the picture of an example without fault; nothing where there is none."""
         return b"" if example.image is None else self._identities[example.store, example.image]
+
+    @property
+    def folders(self) -> set[Path]:
+        """Plain folders with pictures that were looked at."""
+        located = (store.locate(path) for store, path in self._identities)
+        return {(root / name).parent for root, name in located if root.is_dir()}
 
     def image_tokens(self, example: Example) -> int | None:
         """Tokens that the picture of an example takes; None where that is not known."""
