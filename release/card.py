@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
 from evaluation.hub_scores import model_index, write_hub_scores
 from evaluation.kinds import KINDS
 from evaluation.report import make_table, percent, results_page
+from evaluation.runs import Run
 from evaluation.table import read_runs
 from release.convert import REPORT_FILE
 from release.native import NATIVE_FORMS
@@ -120,11 +121,11 @@ def hub_data_sets(options: dict) -> list[str]:
     return [name[0] for name in names if name and not re.search(r"\.(jsonl?|csv|parquet)(\.gz)?$", name[0])]
 
 
-def describe_results(runs: dict[str, dict[str, Any]], own: str) -> str:
+def describe_results(runs: list[Run], own: Run) -> str:
     """All figures of this model with intervals and means, and the others beside it."""
-    page = results_page({**runs[own], "model": own})
+    page = results_page(Run({**own.content, "model": own.label}))
     parts = [re.sub("^#", "###", page, flags=re.MULTILINE)]
-    kinds = [mean for kind, mean in runs[own]["summary"].get("mmeb", {}).items() if kind in KINDS]
+    kinds = [mean for kind, mean in own.content["summary"].get("mmeb", {}).items() if kind in KINDS]
     for metric in kinds[0]["metrics"] if len(kinds) > 1 else ():
         mean = sum(kind["metrics"][metric] for kind in kinds) / len(kinds)
         parts.append(f"Mean of the {len(kinds)} kinds' means, {metric}: {percent(mean)}.\n")
@@ -134,16 +135,9 @@ def describe_results(runs: dict[str, dict[str, Any]], own: str) -> str:
 def write_card(
     output: Path, source: Path, arguments: CardArguments, repository: str, form: str, family: str = "", **more: Any
 ) -> None:
-    """README.md and the scores of a folder to publish.
+    """README.md and scores of a folder to publish, from the one that was trained or converted.
 
-    Args:
-        output: the folder.
-        source: folder that the training, or `unime convert`, wrote, with its records.
-        arguments: what the user says.
-        repository: name on the Hub.
-        form: "unime", "native" or "adapter".
-        family: name of the backbone's row in the adapter table, of a whole model.
-        more: `dimension`, `max_length` and `image_resolution` of a whole model.
+    `form` is "unime", "native" or "adapter"; of whole models, `more` are `dimension`, `max_length` and `image_resolution`.
     """
     stages, origin = read_stages(source)
     base = arguments.base_model or (origin if "/" in public_name(origin) else "")
@@ -152,7 +146,7 @@ def write_card(
     parts = list(filter(None, dict.fromkeys([base or origin, *teachers, *data_sets])))
     licenses = {public_name(part): license_of(part) for part in parts}
     runs = read_runs(arguments.results)
-    own = [label for label, run in runs.items() if Path(run["model"]).resolve() == source.resolve()] or list(runs)
+    own = [run for run in runs if Path(run.content["model"]).resolve() == source.resolve()] or runs
     title = repository.rpartition("/")[2]
     data = ModelCardData(
         model_name=title,
@@ -163,7 +157,7 @@ def write_card(
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,
-        eval_results=model_index(runs[own[0]]) if runs else None,
+        eval_results=model_index(own[0]) if runs else None,
     )
     card = ModelCard.from_template(
         data,
@@ -186,4 +180,4 @@ def write_card(
     )
     (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
     if runs:
-        write_hub_scores(runs[own[0]], output)
+        write_hub_scores(own[0], output)

@@ -149,16 +149,7 @@ def check(
     against: str | Path | None = None,
     endpoint: str | None = None,
 ) -> list[Finding]:
-    """All comparisons; the model is sound when none has `passed` False, and those that one fault makes idle are left out.
-
-    Args:
-        folder: A saved UniME model, of either format of `unime export`.
-        device: Where to compute; "auto" takes a GPU if there is one.
-        fresh_process: Whether to load the folder in a second process, too, by its own code.
-        trust_remote_code: Whether its code may run although it is not this package's own.
-        against: A second folder that must give the same vectors.
-        endpoint: Address of a server that must give them.
-    """
+    """All comparisons, as `CheckArguments` has them; what one fault makes idle is left out, and none may be False."""
     folder, native = Path(folder), is_native(folder)
     missing = [name for name in NEEDED + (NEEDED_NATIVE if native else ()) if not (folder / name).is_file()]
     if missing:

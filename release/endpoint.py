@@ -73,15 +73,7 @@ def _explain(vectors: torch.Tensor, expected: torch.Tensor, faults: dict, rows: 
 def check_endpoint(
     url: str, rows: list[Row], expected: torch.Tensor, faults: dict[str, torch.Tensor], tokens: list[int]
 ) -> Iterator[Finding]:
-    """A finding for each form of request; vectors (N, D) and numbers of tokens are those of the rows.
-
-    Args:
-        url: address of the server, in front of `/v1/embeddings`.
-        rows: what to embed.
-        expected: the right vectors.
-        faults: by what is wrong then, the vectors of a server with a known fault.
-        tokens: how many each row has.
-    """
+    """A finding for each form of request; right vectors, those of known faults by their names, and tokens are of the rows."""
     url = url.rstrip("/").removesuffix("/v1")
     texts = [number for number, (_, image, instruction) in enumerate(rows) if image is None and not instruction]
     every = list(range(len(rows)))
