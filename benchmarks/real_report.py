@@ -203,7 +203,7 @@ def sugarcrepe_page(results: Results, alike: Sequence[bool]) -> str:
                     [run["scores"][name]["rows"]["accuracy"].split() for run in runs], dtype=float
                 )  # (R, N)
                 groups = [right, right[:, np.array(alike)], right[:, ~np.array(alike)]]
-                cells += [spread(100 * group.mean(1)) for group in groups]
+                cells += [spread((100 * group.mean(1)).tolist()) for group in groups]
             rows.append([label, str(len(runs)), *cells])
     groups = ("all", f"ends alike ({sum(alike)} rows)", f"ends differ ({len(alike) - sum(alike)})")
     header = [f"{picture}: {group}" for picture in ("its picture", "another picture") for group in groups]
