@@ -55,7 +55,8 @@ def thumbnail(index: UniMEIndex, hit: Hit) -> Image.Image:
         return _card(hit.text or "")
     part = Part(hit.path, hit.number, hit.kind, "")
     try:
-        picture = part.example(None, index.pictures).open()
+        example = part.example(None, index.pictures)
+        picture = example.open()
     except ValueError as error:  # it has changed since
         return _card(f"cannot be opened any more: {one_line(str(error))}")
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -35,7 +35,8 @@ class VectorFile:
 
     def write(self, vectors: np.ndarray) -> None:
         """Put vectors (n, D) behind the rows that count, on the disk when this returns."""
-        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+        self.path.touch()
+        with open(self.path, "r+b") as file:
             file.seek(self.rows * self.dimension * 4)
             file.write(np.ascontiguousarray(vectors, np.float32).data)
             file.flush()
