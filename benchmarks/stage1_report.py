@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from scipy.stats import t
 
 from benchmarks.study import dates_of, processors_of, seeds_of, spread
 from evaluation.report import markdown_table
@@ -120,8 +123,23 @@ def findings(variants: Sequence[Variant], results: Results, choice: Choice) -> s
             differences = [mean_of_tests(result) - other[result["seed"]] for result in runs]
             if differences:
                 each = ", ".join(f"{value:+.1f}" for value in differences)
-                lines.append(f"- {variant.label}: {spread(differences)} points (by seed: {each})\n")
-    return f"Mean of both tests, minus that of {best.label}, the best row of E5-V on these tests:\n\n{''.join(lines)}"
+                lines.append(
+                    f"- {variant.label}: {spread(differences)} points{seed_interval(differences)} (by seed: {each})\n"
+                )
+    return (
+        f"Mean of both tests, minus that of {best.label}, the best row of E5-V on these tests, with the 95 % interval "
+        f"of Student's t over the seeds:\n\n{''.join(lines)}"
+    )
+
+
+def seed_interval(differences: Sequence[float]) -> str:
+    """The 95 % interval of the mean of paired differences, if there are several."""
+    if len(differences) < 2:
+        return ""
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    reach = t.ppf(0.975, len(differences) - 1) * error
+    mean = statistics.mean(differences)
+    return f" [{mean - reach:.1f}, {mean + reach:.1f}]"
 
 
 def machine(variants: Sequence[Variant], results: Results) -> str:

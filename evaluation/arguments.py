@@ -93,6 +93,13 @@ class EvaluationArguments(EncoderArguments, RowArguments):
             "paired differences with their intervals."
         },
     )
+    dimensions: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Score the vectors cut to so many first components, too (Matryoshka): 64,128. Default: the "
+            "matryoshka_dimensions that the model's config names."
+        },
+    )
     vectors: str | None = field(
         default=None,
         metadata={
@@ -133,5 +140,11 @@ class EvaluationArguments(EncoderArguments, RowArguments):
         RowArguments.__post_init__(self)
         if not self.output:
             raise ValueError("the following arguments are required: --output")
+        try:
+            self.dimensions = [int(number) for entry in self.dimensions for number in str(entry).split(",") if number]
+        except ValueError:
+            raise ValueError(f"dimensions must be whole numbers, such as 64,128, got {self.dimensions}") from None
+        if min(self.dimensions, default=1) < 1:
+            raise ValueError(f"dimensions must be at least 1, got {min(self.dimensions)}")
         check_at_least(self, limit=1, batch_tokens=1, expected_world_size=0)
         parse_patterns(self.kinds)

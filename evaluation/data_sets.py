@@ -21,31 +21,17 @@ from unime.data.images import DEFAULT_ARCHIVE
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set of a run.
-
-    Args:
-        name: in results.
-        files: with its rows.
-        benchmark: what a suite says about it.
-        places: folders and archives with its images; none: as `ImageStore.find` has it.
-        fault: why its rows cannot be had.
-    """
+    """One data set of a run, what a suite says about it, and where its images are; none: as `ImageStore.find` has it."""
 
     name: str
     files: tuple[str, ...] = ()
     benchmark: Benchmark | None = None
     places: tuple[Path, ...] = ()
-    fault: str | None = None
+    fault: str | None = None  # why its rows cannot be had
 
 
 def find_data_sets(arguments: EvaluationArguments) -> list[DataSet]:
-    """All data sets of a run: those of files that are named, and those of suites.
-
-    Raises:
-        SuiteError: A suite is not known, or its file cannot be read.
-        FileNotFoundError: A place does not exist.
-        DataError: Two data sets would share a name.
-    """
+    """All data sets of a run; SuiteError, FileNotFoundError and DataError name what cannot be read, and names that clash."""
     is_root = {place: Path(place).is_dir() or zipfile.is_zipfile(place) for place in arguments.data if arguments.suite}
     roots = [Path(place) for place in arguments.data if is_root.get(place)]
     files = [place for place in arguments.data if not is_root.get(place)]

@@ -15,7 +15,6 @@ from typing import Any
 import modeling_unime
 import unime.data
 from unime.data.data_files import source_digest
-from unime.data.images import ImageStore
 from unime.files import remembered_digest
 
 MODEL_FILES = (
@@ -50,14 +49,7 @@ def stamps(folders: Iterable[str | Path]) -> dict[str, str]:
 
 
 def model_identity(folder: Path) -> dict[str, Any]:
-    """Identity of the files that a model is loaded from.
-
-    Args:
-        folder: Model folder; for a SentenceTransformer its module folders are looked into as well.
-
-    Returns:
-        Relative path to a digest of the file's bytes.
-    """
+    """By relative path, digests of the files that a model is loaded from, with those of a SentenceTransformer's modules."""
     folders = [folder]
     if (folder / "modules.json").is_file():
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
@@ -70,11 +62,7 @@ def model_identity(folder: Path) -> dict[str, Any]:
 
 
 def code_identity(*more: Path) -> str:
-    """Digest of the Python files of `modeling_unime`, `unime.data` and `evaluation`.
-
-    Args:
-        *more: Further folders whose Python files count.
-    """
+    """Digest of the Python files of `modeling_unime`, `unime.data`, `evaluation`, and of more folders."""
     digest = hashlib.sha256()
     for folder in (
         *(Path(package.__file__).parent for package in (modeling_unime, unime.data)),
@@ -86,24 +74,11 @@ def code_identity(*more: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(
-    data: str | Path | Sequence[str], image_root: str | None, common: dict[str, Any], places: Sequence[Path] = ()
-) -> str:
-    """Fingerprint of one result.
-
-    Args:
-        data: The data set, or its files; the bytes of a file count, or the rows of a `datasets` source.
-        image_root: The `image_root` option; archives count by size and time.
-        common: What all data sets of a run share: model, code, options.
-        places: Folders and archives of images, where that is no matter of `image_root`.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    files = [data] if isinstance(data, str | Path) else data
-    has_store = image_root is not None or Path(files[0]).exists()
-    roots = places or (ImageStore.find(files[0], image_root).roots if has_store else [])
-    archives = [_stamp(root) for root in roots if root.is_file()]
-    digests = [source_digest(file) for file in files]
-    content = {"data": digests[0] if len(digests) == 1 else digests, "archives": archives, **common}
+def fingerprint(data: Sequence[str], places: Iterable[Path], common: dict[str, Any]) -> str:
+    """64 hexadecimal digits of files or `datasets` sources, of archives among places of images, and of what runs share."""
+    content = [
+        [source_digest(source) for source in data],
+        [_stamp(place) for place in places if place.is_file()],
+        common,
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

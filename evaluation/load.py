@@ -28,20 +28,12 @@ def load_task(
     max_image_pixels: int = DEFAULT_MAX_PIXELS,
     sizes: ImageSizes | None = None,
 ) -> Task:
-    """Read a data set and check all its rows and images.
-
-    Args:
-        path: A data file or a `datasets` source, see `unime.data.rows.read_rows`.
-        image_root: Folder or archive of the images; default as in `ImageStore.find`.
-        limit: Use the first so many rows (default: all).
-        on_bad_row: "error" stops at the first bad row or image; "skip" leaves such rows out and lists them.
-        max_image_pixels: Larger images are bad.
-        sizes: Knows which sizes of images the model's processor can take. Default: all are taken.
+    """Read a data file or a `datasets` source and check all its rows and images.
 
     Raises:
         DataError: If the file or its form cannot be read, a row is bad (with "error"), or no row is left.
         FileNotFoundError: If there is no such file.
-        ImageError: If the image root cannot be used.
+        ImageError: If the image root cannot be used, see `ImageStore.find`.
     """
     has_store = image_root is not None or Path(path).exists()
     store = ImageStore.find(path, image_root, max_image_pixels) if has_store else None

@@ -47,13 +47,10 @@ def model_meta(
     modalities: Sequence[str] = ("text", "image"),
     **options: Any,
 ) -> UniMEModelMeta:
-    """The `ModelMeta` of a model, which is not loaded.
+    """The `ModelMeta` of a model, which is not loaded; the options are those of `UniMEWrapper`.
 
-    Args:
-        model: As in `UniMEWrapper`, as are `instructions` and `options`.
-        revision: Default: a digest of weights, code, options and instructions, since mteb takes over results of the same
-            name and revision.
-        modalities: What the model reads.
+    `revision` is by default a digest of weights, code, options and instructions, since mteb takes over results of the same
+    name and revision.
     """
     place = str(model).removeprefix(BASELINE_PREFIX)
     name = f"local/{Path(place).resolve().name}" if Path(place).is_dir() else place

@@ -7,8 +7,9 @@ from typing import Any
 
 from evaluation.averages import Result, mean_lines, summarise
 from evaluation.comparison import paired_differences, paired_page, published_page, with_published
+from evaluation.dimensions import cut_runs
 from evaluation.intervals import interval
-from evaluation.report import percent_with_interval, results_page, to_json
+from evaluation.report import make_table, percent_with_interval, results_page, to_json
 from evaluation.results_html import results_html
 from evaluation.runs import Run, TableError
 from evaluation.score_files import write_score_files
@@ -32,9 +33,16 @@ def write_outputs(folder: Path, facts: dict[str, Any], results: Sequence[Result]
     for name, drawn in run.draws.items():
         run.results[name]["intervals"] = {metric: interval(values) for metric, values in drawn.items()}
     run.content["summary"] = summarise(results, run.draws)
+    cut = cut_runs(run)
+    if cut:
+        run.content["dimensions"] = {one.label: summarise(one.content["data_sets"]) for one in cut}
     path = folder / "results.json"
     write_atomically(path, to_json(run.content))
-    pages = [results_page(run)]
+    page, pages = results_page(run), []
+    if cut:
+        page += (
+            f"\n## The same vectors, cut to so many dimensions\n\n{make_table([*cut, Run(run.content, label='all')])}"
+        )
     for other in compare:
         if other == "published":
             run.content["published"] = with_published(run)
@@ -48,8 +56,8 @@ def write_outputs(folder: Path, facts: dict[str, Any], results: Sequence[Result]
             pages.append(f"Not compared with {other}: {error}.\n")
     if compare:
         write_atomically(path, to_json(run.content))
-        print("\n".join(pages[1:]), flush=True)
-    write_atomically(path.with_suffix(".md"), "\n".join(pages))
+        print("\n".join(pages), flush=True)
+    write_atomically(path.with_suffix(".md"), "\n".join([page, *pages]))
     write_atomically(path.with_suffix(".html"), results_html([run]))
     for line in mean_lines(run.content["summary"]):
         shown = ", ".join(f"{name} {percent_with_interval(line, name)}" for name in line["metrics"])

@@ -49,12 +49,7 @@ class TableImages(ImageStore):
 
 
 def load_data_set(data_set: DataSet, arguments: EvaluationArguments, sizes: ImageSizes | None = None) -> Task:
-    """Read a data set of a run and check all its rows and images; see `load_task`.
-
-    Raises:
-        DataError: It cannot be used, or has another number of rows than its suite says.
-        ImageError: An image root cannot be used.
-    """
+    """Read a data set of a run and check all its rows and images, see `load_task`, and that it is what its suite says."""
     if data_set.fault is not None:
         raise DataError(data_set.fault)
     if data_set.benchmark is None:
@@ -89,11 +84,7 @@ def load_data_set(data_set: DataSet, arguments: EvaluationArguments, sizes: Imag
 
 
 def check_counts(task: Task, options: dict[str, Any]) -> None:
-    """Refuse a data set that is not the one its suite describes; one of fewer than `published_rows` is a part of it.
-
-    Raises:
-        DataError: It has another number of rows, or as many and a row with another number of candidates.
-    """
+    """Refuse a data set with other counts than its suite says; one of fewer than `published_rows` is a part of it."""
     count, published = len(task.queries) + len(task.skipped), options.get("published_rows", 0)
     expected = options.get("rows") or (published if count > published > 0 else count)
     if count != expected:

@@ -9,7 +9,7 @@ read, encoded or scored is reported as failed, and the others go on.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from evaluation import report
 from evaluation.arguments import EvaluationArguments
 from evaluation.averages import Result
 from evaluation.data_sets import DataSet, find_data_sets
+from evaluation.dimensions import find_dimensions, score_cut
 from evaluation.encoder import BaseEncoder, pick_device, pick_dtype
 from evaluation.encoders import cut_counter, encoder_identity, find_model, image_sizes, make_encoder
 from evaluation.fingerprint import fingerprint, stamps
@@ -30,6 +31,7 @@ from evaluation.task import Task
 from evaluation.vectors import Vectors
 from unime.data.bad_rows import DataError
 from unime.data.content import ContentIndex
+from unime.data.images import ImageStore
 from unime.distributed import check_world_size, join_processes, own_device, rank, world_size
 from unime.files import write_atomically
 from unime.options import one_line, parse_dataclasses, run_command
@@ -53,10 +55,13 @@ class FailedSets(DataError):
     """Some data sets failed; the others are in the report, which the message names."""
 
 
-def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None) -> Result:
+def evaluate_one(
+    task: Task, vectors: Vectors, mark: str, rows_file: Path | None = None, dimensions: Sequence[int] = ()
+) -> Result:
     """Score one data set: the result, ready for JSON, without the kind; the values of its rows go into a file."""
     start = time.perf_counter()
-    score = task.score(vectors.take(task.index, task.name))
+    taken = vectors.take(task.index, task.name)
+    score = task.score(taken)
     if rows_file is not None:
         write_rows(rows_file, score.values, score.misses, task.index.examples)
     return {
@@ -69,6 +74,7 @@ def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None
         "metrics": score.metrics,
         "chance": score.chance,
         **score.details,
+        **score_cut(task, taken, dimensions),
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": mark,
     }
@@ -77,14 +83,9 @@ def evaluate_one(task: Task, vectors: Vectors, mark: str, rows_file: Path | None
 def evaluate(
     arguments: EvaluationArguments, encoder_maker: Callable[[EvaluationArguments], BaseEncoder] = make_encoder
 ) -> Path:
-    """Run the evaluation.
+    """Run the evaluation; gives the path of results.json.
 
-    Args:
-        arguments: The options.
-        encoder_maker: Loads the encoder; called once in a process, after all checks, if something is left to encode.
-
-    Returns:
-        Path of results.json.
+    `encoder_maker` loads the encoder, once in a process, after all checks, if something is left to encode.
 
     Raises:
         DataError: If model folder, output, suites or places of data cannot be used.
@@ -99,13 +100,14 @@ def evaluate(
     sizes = image_sizes(arguments)
     row_options = {name: getattr(arguments, name) for name in ("limit", "on_bad_row", "max_image_pixels")}
     identity = encoder_identity(arguments)
-    common = {**identity, **row_options}
+    dimensions = find_dimensions(arguments)
+    common = {**identity, **row_options, **({"dimensions": dimensions} if dimensions else {})}
     data_sets: dict[str, DataSet] = {}
     results: dict[str, Result | None] = {}
     waiting: list[tuple[Task, str]] = []
 
     def fail(name: str, error: Exception) -> None:
-        results[name] = {"name": name, "failed": one_line(str(error))}
+        results[name] = {"name": name, "failed": one_line(str(error)).removeprefix(f"{name}: ")}
         print(f"{name}: failed: {results[name]['failed']}", flush=True)
 
     def collect() -> list[ContentIndex]:
@@ -139,7 +141,7 @@ def evaluate(
     while waiting:
         task, mark = waiting.pop(0)  # lets go of the task's memory
         try:
-            result = evaluate_one(task, vectors, mark, rows_file(output, task.name))
+            result = evaluate_one(task, vectors, mark, rows_file(output, task.name), dimensions)
             result |= count_cut(task.index.examples)
             kept = {**result, "image_folders": stamps(task.index.folders)}
         except FAULTS as error:
@@ -179,10 +181,13 @@ def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, 
     """What the result of a data set depends on."""
     if data_set.fault is not None:
         raise DataError(data_set.fault)
-    if data_set.benchmark is None:
-        return fingerprint(data_set.files[0], image_root, common)
-    what = {**data_set.benchmark.options, "form": data_set.benchmark.form, "file": None}  # wherever it lies
-    return fingerprint(data_set.files, None, {**common, "benchmark": what}, data_set.places)
+    benchmark, source, places = data_set.benchmark, data_set.files[0], data_set.places
+    if benchmark is not None:
+        facts = {**benchmark.options, "form": benchmark.form, "file": None}  # wherever it lies
+        common = {**common, "benchmark": facts}
+    elif image_root is not None or Path(source).exists():
+        places = ImageStore.find(source, image_root).roots
+    return fingerprint(data_set.files, places, common)
 
 
 def _place_of(data_set: DataSet, result: Result, arguments: EvaluationArguments) -> Result:

@@ -10,7 +10,7 @@ Those of `evaluation/benchmarks/` go by name; one's own is a file of the same fo
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,8 @@ SUFFIXES = ("jsonl", "jsonl.gz", "json", "csv", "csv.gz", "parquet")
 
 _OF_SUITE = {"title", "form", "metric", "sets"}
 _OF_SET = {
-    *(
-        "task",
-        "split",
-        "query",
-        "target",
-        "candidates",
-        "query_instruction",
-        "target_instruction",
-        "stray_image_token",
-    ),
-    *("hub", "file", "images", "rows", "published_rows", "captions"),
+    *("task", "split", "query", "target", "candidates", "query_instruction", "target_instruction"),
+    *("hub", "file", "images", "rows", "published_rows", "captions", "stray_image_token"),
     *("dataset_name", "dataset_split", "dataset_parser", "image_root", "eval_type"),
 }
 
@@ -47,17 +38,7 @@ class SuiteError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One data set of a suite.
-
-    Args:
-        suite: Name of the suite.
-        name: Name of the set.
-        form: How its rows are read and scored: a key of `FORMS`.
-        metric: The figure that goes into tables.
-        task: What sets are averaged by, e.g. "classification".
-        split: "in-distribution", "out-of-distribution" or `None`.
-        options: The other fields of the YAML file.
-    """
+    """One data set of a suite, averaged with others of its `task` and `split`; `options` are the other fields of the file."""
 
     suite: str
     name: str
@@ -89,11 +70,7 @@ def is_suite(name: str) -> bool:
 
 
 def load_suites(names: Sequence[str]) -> list[Suite]:
-    """Read suites by name (`all`: every shipped one) or by the path of a YAML file.
-
-    Raises:
-        SuiteError: Names the suite or the entry that cannot be read.
-    """
+    """Read suites by name (`all`: every shipped one) or by the path of a YAML file; SuiteError names what cannot be read."""
     names = [name for given in names for name in (SUITES if given == ALL else (given,))]
     return [
         _read_suite(BENCHMARKS / f"{name}.yaml" if name in SUITES else Path(name)) for name in dict.fromkeys(names)
@@ -135,42 +112,31 @@ def _check_fields(given: Iterable[str], known: set[str], where: str) -> None:
 
 
 def find_rows(benchmark: Benchmark, roots: Sequence[Path], own: bool = False) -> list[Path]:
-    """Files with the rows of a data set, in any of the layouts that it is found in.
+    """Files with the rows of a data set in the first folder that has it; SuiteError says what was looked for.
 
-    `NAME/test-*.parquet` is that of a data set on the Hub; `NAME.jsonl`, `eval_NAME.jsonl` and `NAME/test.jsonl`
-    (or any other readable suffix) are what people keep. `file` of the suite names another place. Of pages, these are the
-    tables `queries`, `corpus` and `qrels`, each a folder or a file; of `urban1k` the texts in `caption/`.
-
-    Args:
-        benchmark: The data set.
-        roots: Folders to look in, the first that has it wins.
-        own: Whether the folders hold nothing but this data set.
-
-    Returns:
-        The files: several where the rows come in shards.
-
-    Raises:
-        SuiteError: If no folder has it; says what was looked for.
+    `NAME/test-*.parquet` is the layout of the Hub; `NAME.jsonl`, `eval_NAME.jsonl` and `NAME/test.jsonl` (or any other
+    readable suffix) are what people keep; `file` of the suite names another place. Of pages, these are the tables `queries`,
+    `corpus` and `qrels`, each a folder or a file; of `urban1k` the texts in `caption/`. With `own`, the folders hold nothing
+    but this data set.
     """
     options = benchmark.options
     name = options.get("dataset_name", benchmark.name)
     name = benchmark.name if "/" in name else name
     folders = [name, *([options["hub"].rpartition("/")[2]] if "hub" in options else []), *([""] if own else [])]
-    folders += [options["image_root"]] if benchmark.form == "pages" and options.get("image_root") else []
     split = options.get("dataset_split", "test")
-    for root in roots:
-        if benchmark.form == "pages":
-            for folder in folders:
-                tables = [_matching(root, _patterns_of_table(folder, table, split)) for table in TABLES]
-                if all(tables):
-                    return [path for table in tables for path in table]
-        elif found := _matching(root, _patterns_of_rows(benchmark, name, folders, split)):
-            return found
-    looked = _patterns_of_rows(benchmark, name, folders, split)[0]
     if benchmark.form == "pages":
+        folders += [options["image_root"]] if options.get("image_root") else []
+        ways = [[_patterns_of_table(folder, table, split) for table in TABLES] for folder in folders]
         looked = " and ".join(f"{name}/{table}" for table in TABLES)
-    elif "file" not in options and options.get("dataset_parser") != "urban1k":
-        looked += f" or {name}.jsonl"
+    else:
+        ways = [[_patterns_of_rows(benchmark, name, folders, split)]]
+        is_fixed = "file" in options or options.get("dataset_parser") == "urban1k"
+        looked = ways[0][0][0] + ("" if is_fixed else f" or {name}.jsonl")
+    for root in roots:
+        for tables in ways:
+            found = [_matching(root, patterns) for patterns in tables]
+            if all(found):
+                return [path for files in found for path in files]
     raise SuiteError(f"{benchmark.name}: no rows in {', '.join(map(str, roots))} ({looked})")
 
 
@@ -197,17 +163,3 @@ def _patterns_of_table(folder: str, table: str, split: str) -> list[str]:
     inside = [f"{table}/{split}-*.parquet", f"{table}/*.parquet", f"data/{table}-*.parquet", f"{table}-*.parquet"]
     inside += [f"{stem}.{suffix}" for stem in (table, f"{table}/{split}") for suffix in SUFFIXES]
     return [f"{folder}/{pattern}".strip("/") for pattern in inside]
-
-
-def only(suites: Sequence[Suite], names: Sequence[str]) -> list[Suite]:
-    """Some sets of suites, by name; the suite is then incomplete and is not averaged as if it were whole.
-
-    Raises:
-        SuiteError: If a name is no set of them.
-    """
-    known = {benchmark.name for suite in suites for benchmark in suite.benchmarks}
-    for name in names:
-        if name not in known:
-            raise SuiteError(f"{name!r} is no data set of {', '.join(suite.name for suite in suites)}")
-    chosen = (replace(s, benchmarks=tuple(b for b in s.benchmarks if b.name in names)) for s in suites)
-    return [suite for suite in chosen if suite.benchmarks]

@@ -29,20 +29,12 @@ class RowError(ValueError):
 
 @dataclass
 class Score:
-    """What a data set gives.
-
-    Args:
-        metrics: fractions or correlations.
-        chance: of the headline metrics.
-        details: further facts, ready for JSON.
-        values: by metric, the value of each row, whose mean it is.
-        misses: the worst rows.
-    """
+    """What a data set gives; `details` are further facts, ready for JSON, `misses` the worst rows."""
 
     metrics: dict[str, float]
-    chance: dict[str, float]
+    chance: dict[str, float]  # of the headline metrics
     details: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, Sequence[float]] = field(default_factory=dict)
+    values: dict[str, Sequence[float]] = field(default_factory=dict)  # of each row, by metric
     misses: list[Miss] = field(default_factory=list)
 
     @classmethod
@@ -84,6 +76,8 @@ class Task(ABC):
         self.queries: list[int] = []  # content numbers
         self.candidates: list[np.ndarray] = []  # of each row, (C,) content numbers
         self.labels: list[Any] = []
+        self._looked_at: dict[Example, Example] = {}  # rows share candidates, a million of them in a set of MMEB
+        self._numbers: dict[Example, int] = {}
         self.skipped: list[dict[str, str]] = []  # place and reason of each row that was left out
 
     @classmethod
@@ -102,25 +96,31 @@ class Task(ABC):
     def read_row(self, values: dict[str, Any]) -> Row:
         """`parse_row`, with a look at the texts; the examples of the row know where their images are."""
         row = self.parse_row(values)
-        examples = [example.placed(self.store) for example in (row.query, *row.candidates)]
-        for example in examples:
+        query, *candidates = map(self._placed, (row.query, *row.candidates))
+        return row._replace(query=query, candidates=candidates)
+
+    def _placed(self, example: Example) -> Example:
+        if example not in self._looked_at:
             for name in ("text", "image", "instruction"):
                 value = getattr(example, name) or ""
                 if fault := half_character(value):
                     raise RowError(f"the {name} {value[:60]!r} {fault}")
             if example.image is not None and self.store is None:
                 raise RowError(f"it names the image {example.image!r}; say where images are with image_root")
-        return row._replace(query=examples[0], candidates=examples[1:])
+            self._looked_at[example] = example.placed(self.store)
+        return self._looked_at[example]
 
     def look_at_images(self, rows: Sequence[Row]) -> None:
         """Check the images of several rows, which are not kept yet, at the same time."""
-        self.index.look_at(example for row in rows for example in (row.query, *row.candidates))
+        examples = (example for row in rows for example in (row.query, *row.candidates))
+        self.index.look_at(example for example in examples if example not in self._numbers)
 
     def add_row(self, row: Row) -> None:
         """Check the images of a row and keep it, unless ImageError says that one of them cannot be used."""
-        query, *candidates = self.index.add([row.query, *row.candidates])
-        self.queries.append(int(query))
-        self.candidates.append(np.array(candidates, dtype=np.int32))
+        new = [example for example in (row.query, *row.candidates) if example not in self._numbers]
+        self._numbers.update(zip(new, self.index.add(new).tolist(), strict=True))
+        self.queries.append(self._numbers[row.query])
+        self.candidates.append(np.array([self._numbers[example] for example in row.candidates], dtype=np.int32))
         self.labels.append(row.label)
 
     def score(self, embeddings: np.ndarray) -> Score:

@@ -7,6 +7,7 @@ get the paper's prompts ("Summary above ... in one word:", arXiv 2504.17432, sec
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,9 +96,14 @@ def parse_fields(values: dict[str, Any]) -> tuple[Example, list[Example]]:
         for name, value in (("tgt_text", text), ("tgt_img_path", image)):
             if not isinstance(value, str | None):
                 raise RowError(f"entry {number} of {name!r} must be a str, got {type(value).__name__}")
-        name = f"candidate {number} (tgt_text, tgt_img_path)"
-        candidates.append(make_example(name, text, image, _instruction(instruction, "tgt_inst")))
+        candidate = _candidate(text, image, _instruction(instruction, "tgt_inst"))
+        if candidate.is_empty:
+            raise RowError(f"candidate {number} (tgt_text, tgt_img_path) has neither a text nor an image")
+        candidates.append(candidate)
     return query, candidates
+
+
+_candidate = lru_cache(2**16)(Example.from_fields)  # rows share candidates
 
 
 def _instruction(value: Any, name: str) -> str:

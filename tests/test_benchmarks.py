@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import write_pairs
 
-from benchmarks import evaluation, loss_memory, mining_search, stage1_step, stage2_step, step_model
+from benchmarks import evaluation, index_search, loss_memory, mining_search, stage1_step, stage2_step, step_model
 from benchmarks.embedding_forward import main
 from benchmarks.faiss_search import FaissIndex
 from benchmarks.measure import interleaved_seconds, median_ratio
@@ -111,6 +111,14 @@ def test_mining_search(tmp_path):
     result = json.loads(output.read_text())
     assert result["share_of_a_full_top_k_that_ours_found"] == 1
     assert set(result["share_of_the_speed_of_the_product"]) == set(ways[1:])
+
+
+def test_index_search(tmp_path):
+    output = tmp_path / "result.json"
+    index_search.main(
+        ["--output", str(output), "--vectors", "500", "--dimension", "8", "--factories", "SQ8", "--rounds", "1"]
+    )
+    assert json.loads(output.read_text())["recall_at_k"]["SQ8"] > 0.8
 
 
 def test_faiss_as_a_peer_finds_the_same():

@@ -7,7 +7,7 @@ import pytest
 
 from unime.options import PACKAGES
 
-BELOW = {"modeling_unime": 0, "unime": 1, "evaluation": 2, "trainers": 3, "release": 4}
+BELOW = {"modeling_unime": 0, "unime": 1, "evaluation": 2, "trainers": 3, "release": 4, "search": 5}
 # At the call, not at the import: what is pushed is what `release.export` makes.
 KNOWN = {("trainers/push.py", "release")}
 

@@ -89,8 +89,7 @@ def test_documented_evaluation_finds_the_images(published):
     (argv,) = documented_commands("README.md", "evaluation.run")
     options = documented.parse("evaluation.run", argv)
     there = [data_set for data_set in find_data_sets(options) if data_set.fault is None]  # 2 of the suite's 36
-    rest = (options.limit, options.on_bad_row, options.max_image_pixels, None)
-    tasks = [load_data_set(data_set, options.image_root, *rest) for data_set in there]
+    tasks = [load_data_set(data_set, options) for data_set in there]
     assert {task.name: len(task.queries) for task in tasks} == {"mmeb/GQA": ROWS, "mmeb/N24News": ROWS}
 
 

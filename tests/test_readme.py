@@ -55,6 +55,8 @@ def test_python_runs(code, backbones, pictures, tmp_path, monkeypatch):
     """As it stands, with tiny models under the names of the published ones; vectors go on to numpy as users take them."""
     monkeypatch.chdir(tmp_path)
     save_unime(backbones["llava_next"], "model")
+    (tmp_path / "photos").mkdir()
+    pictures[0].save(tmp_path / "photos" / "dog.jpg")
     code = code.replace("path/or/repo", str(tmp_path / "model"))
     code = code.replace("llava-hf/llava-v1.6-mistral-7b-hf", str(backbones["llava_next"]))
     names = {"image": pictures[0], "pil_image": pictures[0]}

@@ -84,7 +84,10 @@ def test_margin_is_taken_against_the_best_row_of_the_baseline_seed_by_seed():
     results["stage1-lr0.001-t0.05"] = [run(1, 0.50), run(0, 0.45)]
     text = findings(variants, results, Choice(None, None))
     assert "minus that of E5-V, learning rate 0.001, the best row" in text
-    assert "- stage 1, learning rate 0.001, temperature 0.05: 6.5 ± 2.1 points (by seed: +8.0, +5.0)\n" in text
+    assert (
+        "- stage 1, learning rate 0.001, temperature 0.05: 6.5 ± 2.1 points [-12.6, 25.6] (by seed: +8.0, +5.0)\n"
+        in text
+    )
     assert spread([3.14]) == "3.1"
 
 

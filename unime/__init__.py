@@ -19,6 +19,7 @@ __getattr__, __all__ = lazy_names(
         "SimilarityDistillationLoss": "trainers.losses",
         "SoftLabelLoss": "trainers.losses",
         "UniMEConfig": "modeling_unime",
+        "UniMEIndex": "search",
         "UniMEModel": "modeling_unime",
         "UniMEProcessor": "modeling_unime",
         "encode_teacher": "trainers",

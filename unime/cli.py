@@ -20,6 +20,9 @@ COMMANDS = {
     "export": ("release.export", "make a Hub folder, with model card, of a trained model"),
     "push": ("release.push", "upload an exported folder, or an adapter, to the Hub"),
     "table": ("evaluation.table", "one Markdown table from several results"),
+    "index": ("search.make_index", "index a folder of pictures, texts and PDF files for search"),
+    "search": ("search.query", "search an index by text, picture or both"),
+    "serve-page": ("search.page", "a page to search an index with, in the browser"),
     "recipe": ("trainers.recipe", "list the recipes, or print one"),
 }
 USAGE = "\n".join(

@@ -18,7 +18,7 @@ from transformers import HfArgumentParser
 
 from unime.shipped_files import find_recipe
 
-PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release")
+PACKAGES = ("modeling_unime", "unime", "trainers", "evaluation", "release", "search")
 OWN_FILES = tuple(Path(__file__).resolve().parents[1] / name for name in PACKAGES)
 INTERRUPTED = 128 + 2  # what a shell expects of a program that SIGINT ended
 

@@ -47,27 +47,14 @@ GALLERY_TEXT = (
 
 
 class Embedder:
-    """Encodes with the demo's models, one of them in memory at a time.
-
-    Args:
-        demo: The demo.
-    """
+    """Encodes with the demo's models, one of them in memory at a time."""
 
     def __init__(self, demo: Demo):
         self.demo = demo
         self.parameters = 0  # of the model that was loaded last
 
     def encode(self, key: str, sentences: list[str], queries: list[Query]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Load a model and encode what the report shows of it.
-
-        Args:
-            key: One of `MODELS`.
-            sentences: N sentences; they get the paper's own prompt.
-            queries: Queries with candidates; they are encoded as in the evaluation.
-
-        Returns:
-            (N, D) of the sentences, and for each query (1 + C, D) of query and candidates.
-        """
+        """Load a model and encode sentences, (N, D), and each query with its candidates, (1 + C, D), as in the evaluation."""
         encoder = Encoder.from_pretrained(self.demo.model(key))
         self.parameters = sum(parameter.numel() for parameter in encoder.model.parameters())
         texts = encoder.encode([Example(text) for text in sentences], description=f"report, {key}")  # (N, D)
@@ -105,21 +92,7 @@ def timings_section(demo: Demo) -> str:
 
 
 def write_report(folder: str | Path, exported: str = "models/unime", teacher: Teacher | None = None) -> Path:
-    """Write `report.html` into a finished demo folder.
-
-    Args:
-        folder: The folder; see the top of the file.
-        exported: Path in the folder of the model that the code examples load.
-        teacher: Gives the teacher's similarity matrix. Default: all-MiniLM-L6-v2, the teacher of the demo's stage 1.
-
-    Returns:
-        Path of the report.
-
-    Raises:
-        ReportError: If a file is missing or does not fit the others.
-        DataError: If a data file cannot be read.
-        ImageError: If a picture cannot be read.
-    """
+    """Write `report.html` into a finished demo folder."""
     demo = read_demo(folder)
     sentences = evaluation_sentences(demo.data)
     chosen = [(section, load_queries(demo.data, section)) for section in SECTIONS]
@@ -148,11 +121,7 @@ def write_report(folder: str | Path, exported: str = "models/unime", teacher: Te
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the command line.
-
-    Args:
-        argv: Command line without the program. Default: that of this process.
-    """
+    """Entry point of the command line."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo.report", description=__doc__.partition(":")[0])
     parser.add_argument("folder", type=Path, help="folder that the demo wrote")
     arguments = parser.parse_args(argv)

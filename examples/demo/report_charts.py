@@ -73,16 +73,7 @@ def seconds(value: float) -> str:
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers that cover a range.
-
-    Args:
-        low: Least value.
-        high: Greatest value.
-        count: About how many steps.
-
-    Returns:
-        At least two ticks, the first at or below `low`, the last at or above `high`.
-    """
+    """Round numbers that cover a range."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     raw = (high - low) / count
@@ -98,17 +89,7 @@ def line_chart(
     y_span: tuple[float, float] | None = None,
     scale: Scale = PLAIN,
 ) -> str:
-    """A line chart over training steps with its legend.
-
-    Args:
-        lines: What to draw; each needs a point.
-        title: Above the chart.
-        y_span: Least and greatest y. Default: those of the lines.
-        scale: Writes the y values.
-
-    Returns:
-        A `<figure>`.
-    """
+    """A line chart over training steps with its legend."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     y_ticks = nice_ticks(*(y_span or (min(ys), max(ys))))
@@ -151,14 +132,7 @@ def line_chart(
 
 
 def heat_colour(position: float) -> str:
-    """Colour of the scale.
-
-    Args:
-        position: 0 (lowest) to 1 (highest).
-
-    Returns:
-        CSS colour.
-    """
+    """Colour of the scale."""
     place = min(max(position, 0.0), 1.0) * (len(HEAT_STOPS) - 1)
     index = min(int(place), len(HEAT_STOPS) - 2)
     channels = (
@@ -168,15 +142,7 @@ def heat_colour(position: float) -> str:
 
 
 def heat_map(matrix: np.ndarray, label: str) -> str:
-    """A square matrix of similarities; its diagonal, which is 1 for any model, stays grey.
-
-    Args:
-        matrix: (N, N); the scale runs from the least to the greatest value off the diagonal.
-        label: For screen readers.
-
-    Returns:
-        An `<svg>` and the scale below it.
-    """
+    """A square matrix of similarities; its diagonal, which is 1 for any model, stays grey."""
     count = len(matrix)
     others = matrix[~np.eye(count, dtype=bool)]  # (N * (N - 1),)
     low, high = float(others.min()), float(others.max())

@@ -55,11 +55,7 @@ class Demo:
         return self.folder / "data"
 
     def model(self, key: str) -> Path:
-        """Folder of a model.
-
-        Args:
-            key: One of `MODELS`.
-        """
+        """Folder of a model."""
         return self.folder / "models" / key
 
     @property
@@ -69,17 +65,7 @@ class Demo:
 
 
 def read_demo(folder: str | Path) -> Demo:
-    """Read a finished demo folder and check that its results belong together.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ReportError: If a file is missing or has another form, or the models were evaluated on different rows.
-    """
+    """Read a finished demo folder and check that its results belong together."""
     folder = Path(folder)
     demo = Demo(
         folder,

@@ -78,15 +78,7 @@ class Query:
 
 
 def load_queries(data: Path, section: Section) -> list[Query]:
-    """The queries of a section, through the same reader as the evaluation.
-
-    Args:
-        data: Folder of the data set.
-        section: The section.
-
-    Returns:
-        The queries, in the order of the file.
-    """
+    """The queries of a section in the order of the file, through the same reader as the evaluation."""
     task = load_task(data / f"eval_{section.stem}.jsonl", limit=None if section.per_subset else section.count)
     rows = range(len(task.queries))
     if section.per_subset:
@@ -114,14 +106,7 @@ class Ranking:
 
 
 def rank_candidates(vectors: np.ndarray) -> Ranking:
-    """Order the candidates of one query.
-
-    Args:
-        vectors: (1 + C, D) of the query and its candidates, the right one first.
-
-    Returns:
-        The ranking, by the evaluation's tie rule.
-    """
+    """Order the candidates of a query by the evaluation's tie rule, given (1 + C, D) vectors, the query and the right one first."""
     scores = Similarities(vectors).scores(0, np.arange(1, len(vectors)))  # (C,)
     order = sorted(range(len(scores)), key=lambda number: (-scores[number], number == 0, number))
     return Ranking(order, scores, int(right_ranks(scores, [0])[0]))
@@ -133,15 +118,7 @@ def picture(image: Image.Image, name: str) -> str:
 
 
 def gallery_section(sections: Sequence[tuple[Section, list[Query]]], vectors: dict[str, list[np.ndarray]]) -> str:
-    """All sections.
-
-    Args:
-        sections: Sections with their queries.
-        vectors: Model name to the (1 + C, D) vectors of each query, over all sections in order.
-
-    Returns:
-        HTML.
-    """
+    """All sections; of each model the (1 + C, D) vectors of every query, over the sections in order."""
     parts = []
     number = 0
     for section, queries in sections:

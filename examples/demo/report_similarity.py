@@ -18,18 +18,7 @@ NUM_SENTENCES = 20
 
 
 def evaluation_sentences(data: Path, count: int = NUM_SENTENCES) -> list[str]:
-    """The first different sentences of the scored pairs.
-
-    Args:
-        data: Folder of the data set.
-        count: How many.
-
-    Returns:
-        Up to `count` sentences.
-
-    Raises:
-        ReportError: If there are fewer than three.
-    """
+    """The first different sentences of the scored pairs."""
     path = data / "sts_eval.jsonl"
     rows = [row.values for row in read_rows(path, BadRows(), max_rows=count)]
     sentences = list(dict.fromkeys(row[name] for row in rows for name in ("sentence1", "sentence2")))[:count]
@@ -39,29 +28,13 @@ def evaluation_sentences(data: Path, count: int = NUM_SENTENCES) -> list[str]:
 
 
 def neighbour_order(vectors: np.ndarray) -> np.ndarray:
-    """An order in which similar rows stand together: the leaves of an average-linkage tree.
-
-    Args:
-        vectors: (N, D).
-
-    Returns:
-        (N,) row numbers.
-    """
+    """An order in which similar rows stand together: the leaves of an average-linkage tree."""
     distances = pdist(vectors, "cosine").clip(min=0)  # (N * (N - 1) / 2,)
     return leaves_list(optimal_leaf_ordering(linkage(distances, "average"), distances))
 
 
 def similarity_section(sentences: list[str], teacher: np.ndarray, students: dict[str, np.ndarray]) -> str:
-    """Heat maps side by side, each with its agreement with the teacher, and the sentences.
-
-    Args:
-        sentences: N sentences.
-        teacher: (N, Dt) vectors of the teacher.
-        students: Name to (N, D) vectors.
-
-    Returns:
-        HTML.
-    """
+    """Heat maps side by side, each with its agreement with the teacher, and the sentences."""
     order = neighbour_order(teacher)
     off_diagonal = np.triu_indices(len(sentences), 1)
     reference = _cosines(teacher[order])  # (N, N)

@@ -61,17 +61,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 
 
 def training_section(demo: Demo) -> str:
-    """Charts of the three trainings side by side.
-
-    Args:
-        demo: The demo.
-
-    Returns:
-        HTML.
-
-    Raises:
-        ReportError: If a record has no logged loss.
-    """
+    """Charts of the three trainings side by side."""
     histories = {key: [entry for entry in demo.records[key]["log_history"] if "loss" in entry] for key in TRAINED}
     for key, history in histories.items():
         if not history:

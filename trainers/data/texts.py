@@ -63,7 +63,7 @@ def texts_of_row(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """The texts of a row, in the order of the columns and of lists, stripped; ValueError, to be read after the row's name."""
     texts = []
     for column in columns:
-        value = row[column]
+        value = row.get(column)  # which a dict in memory may lack
         is_list = isinstance(value, list | tuple)
         if is_list and not value:
             raise ValueError(f"column {column!r} is an empty list")

@@ -63,8 +63,7 @@ def mine_hard_negatives(
 
     The options are named as in `sentence_transformers.util.mine_hard_negatives`, which knows texts only. Left out are the
     row's own positive, what any row calls a positive of the same query, the query itself, and what the margins and scores
-    say. Equal texts with equal pictures are one candidate. With a `cache_folder`, the processes of a run
-    (torchrun) share the work.
+    say. Equal texts with equal pictures are one candidate. The processes of a run (torchrun) share the work.
 
     Args:
         dataset: columns `query`, `positive` (and `instruction`, `source`); `sent0`, `sent1`; or MMEB's (`qry`, ...). A value

@@ -122,6 +122,7 @@ def test_texts_alone_and_parts():
             {},
             "train_dataset row 2: column 'text' is empty. Fill",
         ),
+        ([{"text": "a", "v": [1.0]}, {"v": [1.0]}], {}, "train_dataset row 2: column 'text' is null. Fill"),
         ([{"text": "a", "v": [1.0]}], {"columns": ["words"]}, "has no column 'words'; its columns are text, v"),
         ([{"one": "a", "two": "b", "v": [1.0]}], {}, "which columns of train_dataset hold texts"),
     ],

@@ -1,11 +1,14 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """Mining of rows in memory: by brute force, with pictures, and straight into the trainer."""
 
+import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from datasets import Dataset
 from PIL import Image
 
@@ -92,6 +95,27 @@ def test_texts_are_mined_as_by_sentence_transformers(options, backbones, tmp_pat
     if len(options) > 1 or options["absolute_margin"] is not None:
         plain = mine_hard_negatives(dataset, str(tmp_path), num_negatives=3, absolute_margin=None)
         assert any(expected.values()) and ours["negatives"][:] != plain["negatives"][:], "the options change nothing"
+
+
+def mine_in_rank(rank: int, folder: Path, model: UniMEModel, processor: UniMEProcessor) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    if rank == 1:
+        model.forward = lambda **inputs: pytest.fail("the first process has all the work there is, one piece each")
+    mined = mine_hard_negatives(Dataset.from_dict(TEXTS), model, processor, num_negatives=3)
+    (folder / f"{rank}.json").write_text(json.dumps(mined["negatives"][:]))
+
+
+def test_without_a_folder_two_processes_share_the_work(backbones, tmp_path):
+    model, processor = (kind.from_backbone(backbones["llava_next"]) for kind in (UniMEModel, UniMEProcessor))
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=mine_in_rank, args=(rank, tmp_path, model, processor)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    alone = mine_hard_negatives(Dataset.from_dict(TEXTS), model, processor, num_negatives=3)["negatives"][:]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [alone, alone]
 
 
 @pytest.mark.parametrize("form", ["Image", "path", "bytes", "dict", "mmeb", "transform"])

@@ -53,7 +53,7 @@ def test_a_data_set_of_the_hub_is_evaluated_like_a_file(tmp_path):
     assert len(load_task(source).queries) == 3
     (tmp_path / "eval_x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     marks = {
-        fingerprint(place, None, {}) for place in (source, f"{tmp_path / 'MMEB-eval'}:more", tmp_path / "eval_x.jsonl")
+        fingerprint([place], [], {}) for place in (source, f"{tmp_path / 'MMEB-eval'}:more", tmp_path / "eval_x.jsonl")
     }
     assert len(marks) == 2, "the splits hold the same rows, the file the same in other bytes"
     rows[1]["qry_img_path"] = "x.png"
