@@ -41,13 +41,8 @@ def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
     names = ("device", "dtype", "batch_size", "max_length", "trust_remote_code")
     options = {name: getattr(arguments, name) for name in names}
     folder = find_model(arguments.model)
-    has_prefix = arguments.model.startswith(BASELINE_PREFIX)
-    if arguments.prompts != OWN and (has_prefix or read_model_type(folder) not in FAMILIES):
-        raise DataError(
-            f"--prompts {arguments.prompts} is for a multimodal LLM of a supported family, but {arguments.model} is none "
-            "and keeps the prompts it was trained with; leave the option out"
-        )
-    if has_prefix:
+    _check_prompts(arguments, folder)
+    if arguments.model.startswith(BASELINE_PREFIX):
         from evaluation.baselines import SentenceTransformerEncoder  # needs a package of the extra "st"
 
         encoder: BaseEncoder = SentenceTransformerEncoder.from_pretrained(folder, **options)
@@ -56,6 +51,15 @@ def make_encoder(arguments: EncoderArguments) -> BaseEncoder:
         if arguments.prompts != OWN:
             encoder.processor = baseline_processor(str(folder), arguments.prompts)
     return ModalitySum(encoder) if arguments.mixed == "sum" else encoder
+
+
+def _check_prompts(arguments: EncoderArguments, folder: Path) -> None:
+    is_baseline = arguments.model.startswith(BASELINE_PREFIX)
+    if arguments.prompts != OWN and (is_baseline or read_model_type(folder) not in FAMILIES):
+        raise DataError(
+            f"--prompts {arguments.prompts} is for a multimodal LLM of a supported family, but {arguments.model} is none "
+            "and keeps the prompts it was trained with; leave the option out"
+        )
 
 
 def image_sizes(arguments: EncoderArguments) -> ImageSizes | None:
@@ -91,9 +95,10 @@ def cut_counter(arguments: EncoderArguments) -> Callable[[Sequence[Example]], di
 
 def encoder_identity(arguments: EncoderArguments) -> dict[str, Any]:
     """What the embeddings depend on, apart from what is embedded, ready for JSON."""
-    device = pick_device(arguments.device)
+    device, folder = pick_device(arguments.device), find_model(arguments.model)
+    _check_prompts(arguments, folder)  # before any data is read
     return {
-        "model": model_identity(find_model(arguments.model)),
+        "model": model_identity(folder),
         "baseline": arguments.model.startswith(BASELINE_PREFIX),
         "code": code_identity(),
         "device": device.type,

@@ -183,10 +183,8 @@ def fingerprint_of(data_set: DataSet, image_root: str | None, common: dict[str, 
         raise DataError(data_set.fault)
     benchmark, source, places = data_set.benchmark, data_set.files[0], data_set.places
     if benchmark is not None:
-        common = {
-            **common,
-            "benchmark": {**benchmark.options, "form": benchmark.form, "file": None},
-        }  # wherever it lies
+        facts = {**benchmark.options, "form": benchmark.form, "file": None}  # wherever it lies
+        common = {**common, "benchmark": facts}
     elif image_root is not None or Path(source).exists():
         places = ImageStore.find(source, image_root).roots
     return fingerprint(data_set.files, places, common)

@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from huggingface_hub import (
 
 from evaluation.kinds import KINDS
 from evaluation.report import make_table, percent, results_page
+from evaluation.runs import Run
 from evaluation.suites import SUITES, load_suites
 from evaluation.table import read_runs
 from release.convert import REPORT_FILE
@@ -157,11 +158,11 @@ def hub_data_sets(options: dict) -> list[str]:
     return [name[0] for name in names if name and not re.search(r"\.(jsonl?|csv|parquet)(\.gz)?$", name[0])]
 
 
-def describe_results(runs: dict[str, dict[str, Any]], own: str) -> str:
+def describe_results(runs: Sequence[Run], own: Run) -> str:
     """All figures of this model with intervals and means, and the others beside it."""
-    page = results_page({**runs[own], "model": own})
+    page = results_page(Run({**own.content, "model": own.label}))  # by its label: the folder is nobody's business
     parts = [re.sub("^#", "###", page, flags=re.MULTILINE)]
-    kinds = [mean for kind, mean in runs[own]["summary"].get("mmeb", {}).items() if kind in KINDS]
+    kinds = [mean for kind, mean in own.content["summary"].get("mmeb", {}).items() if kind in KINDS]
     for metric in kinds[0]["metrics"] if len(kinds) > 1 else ():
         mean = sum(kind["metrics"][metric] for kind in kinds) / len(kinds)
         parts.append(f"Mean of the {len(kinds)} kinds' means, {metric}: {percent(mean)}.\n")
@@ -222,7 +223,7 @@ def write_card(
     parts = list(filter(None, dict.fromkeys([base or origin, *teachers, *data_sets])))
     licenses = {public_name(part): license_of(part) for part in parts}
     runs = read_runs(arguments.results)
-    own = [label for label, run in runs.items() if Path(run["model"]).resolve() == source.resolve()] or list(runs)
+    own = [run for run in runs if Path(run.content["model"]).resolve() == source.resolve()] or runs
     title = repository.rpartition("/")[2]
     data = ModelCardData(
         model_name=title,
@@ -233,7 +234,7 @@ def write_card(
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,
-        eval_results=[_eval_result(*score) for score in scores(runs[own[0]])] if runs else None,
+        eval_results=[_eval_result(*score) for score in scores(own[0].content)] if runs else None,
     )
     card = ModelCard.from_template(
         data,
@@ -254,4 +255,4 @@ def write_card(
     )
     (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
     if runs:
-        write_scores(runs[own[0]], output)
+        write_scores(own[0].content, output)

@@ -61,5 +61,8 @@ def test_option(backbones, tmp_path):
     assert np.abs(vectors["e5v"] - vectors[OWN]).max() > 1e-3 < np.abs(vectors["vlm2vec"] - vectors[OWN]).max()
     UniMEModel.from_backbone(model).save_pretrained(tmp_path)
     UniMEProcessor.from_backbone(model).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match="--prompts e5v is for a multimodal LLM .* keeps the prompts it was trained"):
-        make_encoder(EncoderArguments(str(tmp_path), device="cpu", prompts="e5v"))
+    for early in (encoder_identity, make_encoder):  # the first is asked before any data is read
+        with pytest.raises(
+            DataError, match="--prompts e5v is for a multimodal LLM .* keeps the prompts it was trained"
+        ):
+            early(EncoderArguments(str(tmp_path), device="cpu", prompts="e5v"))
