@@ -7,6 +7,7 @@ the sets, resampled alike for both methods. The interval says how far other rows
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ COMPARED = (
 )
 TEXT_FIGURES = ("STS-B test", "SICK-R test", "mean of both")
 PICTURE_FIGURES = ("classification", "retrieval", "grounding", "all sets", "SugarCrepe", *TEXT_FIGURES[:2])
-SUBSETS = {"add": "longer", "replace": "as long", "swap": "the same words"}  # the wrong caption beside the right one
+ENDS = "sugarcrepe_ends.json"  # of each row of SugarCrepe, whether both captions end alike
 
 Result = dict[str, Any]
 Results = dict[str, list[Result]]
@@ -190,41 +191,32 @@ def stage2_page(results: Results) -> str:
     return "\n".join(parts)
 
 
-def sugarcrepe_page(results: Results) -> str:
-    """SugarCrepe with its own and with other pictures, by what tells the wrong caption from the right one."""
+def sugarcrepe_page(results: Results, alike: Sequence[bool]) -> str:
+    """SugarCrepe with its own and with other pictures, and by whether both captions of a row end alike."""
     rows = []
     for method, label in METHODS.items():
         runs = [run for run in results.get(method, []) if SUGARCREPE in run["scores"]]
-        if not runs:
-            continue
-        measures = [
-            lambda run, figure=figure: value_of(run, figure) for figure in ("SugarCrepe", "with another picture")
-        ]
-        measures += [same_choices, *(lambda run, group=group: group_accuracy(run, group) for group in SUBSETS)]
-        rows.append([label, *(spread([measure(run) for run in runs]) for measure in measures)])
-    header = ["", "its picture", "another picture", "same choice with both"]
-    return markdown_table([*header, *(f"{group}: wrong caption {what}" for group, what in SUBSETS.items())], rows)
+        if runs:
+            cells = []
+            for name in (SUGARCREPE, OTHER_PICTURE):
+                right = np.array(
+                    [run["scores"][name]["rows"]["accuracy"].split() for run in runs], dtype=float
+                )  # (R, N)
+                groups = [right, right[:, np.array(alike)], right[:, ~np.array(alike)]]
+                cells += [spread((100 * group.mean(1)).tolist()) for group in groups]
+            rows.append([label, str(len(runs)), *cells])
+    groups = ("all", f"ends alike ({sum(alike)} rows)", f"ends differ ({len(alike) - sum(alike)})")
+    header = [f"{picture}: {group}" for picture in ("its picture", "another picture") for group in groups]
+    return markdown_table(["", "runs", *header], rows)
 
 
-def same_choices(run: Result) -> float:
-    """Share of rows, in per cent, of which the same caption is chosen with another picture."""
-    own, other = (run["scores"][name]["rows"]["accuracy"].split() for name in (SUGARCREPE, OTHER_PICTURE))
-    return 100 * float(np.mean([choice == another for choice, another in zip(own, other, strict=True)]))
-
-
-def group_accuracy(run: Result, group: str) -> float:
-    """Accuracy over the rows of the subsets whose names begin with the group's."""
-    subsets = [own for name, own in run["scores"][SUGARCREPE]["subsets"].items() if name.startswith(group)]
-    rows = sum(own["rows"] for own in subsets)
-    return 100 * sum(own["rows"] * own["accuracy"] for own in subsets) / rows
-
-
-def write_report(documents: Path, results: Results) -> None:
-    """Put the tables into stage1.md and stage2.md.
+def write_report(documents: Path, folder: Path) -> None:
+    """Put the tables of a folder of results into stage1.md and stage2.md.
 
     Raises:
         TableError: A document or a marker is missing.
     """
+    results, ends = read_results(folder), json.loads((folder / ENDS).read_text(encoding="utf-8"))
     insert_between_markers(documents / "stage1.md", "real-stage1", stage1_page(results))
     insert_between_markers(documents / "stage2.md", "real-stage2", stage2_page(results))
-    insert_between_markers(documents / "stage2.md", "real-sugarcrepe", sugarcrepe_page(results))
+    insert_between_markers(documents / "stage2.md", "real-sugarcrepe", sugarcrepe_page(results, ends))

@@ -27,14 +27,11 @@ def score_cut(task: Task, vectors: np.ndarray, dimensions: Sequence[int]) -> Res
         raise DataError(
             f"dimensions {max(dimensions)} is more than the {vectors.shape[1]} that the model's vectors have"
         )
-    scores = {width: task.score(vectors[:, :width]) for width in dimensions if width < vectors.shape[1]}
-    found = {
-        str(width): {
-            "metrics": score.metrics,
-            **{name: score.details[name] for name in ("subsets",) if name in score.details},
-        }
-        for width, score in scores.items()
-    }
+    found = {}
+    for width in (width for width in dimensions if width < vectors.shape[1]):
+        score = task.score(vectors[:, :width])
+        subsets = {"subsets": score.details["subsets"]} if "subsets" in score.details else {}  # SugarCrepe's
+        found[str(width)] = {"metrics": score.metrics, **subsets}
     return {"dimensions": found} if found else {}
 
 

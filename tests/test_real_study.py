@@ -40,7 +40,7 @@ def write_captions(folder):
     subsets = ["add_att", "replace_obj", "swap_att", "replace_rel"]
     rows = [
         {"qry_text": "<|image_1|>\nDescribe.\n", "qry_img_path": f"images/{number % 2}.png", "subset": subset}
-        | {"tgt_text": [f"red {number}", f"green dog {number}"], "tgt_img_path": ["", ""]}
+        | {"tgt_text": [f"red {number}" + ". " * (number == 0), f"green dog {number}"], "tgt_img_path": ["", ""]}
         for number, subset in enumerate(subsets)
     ]
     (folder / "eval_sugarcrepe.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -64,13 +64,14 @@ def test_study_runs_resumes_and_reports(tmp_path, monkeypatch, capsys):
     real_study.main([*command, "--data", str(data)])
     assert capsys.readouterr().out.splitlines()[-1] == str(docs)
     files = {file.name for file in results.iterdir()}
-    assert len(files) == 2 + 2 + 2 * (2 + 6) and "unime_no_filter-seed1.json" in files
+    assert len(files) == 1 + 2 + 2 + 2 * (2 + 6) and "unime_no_filter-seed1.json" in files
     run = json.loads((results / "unime-seed1.json").read_text())
     assert run["scores"]["colours/colours"]["rows"]["precision@1"].count(" ") == 5
     other = json.loads((results / "unime-seed0.json").read_text())
     stage2, stage1 = (docs / "stage2.md").read_text(), (docs / "stage1.md").read_text()
     mean = np.mean([100 * result["scores"]["coco_tiny/sugarcrepe"]["value"] for result in (run, other)])
     assert "| UniME, both stages | 2 | – | " in stage2 and f" {mean:.1f} ± " in stage2
+    assert "its picture: ends alike (3 rows)" in stage2
     assert "| UniME, both stages − VLM2Vec recipe |" in stage2 and "stage 1 − E5-V recipe" in stage1
     monkeypatch.setattr(real_study.Study, "score", lambda *arguments: pytest.fail("a finished run is repeated"))
     real_study.main([*command, "--data", str(data)])

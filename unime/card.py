@@ -39,7 +39,7 @@ PERMISSIVE = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "c
 def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
     """Record and options of each training behind a folder, the first one first, and the name of what that began with."""
     stages, origin = [], ""
-    while (folder / RECORD_FILE).is_file() and len(stages) < len(STAGES) ** 2:
+    while (folder / RECORD_FILE).is_file() and len(stages) < 9:  # a folder that names itself ends there
         files = (folder / RECORD_FILE, folder / OPTIONS_FILE)
         record, options = (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files)
         stages.insert(0, (record, options))
@@ -49,33 +49,6 @@ def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
         report = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))
         origin = report["base"] or report["source"]
     return stages, origin
-
-
-def describe_stage(record: dict, options: dict) -> str:
-    """A training in words and figures."""
-    processes, seconds = record["world_size"], record.get("seconds_since_start_or_resumption")
-    lines = [f"{record['stage']}, {record['steps']} steps, seed {record['seed']}, {processes} process(es)"]
-    if "per_device_train_batch_size" in options:
-        batch = options["per_device_train_batch_size"] * options.get("gradient_accumulation_steps", 1) * processes
-        lines.append(f"batch: {batch} rows")
-    if record.get("model"):
-        lines.append(f"started from: {public_name(record['model'])}")
-    rows = dict(record.get("rows", {}))
-    if "texts" in record:
-        rows[" + ".join(map(public_name, options.get("texts") or ["texts"]))] = record["texts"]
-    if rows:
-        lines.append("data: " + ", ".join(f"{public_name(name)} ({count:,} rows)" for name, count in rows.items()))
-        lines.append(f"rows left out: {record.get('skipped_rows', 'not recorded')}")
-    if "teacher" in record:
-        lines.append(f"teacher: {public_name(record['teacher'])}")
-    for name in ("hardware", "versions"):
-        lines.append(f"{name}: " + (", ".join(f"{key} {value}" for key, value in record[name].items()) or "not known"))
-    unit = "GPU-hours" if "accelerator" in record["hardware"] else "hours of processes on the CPU"
-    hours = "not recorded" if seconds is None else f"{seconds * processes / 3600:.2f} {unit}"
-    lines.append(f"time since the start, or the last resumption: {hours}; energy: not measured")
-    lines += [f"{name}: {options[name]}" for name in TOLD if options.get(name) is not None]
-    title = STAGES.get(record["stage"], record["stage"])
-    return "\n".join([f"### {title[0].upper()}{title[1:]}\n", *(f"- {line}" for line in lines)])
 
 
 def license_of(name: str) -> str | None:
@@ -145,7 +118,7 @@ def write_readme(
         library_name="peft" if form == "adapter" else "sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=[*TAGS, "lora"] if form == "adapter" else [*TAGS, "sentence-transformers", "transformers"],
-        license=license or max(filter(None, licenses.values()), key=strictness, default="other"),
+        license=license or max((found or "other" for found in licenses.values()), key=strictness, default="other"),
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,
@@ -159,10 +132,12 @@ def write_readme(
         form=form,
         base=base,
         needed_packages=needed_packages,
-        how=STAGES.get(stages[-1][0]["stage"], "") if stages else "",
         backbone=public_name(base or origin),
         family=family,
-        stages=[describe_stage(*stage) for stage in stages],
+        stages=stages,
+        titles=STAGES,
+        told=TOLD,
+        public_name=public_name,
         results=results,
         licenses=licenses,
         limits=limits,

@@ -24,6 +24,7 @@ from evaluation.table import read_runs
 from examples.demo.__main__ import QUERIES, RECIPES, SEARCH, Clock
 from examples.demo.scenes import write_dataset
 from examples.small_real import backbone
+from examples.small_real.parts import multiplies_in_bf16
 from examples.tiny.conversations import read_rows
 from modeling_unime import UniMEModel, UniMEProcessor
 from release.export import ExportArguments, export
@@ -102,7 +103,7 @@ def run(arguments: RealDemoArguments) -> Path:
     given = [Path(name) for name in arguments.data]
     train = [path for path in given if path.name.startswith("train")]
     held_out = [path for path in given if path not in train]
-    seed = ["--seed", str(arguments.seed), "--disable_tqdm", "False"]
+    common = ["--seed", str(arguments.seed), "--bf16", str(multiplies_in_bf16()), "--disable_tqdm", "False"]
     texts, documents, queries = str(output / "texts.jsonl"), output / "pictures.zip", list(QUERIES)
     if given and not (train and held_out):
         raise ValueError("data: give files to train on, whose names begin with train, and files to evaluate")
@@ -124,12 +125,12 @@ def run(arguments: RealDemoArguments) -> Path:
     clock.step("build the backbone", lambda: backbone.build(settings))
     clock.step("take it as it is (base)", lambda: save_base(output / "backbone", models / "base"))
     stage1 = [str(recipe / "stage1.yaml"), "--model", str(models / "base"), "--texts", texts]
-    clock.step("stage 1", lambda: train_stage1.main([*stage1, "--output_dir", str(models / "stage1"), *seed]))
+    clock.step("stage 1", lambda: train_stage1.main([*stage1, "--output_dir", str(models / "stage1"), *common]))
     names = ["base", "stage1"]
     if train:
         names.append("unime")
         stage2 = [str(recipe / "stage2.yaml"), "--model", str(models / "stage1"), "--data", *pairs]
-        clock.step("stage 2", lambda: train_stage2.main([*stage2, "--output_dir", str(models / "unime"), *seed]))
+        clock.step("stage 2", lambda: train_stage2.main([*stage2, "--output_dir", str(models / "unime"), *common]))
     for name in names:
         options = EvaluationArguments(
             model=str(models / name),

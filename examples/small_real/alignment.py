@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from examples.small_real.parts import multiplies_in_bf16
+
 TEMPERATURE = 0.05
 
 
@@ -41,7 +43,7 @@ def tower_features(tower: nn.Module, image_processor, pictures, batch_size: int 
     features = []
     while batch := list(islice(pictures, batch_size)):
         pixels = image_processor(images=batch, return_tensors="pt")
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # a third of the time; the projector is only begun with them
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=multiplies_in_bf16()):  # a third of the time
             features.append(tower(**pixels).last_hidden_state.float())
     return torch.cat(features)
 

