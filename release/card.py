@@ -57,8 +57,8 @@ class CardArguments:
     license: str = field(
         default="",
         metadata={
-            "help": "Licence of the weights. Default: the strictest of backbone, teacher and data as far as they are known, "
-            "else other."
+            "help": "Licence of the weights. Default: the strictest of backbone, teacher and data; what is not known "
+            "counts as other."
         },
     )
     results: list[str] = field(
@@ -153,7 +153,8 @@ def write_card(
         library_name="peft" if form == "adapter" else "sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=[*TAGS, "lora"] if form == "adapter" else [*TAGS, "sentence-transformers", "transformers"],
-        license=arguments.license or max(filter(None, licenses.values()), key=strictness, default="other"),
+        license=arguments.license
+        or max((found or "other" for found in licenses.values()), key=strictness, default="other"),
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,

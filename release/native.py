@@ -253,19 +253,14 @@ def native_faults(folder: str | Path) -> dict[str, str]:
     same = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") == template
     side = read("tokenizer_config.json").get("padding_side")
     output = read("sentence_bert_config.json")
-    return {
-        "modules": "" if types == expected else f"modules.json must list {', '.join(kind for _, kind in expected)}",
-        "pooling": ""
-        if last
-        else f"{POOLING_FILE} does not take the last token, whose state the model was trained for",
-        "chat template": ""
-        if same
-        else f"{TEMPLATE_FILE} does not render the prompts of {SETTINGS_FILE}; export again",
-        "hidden states": ""
-        if output == SENTENCE_TRANSFORMER
-        else "sentence_bert_config.json was changed; export again",
-        "padding side": "" if side == "left" else f"tokenizer_config.json pads on the {side}, but must on the left",
-    }
+    checks = (
+        ("modules", types == expected, f"modules.json must list {', '.join(kind for _, kind in expected)}"),
+        ("pooling", last, f"{POOLING_FILE} does not take the last token, whose state the model was trained for"),
+        ("chat template", same, f"{TEMPLATE_FILE} does not render the prompts of {SETTINGS_FILE}; export again"),
+        ("hidden states", output == SENTENCE_TRANSFORMER, "sentence_bert_config.json was changed; export again"),
+        ("padding side", side == "left", f"tokenizer_config.json pads on the {side}, but must on the left"),
+    )
+    return {name: "" if sound else note for name, sound, note in checks}
 
 
 def read_native_processor(folder: str | Path) -> UniMEProcessor:
