@@ -42,10 +42,15 @@ EXTRAS = {
     "mteb": ["mteb>=2.26,<2.27", "sentence-transformers>=6.2,<7"],  # without its extra "image", which is torchvision
     "search": ["pypdfium2>=5", "faiss-cpu>=1.15", "gradio>=6.31,<7"],
     "vision": ["torchvision>=0.28"],
+    "serve": ["fastapi>=0.165", "uvicorn>=0.54", "sentence-transformers>=6.2,<7"],  # examples/serve.py
 }
 # All that the documentation calls tested.
 EXTRAS["test"] = [
-    *(requirement for name in ("demo", "deepspeed", "quant", "mteb", "search") for requirement in EXTRAS[name]),
+    *(
+        requirement
+        for name in ("demo", "deepspeed", "quant", "mteb", "search", "serve")
+        for requirement in EXTRAS[name]
+    ),
     "pytest>=8",
     "pytest-xdist>=3.8",
     "ruff>=0.14",

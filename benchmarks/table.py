@@ -91,6 +91,14 @@ def make_table(folder: Path) -> str:
             rows.append([title.format_map(result["settings"]), way.replace("_", "-"), _ratio(ratio), ""])
     share = 100 * result["share_of_the_speed_of_the_product"]["ours"]
     machines[-1] += f"; {share:.0f} % of the speed of the bare matrix products"
+    title = "an evaluation of MMEB's form, {rows} rows a set, vocabulary {vocab_size}"
+    result = read("evaluation", title)
+    for suite, ratio in result["published_over_ours"].items():
+        shared = {"suite": "pairs of sets share candidates", "unshared": "no set shares any"}[suite]
+        label = f"set by set, padded, causal LM with all states; {shared}"
+        rows.append([title.format_map(result["settings"]), label, _ratio(ratio), ""])
+    seconds = ", ".join(f"{what} in {value:.1f} s" for what, value in result["scoring_seconds"].items())
+    machines[-1] += f"; scoring alone, {result['settings']['dimension']} wide: {seconds}"
     result = read("loss_memory", "memory of the hard-negative loss")
     largest = max(result["blocked"], key=lambda point: point["size"])
     size, memory = f"{largest['size']:,}", largest["bytes"] / 1e9

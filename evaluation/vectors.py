@@ -22,6 +22,10 @@ from unime.distributed import LongWaitGroup
 from unime.store import Store, key_of
 
 BATCHES_OF_A_FILE = 4  # what a killed process loses at most
+FULL_ENOUGH, ALIKE = (
+    16,
+    0.8,
+)  # a batch of so many takes no more examples of less than this share of its longest one's tokens
 IMAGE_TOKENS = 576  # of an image whose number of tokens is not known: LLaVA's
 
 
@@ -123,6 +127,7 @@ class Vectors:
         for content in order:
             batch = batches[-1] if batches else []
             fits = batch and len(batch) < self.batch_size and (len(batch) + 1) * batch[0].tokens <= self.batch_tokens
+            fits = fits and (len(batch) < FULL_ENOUGH or content.tokens >= ALIKE * batch[0].tokens)
             if fits and (batch[0].example.image is None) == (content.example.image is None):
                 batch.append(content)
             else:

@@ -139,11 +139,7 @@ def merge_adapter(model: UniMEModel, folder: str | Path) -> dict[str, str]:
     then scales every row of the sum. PiSSA (arXiv 2404.02948) and OLoRA (arXiv 2406.01775) first take from W what the
     adapter began as.
 
-    Returns:
-        The adapter's layer names and the model's, of every layer that was changed.
-
-    Raises:
-        AdapterError: names the setting, or the layer that is incomplete or does not fit. The model is unchanged then.
+    Returns the adapter's layer names and the model's. An AdapterError leaves the model unchanged.
     """
     folder = Path(folder)
     config = read_adapter_config(folder)

@@ -3,25 +3,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import (
-    EvalResult,
-    EvalResultEntry,
-    ModelCard,
-    ModelCardData,
-    eval_result_entries_to_yaml,
-    try_to_load_from_cache,
-)
+from huggingface_hub import ModelCard, ModelCardData, try_to_load_from_cache
 
+from evaluation.hub_scores import model_index, write_hub_scores
 from evaluation.kinds import KINDS
 from evaluation.report import make_table, percent, results_page
 from evaluation.runs import Run
-from evaluation.suites import SUITES, load_suites
 from evaluation.table import read_runs
 from release.convert import REPORT_FILE
 from release.native import NATIVE_FORMS
@@ -29,7 +20,6 @@ from trainers.run import OPTIONS_FILE, RECORD_FILE
 from unime.public_names import is_local, public_name
 from unime.shipped_files import shipped_file
 
-SCORES = ".eval_results"  # folder of the Hub's own form of scores
 TAGS = ["unime", "multimodal-embedding"]
 STAGES = {  # by the record's stage
     "stage1": "textual discriminative knowledge distillation (stage 1)",
@@ -67,8 +57,8 @@ class CardArguments:
     license: str = field(
         default="",
         metadata={
-            "help": "Licence of the weights. Default: the strictest of backbone, teacher and data as far as they are known, "
-            "else other."
+            "help": "Licence of the weights. Default: the strictest of backbone, teacher and data; what is not known "
+            "counts as other."
         },
     )
     results: list[str] = field(
@@ -93,7 +83,7 @@ class CardArguments:
 def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
     """Record and options of each training behind a folder, the first one first, and the name of what that began with."""
     stages, origin = [], ""
-    while (folder / RECORD_FILE).is_file() and len(stages) < len(STAGES) ** 2:
+    while (folder / RECORD_FILE).is_file() and len(stages) < 9:  # a folder that names itself ends there
         files = (folder / RECORD_FILE, folder / OPTIONS_FILE)
         record, options = (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files)
         stages.insert(0, (record, options))
@@ -103,33 +93,6 @@ def read_stages(folder: Path) -> tuple[list[tuple[dict, dict]], str]:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
         origin = report["base"] or report["source"]
     return stages, origin
-
-
-def describe_stage(record: dict, options: dict) -> str:
-    """A training in words and figures."""
-    processes, seconds = record["world_size"], record.get("seconds_since_start_or_resumption")
-    lines = [f"{record['stage']}, {record['steps']} steps, seed {record['seed']}, {processes} process(es)"]
-    if "per_device_train_batch_size" in options:
-        batch = options["per_device_train_batch_size"] * options.get("gradient_accumulation_steps", 1) * processes
-        lines.append(f"batch: {batch} rows")
-    if record.get("model"):
-        lines.append(f"started from: {public_name(record['model'])}")
-    rows = dict(record.get("rows", {}))
-    if "texts" in record:
-        rows[" + ".join(map(public_name, options.get("texts") or ["texts"]))] = record["texts"]
-    if rows:
-        lines.append("data: " + ", ".join(f"{public_name(name)} ({count:,} rows)" for name, count in rows.items()))
-        lines.append(f"rows left out: {record.get('skipped_rows', 'not recorded')}")
-    if "teacher" in record:
-        lines.append(f"teacher: {public_name(record['teacher'])}")
-    for name in ("hardware", "versions"):
-        lines.append(f"{name}: " + (", ".join(f"{key} {value}" for key, value in record[name].items()) or "not known"))
-    unit = "GPU-hours" if "accelerator" in record["hardware"] else "hours of processes on the CPU"
-    hours = "not recorded" if seconds is None else f"{seconds * processes / 3600:.2f} {unit}"
-    lines.append(f"time since the start, or the last resumption: {hours}; energy: not measured")
-    lines += [f"{name}: {options[name]}" for name in TOLD if options.get(name) is not None]
-    title = STAGES.get(record["stage"], record["stage"])
-    return "\n".join([f"### {title[0].upper()}{title[1:]}\n", *(f"- {line}" for line in lines)])
 
 
 def license_of(name: str) -> str | None:
@@ -158,9 +121,9 @@ def hub_data_sets(options: dict) -> list[str]:
     return [name[0] for name in names if name and not re.search(r"\.(jsonl?|csv|parquet)(\.gz)?$", name[0])]
 
 
-def describe_results(runs: Sequence[Run], own: Run) -> str:
+def describe_results(runs: list[Run], own: Run) -> str:
     """All figures of this model with intervals and means, and the others beside it."""
-    page = results_page(Run({**own.content, "model": own.label}))  # by its label: the folder is nobody's business
+    page = results_page(Run({**own.content, "model": own.label}))
     parts = [re.sub("^#", "###", page, flags=re.MULTILINE)]
     kinds = [mean for kind, mean in own.content["summary"].get("mmeb", {}).items() if kind in KINDS]
     for metric in kinds[0]["metrics"] if len(kinds) > 1 else ():
@@ -169,52 +132,12 @@ def describe_results(runs: Sequence[Run], own: Run) -> str:
     return "\n".join([*parts, make_table(runs)] if len(runs) > 1 else parts)
 
 
-def scores(run: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str, float, str]]:
-    """Each figure of a run as (result, metric, percentage, the data set's name on the Hub or "")."""
-    suites = {result.get("suite") for result in run["data_sets"]} & set(SUITES)
-    known = {one.result_name: one.options for suite in load_suites(sorted(suites)) for one in suite.benchmarks}
-    for result in run["data_sets"]:
-        places = known.get(result["name"], {})
-        hub = next((place for place in (places.get("hub"), places.get("dataset_name")) if place and "/" in place), "")
-        for metric in result.get("headline", ()):
-            yield result, metric, round(100 * result["metrics"][metric], 2), hub
-
-
-def _eval_result(result: dict[str, Any], metric: str, value: float, hub: str) -> EvalResult:
-    name = result["name"]
-    return EvalResult("feature-extraction", hub or "own", name, metric, value, dataset_config=name)
-
-
-def write_scores(run: dict[str, Any], output: Path) -> None:
-    """A file per suite whose data sets are on the Hub; what was not evaluated on all rows is left out."""
-    entries: dict[str, list[EvalResultEntry]] = {}
-    for result, metric, value, hub in scores(run):
-        if hub and "partial" not in result:
-            bounds = result.get("intervals", {}).get(metric)
-            notes = f"{metric} in %, {result['rows']} rows, {run['dtype']}"
-            notes += f", 95 % interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
-            task = result["name"].removeprefix(f"{result['suite']}/")
-            entry = EvalResultEntry(dataset_id=hub, task_id=task, value=value, date=run["created"], notes=notes)
-            entries.setdefault(result["suite"], []).append(entry)
-    for suite, found in entries.items():
-        (output / SCORES).mkdir(exist_ok=True)
-        content = yaml.safe_dump(eval_result_entries_to_yaml(found), sort_keys=False)
-        (output / SCORES / f"{suite}.yaml").write_text(content, encoding="utf-8")
-
-
 def write_card(
     output: Path, source: Path, arguments: CardArguments, repository: str, form: str, family: str = "", **more: Any
 ) -> None:
-    """README.md and the scores of a folder to publish.
+    """README.md and scores of a folder to publish, from the one that was trained or converted.
 
-    Args:
-        output: the folder.
-        source: folder that the training, or `unime convert`, wrote, with its records.
-        arguments: what the user says.
-        repository: name on the Hub.
-        form: "unime", "native" or "adapter".
-        family: name of the backbone's row in the adapter table, of a whole model.
-        more: `dimension`, `max_length` and `image_resolution` of a whole model.
+    `form` is "unime", "native" or "adapter"; of whole models, `more` are `dimension`, `max_length` and `image_resolution`.
     """
     stages, origin = read_stages(source)
     base = arguments.base_model or (origin if "/" in public_name(origin) else "")
@@ -230,11 +153,12 @@ def write_card(
         library_name="peft" if form == "adapter" else "sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=[*TAGS, "lora"] if form == "adapter" else [*TAGS, "sentence-transformers", "transformers"],
-        license=arguments.license or max(filter(None, licenses.values()), key=strictness, default="other"),
+        license=arguments.license
+        or max((found or "other" for found in licenses.values()), key=strictness, default="other"),
         base_model=base or None,
         base_model_relation=("adapter" if form == "adapter" else "finetune") if base else None,
         datasets=data_sets or None,
-        eval_results=[_eval_result(*score) for score in scores(own[0].content)] if runs else None,
+        eval_results=model_index(own[0]) if runs else None,
     )
     card = ModelCard.from_template(
         data,
@@ -244,10 +168,12 @@ def write_card(
         form=form,
         base=base,
         needed_packages=" and ".join(NATIVE_FORMS[family].needed_packages) if family else "",
-        how=STAGES.get(stages[-1][0]["stage"], "") if stages else "",
         backbone=public_name(base or origin),
         family=family,
-        stages=[describe_stage(*stage) for stage in stages],
+        stages=stages,
+        titles=STAGES,
+        told=TOLD,
+        public_name=public_name,
         results=describe_results(runs, own[0]) if runs else "Not evaluated.",
         licenses=licenses,
         limits=arguments.limits,
@@ -255,4 +181,4 @@ def write_card(
     )
     (output / "README.md").write_text(str(card) + "\n", encoding="utf-8")
     if runs:
-        write_scores(own[0].content, output)
+        write_hub_scores(own[0], output)

@@ -20,9 +20,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 
 from evaluation.encoder import pick_device
@@ -30,6 +28,8 @@ from evaluation.report import markdown_table, to_json
 from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
+from release.endpoint import check_endpoint
+from release.findings import ROUNDED, SAME, Finding, check_inputs
 from release.native import (
     NATIVE_FORMS,
     POOLING_FILE,
@@ -45,8 +45,6 @@ from unime.output_folder import check_writable
 
 NEEDED_NATIVE = (TEMPLATE_FILE, POOLING_FILE, "sentence_bert_config.json")  # besides
 NEEDED = ("config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "modules.json")
-SAME = 1 - 1e-5  # cosine of what must be the same computation but for rounding
-ROUNDED = 0.99  # cosine of float32 and bfloat16
 WITHOUT_PACKAGE = ("AutoModel without this package", "sentence-transformers without this package")
 FRESH = Path(__file__).with_name("check_fresh_process.py")
 
@@ -72,39 +70,16 @@ class CheckArguments:
     against: str | None = field(
         default=None, metadata={"help": "A second folder, of either format, that must give the same vectors."}
     )
+    endpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Address of a server of the folder, such as http://localhost:8000, that must give them, too."
+        },
+    )
 
-
-@dataclass
-class Finding:
-    """One comparison: what was compared, whether it is as it should be (None: not looked at), smallest cosine, and why."""
-
-    name: str
-    passed: bool | None
-    cosine: float | None = None
-    note: str = ""
-
-    @property
-    def sound(self) -> bool:
-        """Nothing is known to be wrong."""
-        return self.passed is not False
-
-
-def check_inputs() -> list[tuple[str | None, Image.Image | None, str | None]]:
-    """Texts, images and instructions, the same every time: short and long, wide and high, alone and together."""
-    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
-    square = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 99, np.uint8)], -1)
-    wide, high = Image.fromarray(square[:24]), Image.fromarray(np.ascontiguousarray(square[:, 20:50, ::-1]))
-    picture = Image.fromarray(square)
-    return [
-        ("A dog.", None, None),
-        ("Two men in green shirts stand on a ladder and clean the upper windows of a house. " * 2, None, None),
-        ("naïve café, 東京", None, None),
-        (None, picture, None),
-        (None, wide, None),
-        (None, high, None),
-        ("What colors are in the picture?", picture, "Represent the given image with the following question:"),
-        ("A gradient.", None, "Find an image that matches the caption:"),
-    ]
+    def __post_init__(self) -> None:
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint is {self.endpoint!r}; give an address such as http://localhost:8000")
 
 
 def smallest_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -172,16 +147,9 @@ def check(
     fresh_process: bool = True,
     trust_remote_code: bool = False,
     against: str | Path | None = None,
+    endpoint: str | None = None,
 ) -> list[Finding]:
-    """All comparisons; the model is sound when none has `passed` False, and those that one fault makes idle are left out.
-
-    Args:
-        folder: A saved UniME model, of either format of `unime export`.
-        device: Where to compute; "auto" takes a GPU if there is one.
-        fresh_process: Whether to load the folder in a second process, too, by its own code.
-        trust_remote_code: Whether its code may run although it is not this package's own.
-        against: A second folder that must give the same vectors.
-    """
+    """All comparisons, as `CheckArguments` has them; what one fault makes idle is left out, and none may be False."""
     folder, native = Path(folder), is_native(folder)
     missing = [name for name in NEEDED + (NEEDED_NATIVE if native else ()) if not (folder / name).is_file()]
     if missing:
@@ -230,6 +198,8 @@ def check(
         ways[f"the same as {against}"] = lambda: embed(reload(other, dtype=torch.float32), processor=other_processor)
     findings += [_compare(name, reference, compute, SAME) for name, compute in ways.items()]
     findings.append(_compare("float32 and bfloat16", reference, lambda: embed(reload(dtype=torch.bfloat16)), ROUNDED))
+    if endpoint:
+        findings += check_endpoint(endpoint, inputs, reference, *_known_faults(model, processor, inputs))
     reason = "" if code.sound else "the folder's code was not run"
     if find_spec("sentence_transformers") is None:
         reason = reason or "sentence-transformers is not installed"
@@ -241,6 +211,29 @@ def check(
     if reason:
         return [*findings, *(Finding(name, None, note=reason) for name in WITHOUT_PACKAGE)]
     return findings + _check_fresh_process(folder, inputs, reference)
+
+
+def _known_faults(
+    model: UniMEModel, processor: UniMEProcessor, rows: list
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Vectors of servers that do what is often done wrong, by what that is, and how many tokens each row has."""
+    texts, images, instructions = (list(column) for column in zip(*rows, strict=True))
+    batch = processor(text=texts, images=images, instruction=instructions).to(model.device)
+    states: list[torch.Tensor] = []
+    hook = model.model.register_forward_hook(lambda module, given, output: states.append(output.last_hidden_state))
+    model(**batch)
+    hook.remove()
+    bare = model(**processor(text=texts, images=images, instruction=" ").to(model.device)).embeddings
+    mask = batch["attention_mask"][..., None]
+    vectors = {
+        "the chat template was skipped, as engines do with plain strings: send messages": bare,
+        "the first token was pooled, not the last: see 1_Pooling/config.json": states[0][
+            range(len(rows)), mask[..., 0].argmax(1)
+        ],
+        "all tokens were averaged, not the last taken: see 1_Pooling/config.json": (states[0] * mask).sum(1)
+        / mask.sum(1),
+    }
+    return {fault: values.cpu() for fault, values in vectors.items()}, mask.sum((1, 2)).tolist()
 
 
 def _read_processor(folder: Path) -> UniMEProcessor:
@@ -312,9 +305,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m release.check
         check_writable(Path(arguments.output).parent, "folder of output,")
     if not Path(arguments.model).is_dir():
         raise FileNotFoundError(f"{arguments.model}: no such folder")
-    findings = check(
-        arguments.model, arguments.device, arguments.fresh_process, arguments.trust_remote_code, arguments.against
-    )
+    options = ("device", "fresh_process", "trust_remote_code", "against", "endpoint")
+    findings = check(arguments.model, **{name: getattr(arguments, name) for name in options})
     print(findings_table(findings))
     print(f"{arguments.model}: {verdict(findings)}")
     if arguments.output:

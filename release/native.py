@@ -44,10 +44,6 @@ SENTENCE_TRANSFORMER = {
 }
 
 
-def _no_square(image_processor: dict, side: int) -> None:
-    """Of image processors that keep the aspect ratio of what they are given."""
-
-
 @dataclass(frozen=True)
 class NativeForm:
     """What the library's processor of a family needs beside image processor and tokenizer; or why it cannot be."""
@@ -59,9 +55,9 @@ class NativeForm:
     tokens: dict[str, str] = field(default_factory=dict)  # names by which the processor asks the tokenizer for tokens
     unused_token: str = ""  # stands for what the tokenizer lacks of these
     packages: tuple[str, ...] = ()  # that the processor imports besides
-    # (saved image processor, side) -> what in it must be other so that it makes every image that square, as ours does for
-    # `image_resolution`; None where its class or its own sizes cannot say that.
-    squared: Callable[[dict, int], dict | None] = _no_square
+    # side -> what of the image processor is other, so that it makes every image that square, as our `image_resolution`
+    # does; None where its class keeps the aspect ratio.
+    squared: Callable[[int], dict] | None = None
     refused: str = ""
 
     @property
@@ -91,26 +87,6 @@ def _smolvlm(geometry: dict) -> dict:
     return {"image_seq_len": side * side}
 
 
-# An image that is resized twice is another one, so the square must be the size that the image processor ends with.
-
-
-def _square_llava(image_processor: dict, side: int) -> dict | None:
-    square = {"height": side, "width": side}
-    fits = image_processor["size"] in (square, {"shortest_edge": side})
-    return {"size": square, "resample": Image.Resampling.BICUBIC} if fits else None
-
-
-def _square_internvl(image_processor: dict, side: int) -> dict | None:
-    fits = image_processor["size"] == {"height": side, "width": side} and image_processor["min_patches"] == 1
-    return {"max_patches": 1, "resample": Image.Resampling.BICUBIC} if fits else None
-
-
-def _square_smolvlm(image_processor: dict, side: int) -> dict | None:
-    sizes = [image_processor["max_image_size"], *([image_processor["size"]] if image_processor["do_resize"] else [])]
-    fits = not image_processor["do_image_splitting"] and all(size == {"longest_edge": side} for size in sizes)
-    return {"do_resize": False, "resample": Image.Resampling.BICUBIC} if fits else None
-
-
 NATIVE_FORMS = {
     "glm4v": NativeForm("Glm4vProcessor", "Glm4vVideoProcessor"),
     "internvl": NativeForm(
@@ -125,9 +101,11 @@ NATIVE_FORMS = {
             "video_token": "<video>",
         },
         unused_token="<img>",
-        squared=_square_internvl,
+        squared=lambda side: {"max_patches": 1},
     ),
-    "llava": NativeForm("LlavaProcessor", settings=_llava, squared=_square_llava),
+    "llava": NativeForm(
+        "LlavaProcessor", settings=_llava, squared=lambda side: {"size": {"height": side, "width": side}}
+    ),
     "llava_next": NativeForm("LlavaNextProcessor", settings=_llava),
     "llava_onevision": NativeForm(
         "LlavaOnevisionProcessor", "LlavaOnevisionVideoProcessor", settings=_llava_onevision
@@ -142,7 +120,7 @@ NATIVE_FORMS = {
         settings=_smolvlm,
         image_block="<image>",
         packages=("num2words",),
-        squared=_square_smolvlm,
+        squared=lambda side: {"do_resize": False},
     ),
 }
 
@@ -175,7 +153,13 @@ def check_expressible(model: UniMEModel, processor: UniMEProcessor) -> NativeFor
 def _square_options(form: NativeForm, processor: UniMEProcessor) -> dict | None:
     """What of the image processor must be other to do what `image_resolution` does; None: nothing does."""
     side = processor.image_resolution
-    return {} if side is None else form.squared(processor.image_processor.to_dict(), side)
+    if side is None or form.squared is None:
+        return {} if side is None else None
+    saved = processor.image_processor.to_dict()
+    # It must end with that size, for an image that is resized twice is another one, and make one view of it.
+    sizes = {*(saved["size"].values() if saved["do_resize"] else ()), *(saved.get("max_image_size") or {}).values()}
+    views = saved.get("min_patches", 1) > 1 or saved.get("do_image_splitting")
+    return form.squared(side) | {"resample": Image.Resampling.BICUBIC} if sizes == {side} and not views else None
 
 
 def _write_json(file: Path, content: object) -> None:
@@ -269,19 +253,14 @@ def native_faults(folder: str | Path) -> dict[str, str]:
     same = (folder / TEMPLATE_FILE).read_text(encoding="utf-8") == template
     side = read("tokenizer_config.json").get("padding_side")
     output = read("sentence_bert_config.json")
-    return {
-        "modules": "" if types == expected else f"modules.json must list {', '.join(kind for _, kind in expected)}",
-        "pooling": ""
-        if last
-        else f"{POOLING_FILE} does not take the last token, whose state the model was trained for",
-        "chat template": ""
-        if same
-        else f"{TEMPLATE_FILE} does not render the prompts of {SETTINGS_FILE}; export again",
-        "hidden states": ""
-        if output == SENTENCE_TRANSFORMER
-        else "sentence_bert_config.json was changed; export again",
-        "padding side": "" if side == "left" else f"tokenizer_config.json pads on the {side}, but must on the left",
-    }
+    checks = (
+        ("modules", types == expected, f"modules.json must list {', '.join(kind for _, kind in expected)}"),
+        ("pooling", last, f"{POOLING_FILE} does not take the last token, whose state the model was trained for"),
+        ("chat template", same, f"{TEMPLATE_FILE} does not render the prompts of {SETTINGS_FILE}; export again"),
+        ("hidden states", output == SENTENCE_TRANSFORMER, "sentence_bert_config.json was changed; export again"),
+        ("padding side", side == "left", f"tokenizer_config.json pads on the {side}, but must on the left"),
+    )
+    return {name: "" if sound else note for name, sound, note in checks}
 
 
 def read_native_processor(folder: str | Path) -> UniMEProcessor:

@@ -37,12 +37,14 @@ class Server:
     """The socket of the server, which is started when it is first needed."""
 
     address: str = ""
+    folder: tempfile.TemporaryDirectory | None = None
     process: subprocess.Popen | None = None
 
     @classmethod
     def connect(cls) -> socket.socket:
         if not cls.address:
-            cls.address = os.path.join(tempfile.mkdtemp(), "fork")
+            cls.folder = tempfile.TemporaryDirectory()
+            cls.address = os.path.join(cls.folder.name, "socket")
             environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(cls.address)
@@ -104,9 +106,15 @@ class Forked:
         self._connection = Server.connect()
         socket.send_fds(self._connection, [len(request).to_bytes(8, "big")], files)
         self._connection.sendall(request)
-        self.pid = int.from_bytes(self._connection.recv(8), "big")
+        self.pid = self._read_number()
         for file in ours:
             os.close(file)
+
+    def _read_number(self):
+        number = self._connection.recv(8)
+        if not number:
+            raise ChildProcessError("the server of tests/fork_server.py ended; its errors are above")
+        return int.from_bytes(number, "big", signed=True)
 
     def __enter__(self):
         return self
@@ -120,7 +128,7 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._connection], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            self.returncode = int.from_bytes(self._connection.recv(8), "big", signed=True)
+            self.returncode = self._read_number()
             self._connection.close()
         return self.returncode
 

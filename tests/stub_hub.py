@@ -31,20 +31,22 @@ class Repository:
         branches: files by path, by branch.
         commits: branch, message and paths of each commit, in order.
         private: as it was made.
+        snapshots: files by path, by the hash of a commit that was made.
     """
 
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     commits: list[dict] = field(default_factory=list)
     private: bool = False
+    snapshots: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def revision(self, name: str) -> str:
         """Commit hash of a branch, or of a hash itself."""
         return hashlib.sha1(f"{name}{len(self.commits)}".encode()).hexdigest() if name in self.branches else name
 
     def files(self, name: str) -> dict[str, bytes] | None:
-        """Files of a branch, or of the newest state of the branch that a hash names; None: there is no such."""
+        """Files of a branch, or as a hash of a commit names them; None: there is no such."""
         found = [branch for branch in self.branches if name in (branch, self.revision(branch))]
-        return self.branches[found[0]] if found else None
+        return self.branches[found[0]] if found else self.snapshots.get(name)
 
 
 def oid(path: str, content: bytes) -> str:
@@ -238,6 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             paths += [value["path"]] if "path" in value else []
         message = next(line["value"]["summary"] for line in lines if line["key"] == "header")
         repository.commits.append({"branch": branch, "message": message, "paths": paths})
+        repository.snapshots[repository.revision(branch)] = dict(files)
         url = f"{self.hub.endpoint}/{name}/commit/{repository.revision(branch)}"
         answer = {"success": True, "commitOid": repository.revision(branch), "commitUrl": url}
         pull_url = {"pullRequestUrl": f"{self.hub.endpoint}/{name}/discussions/1"} if pull else {}

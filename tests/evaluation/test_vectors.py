@@ -139,6 +139,12 @@ def test_batches_keep_to_tokens_and_examples_and_part_images_from_texts(tmp_path
         "400 bytes are about 100 tokens, and an image is 576"
     )
     assert set(batches[0] + batches[1]) == set(pictures) and batches[3][0] == long[2]
+    by_length = [Example(f"{number:02}" + "x" * 20 * number) for number in range(60)]
+    planned = Vectors()._plan([index_of(*by_length)])
+    tokens = [[one.tokens for one in batch] for piece in planned for batch in piece]
+    assert len(tokens) > 1 and all(len(batch) <= 16 or batch[-1] >= 0.8 * batch[0] for batch in tokens), (
+        "little padding"
+    )
 
 
 def test_unusable_embeddings_fail_only_those_that_have_them(encode, make_encoder):

@@ -7,7 +7,23 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from modeling_unime import UniMEModel, UniMEProcessor
+from release.export import ExportArguments, export
+from release.findings import check_inputs
+from release.push import PushArguments, push
+from release.remote_code import bare_environment
+
+# What `unime check` starts, where no package of this project can be imported.
+LOADS = """
+import sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+import check_fresh_process
+for folder in map(Path, sys.argv[2:]):
+    check_fresh_process.main(str(folder), str(folder.parent))
+"""
 MODELS = ("base", "stage1", "unime", "vlm2vec")
 
 
@@ -59,3 +75,44 @@ def test_second_run_reuses_everything(demo):
     assert result.returncode == 0, result.stderr[-3000:]
     assert weights.stat().st_mtime_ns == before
     assert "already finished" in result.stdout and "finished earlier" in result.stdout
+
+
+@pytest.mark.slow
+def test_what_would_be_pushed_loads_four_ways(demo, tmp_path, repository):
+    """transformers and sentence-transformers, with remote code and without, give the trained model's vectors to 1e-5."""
+    output, _ = demo
+    trained = output / "models" / "unime"
+    native = export(ExportArguments(str(trained), str(tmp_path / "native"), format="native", check=False))
+    pushed = []
+    for name, folder in (("me/own", output / "unime-tiny"), ("me/native", native)):
+        pushed.append(tmp_path / name.replace("/", "-") / "model")
+        push(PushArguments(str(folder), name, dry_run=str(pushed[-1]), check=False))
+        torch.save(check_inputs(), pushed[-1].parent / "inputs.pt")
+    command = [sys.executable, "-P", "-c", LOADS, str(repository / "release"), *map(str, pushed)]
+    done = subprocess.run(command, env=bare_environment(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model, processor = UniMEModel.from_pretrained(trained).eval(), UniMEProcessor.from_pretrained(trained)
+    texts, images, instructions = (list(column) for column in zip(*check_inputs(), strict=True))
+    with torch.no_grad():
+        expected = model(**processor(text=texts, images=images, instruction=instructions)).embeddings
+    for folder in pushed:
+        vectors = torch.load(folder.parent / "vectors.pt")
+        assert len(vectors) == 2
+        for way, found in vectors.items():
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, msg=f"{folder.parent.name}, {way}")
+    card = (pushed[0] / "README.md").read_text(encoding="utf-8")
+    record = json.loads((trained / "training_record.json").read_text())
+    for words in (
+        "(stage 1)",
+        "(stage 2)",
+        f"stage2, {record['steps']} steps",
+        "teacher: all-MiniLM-L6-v2",
+        "mean: overall",
+    ):
+        assert words in card
+    results = json.loads((output / "results" / "unime" / "results.json").read_text())
+    for result in results["data_sets"]:
+        for metric in result["headline"] if result["form"] == "mmeb" else ():
+            assert f"| {result['name']} | {result['kind']} | {result['rows']} " in card
+            low, high = result["intervals"][metric]
+            assert f" {100 * result['metrics'][metric]:.1f} ({100 * low:.1f} to {100 * high:.1f}) |" in card

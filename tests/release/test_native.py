@@ -18,9 +18,10 @@ from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from modeling_unime.saved_folder import read_digest
-from release.check import check, check_inputs
+from release.check import check
 from release.convert import ConvertArguments, convert
 from release.export import ExportArguments, export
+from release.findings import check_inputs
 from release.native import NATIVE_FORMS
 from release.remote_code import bare_environment
 

@@ -93,6 +93,49 @@ def test_both_formats_are_pushed_and_load_by_name(exported, stub_hub, tmp_path):
     assert done.returncode and "neither a folder nor can it be had from the Hub" in said
 
 
+ROUND_TRIP = """
+import sys, numpy
+from huggingface_hub import HfApi
+from sentence_transformers import SentenceTransformer
+from release.convert import ConvertArguments, convert
+from release.push import PushArguments, push
+
+first, second, adapter, output = sys.argv[1:]
+shas = []
+for folder in (first, second):
+    push(PushArguments(folder, "me/pinned", check=False, verify=False))
+    shas.append(HfApi().model_info("me/pinned").sha)
+vectors = [SentenceTransformer("me/pinned", revision=name, device="cpu").encode(["a dog"]) for name in (*shas, "main")]
+assert numpy.array_equal(vectors[1], vectors[2]) and abs(vectors[0] - vectors[1]).max() > 1e-3, "not pinned"
+expected = [SentenceTransformer(folder, device="cpu").encode(["a dog"]) for folder in (first, second)]
+assert numpy.array_equal(vectors[:2], expected)
+push(PushArguments(adapter, "me/adapter", adapter=True, base_model="me/pinned"))
+convert(ConvertArguments("me/adapter", output))
+"""
+
+
+def test_revisions_are_pinned_and_an_adapter_finds_its_base(exported, stub_hub, tmp_path):
+    """Two commits of a branch, each by its hash; an adapter by name, merged into the base that its config names."""
+    folders = [
+        shutil.copytree(exported["native"], tmp_path / name, ignore=shutil.ignore_patterns(*STRANGERS))
+        for name in "ab"
+    ]
+    template = folders[0] / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8").replace("in one word", "in two words"), encoding="utf-8")
+    adapted = get_peft_model(
+        UniMEModel.from_backbone(str(folders[1])),
+        LoraConfig(r=2, target_modules=r".*language_model.*q_proj", init_lora_weights=False),
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    places = (*folders, tmp_path / "adapter", tmp_path / "merged")
+    done = run(stub_hub, tmp_path / "home", *places, script=("-c", ROUND_TRIP))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} == stub_hub.files("me/adapter").keys()
+    expected = adapted.merge_and_unload().state_dict()
+    for name, value in UniMEModel.from_pretrained(tmp_path / "merged").state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
 def test_a_broken_upload_is_resumed(exported, stub_hub, tmp_path):
     stub_hub.refused_objects = 1
     arguments = (exported["native"], "me/native", "--check", "false")
