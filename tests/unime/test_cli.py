@@ -103,6 +103,9 @@ KNOWN_ERRORS = {
     "export": (["--model", "/no/such/model", "--output", "out"], "/no/such/model"),
     "push": (["/no/such/model", "org/name"], "/no/such/model"),
     "table": (["absent.json", "--output", "t.md"], "absent.json"),
+    "index": (["absent", "--model", "no/such/model/x", "--output", "out"], "no/such/model/x"),
+    "search": (["a dog", "--index", "absent"], "there is no index in absent"),
+    "serve-page": (["absent"], "there is no index in absent"),
     "recipe": (["absent"], "absent: neither a file nor a recipe"),
 }
 
