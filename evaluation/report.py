@@ -14,6 +14,7 @@ import torch
 from evaluation.averages import Result, accuracy_line, mean_lines, summarise
 from evaluation.kinds import KINDS
 from evaluation.runs import Run, check_comparable
+from unime.output_folder import RECORD_FILE
 
 PACKAGES = ("unime", "torch", "transformers", "sentence-transformers", "numpy", "pillow", "faiss-cpu")
 FORM_TITLES = {
@@ -61,7 +62,7 @@ def _cpu_model() -> str:
 
 def read_training_record(folder: Path) -> dict[str, Any] | None:
     """How a model was trained, as the training commands leave it in its folder; None if it was not trained here."""
-    path = folder / "training_record.json"
+    path = folder / RECORD_FILE
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))

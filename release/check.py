@@ -25,7 +25,6 @@ from safetensors import SafetensorError
 
 from evaluation.encoder import pick_device
 from evaluation.report import markdown_table, to_json
-from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.saved_folder import DIGEST_BYTES, DIGEST_FILE, digest_weight, read_digest
 from release.endpoint import check_endpoint
@@ -40,6 +39,8 @@ from release.native import (
 )
 from release.remote_code import bare_environment, code_digest, foreign_code
 from unime.files import write_atomically
+from unime.hub_folder import adapters_beside
+from unime.model_files import read_weights
 from unime.options import parse_dataclasses, run_command
 from unime.output_folder import check_writable
 
@@ -121,12 +122,8 @@ def check_weights(folder: Path) -> Finding:
 
 def check_adapters(folder: Path) -> Finding:
     """Whether the weights are the only ones: an adapter beside them would be added to them by AutoModel, silently."""
-    found = sorted(path.name for path in folder.glob("adapter_*"))
-    note = (
-        f"{', '.join(found)} beside the model's weights: libraries would apply the adapter as well; remove these files "
-        "if it is merged, or use `unime convert` if it is not"
-    )
-    return Finding("no adapter beside the weights", not found, note=note if found else "")
+    note = adapters_beside(folder)
+    return Finding("no adapter beside the weights", not note, note=note)
 
 
 def check_code(folder: Path, trusted: bool) -> Finding:

@@ -21,19 +21,18 @@ from pathlib import Path
 import torch
 
 from evaluation.report import to_json
-from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.saved_folder import digest_weight
 from release.adapters import CONFIG_FILE, common_end, is_adapter, merge_adapter, read_adapter_config
-from release.native import USERS_FILE, is_native, read_native_processor
+from release.native import is_native, read_native_processor
 from unime.files import write_atomically
-from unime.model_files import find_model_folder
+from unime.hub_folder import USERS_FILE
+from unime.model_files import find_model_folder, read_weights
 from unime.options import check_at_least, parse_dataclasses, run_command
-from unime.output_folder import check_writable
+from unime.output_folder import CONVERSION_FILE, check_writable
 from unime.public_names import public_name
 
-REPORT_FILE = "conversion_report.json"
 DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -166,11 +165,11 @@ def convert(arguments: ConvertArguments) -> Path:
     processor.save_pretrained(output)
     if is_native(model_folder) and (model_folder / USERS_FILE).is_file():
         shutil.copyfile(model_folder / USERS_FILE, output / USERS_FILE)
-    write_atomically(output / REPORT_FILE, to_json(report))
+    write_atomically(output / CONVERSION_FILE, to_json(report))
     print(
         f"{arguments.source}: {len(traced['mapped'])} weights mapped, {len(traced['transformed'])} transformed, "
         f"{len(traced['dropped'])} dropped ({', '.join(traced['dropped']) or 'none'}), {len(merged)} layers changed by "
-        f"the adapter; details in {REPORT_FILE}"
+        f"the adapter; details in {CONVERSION_FILE}"
     )
     return output
 

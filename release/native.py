@@ -17,17 +17,15 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, PreTrainedConfig
 
-from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.chat_template import render_chat_template
 from modeling_unime.families import get_family
 from modeling_unime.modeling_unime import DROPPED_WEIGHTS
 from modeling_unime.saved_folder import digest_weights, give_weights_the_usual_mode, write_digests
-from unime.model_files import read_json_object, read_model_type
+from unime.hub_folder import SHARD_SIZE
+from unime.model_files import read_json_object, read_model_type, read_weights
 
 SETTINGS_FILE, TEMPLATE_FILE, POOLING_FILE = "unime.json", "chat_template.jinja", "1_Pooling/config.json"
-USERS_FILE = "config_sentence_transformers.json"  # prompts by name, similarity: the same in both formats
-SHARD_SIZE = "5GB"  # of a file of weights: what is lost when an upload breaks
 # The names that vLLM 0.33 knows, too: a Pooling module makes it serve embeddings without being told.
 MODULES = (
     ("", "sentence_transformers.base.modules.transformer.Transformer"),

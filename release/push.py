@@ -21,11 +21,10 @@ from evaluation.report import markdown_table
 from release.adapters import CONFIG_FILE, WEIGHTS_FILE, is_adapter, read_adapter_config
 from release.card import CardArguments, write_card
 from release.check import check
-from trainers.run import RECORD_FILE
 from unime.files import file_digest
 from unime.hub import files_to_upload, make_repository, one_sentence, upload
 from unime.options import CommandError, parse_dataclasses, run_command
-from unime.output_folder import check_writable
+from unime.output_folder import RECORD_FILE, check_writable
 from unime.public_names import is_local
 
 

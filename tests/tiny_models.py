@@ -347,6 +347,22 @@ def make_siglip(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def trainer_options(folder: Path, **more) -> dict:
+    """Options of a short training on a CPU, written to `out` in a folder."""
+    return {
+        "output_dir": str(folder / "out"),
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 5,
+        "max_steps": 4,
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **more,
+    }
+
+
 def write_pairs(folder: Path, rows: int = 32) -> Path:
     """MMEB-train rows of every kind, with images, hard negatives and repeated positives; returns the file."""
     rng = np.random.default_rng(0)

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What both stages' trainers share: the gradient-cached step, evaluation in batches, checkpoints, the finished folder."""
+"""What both stages' trainers share: the gradient-cached step, checkpoints, the finished folder."""
 
 import time
 from collections import defaultdict
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers import PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_unime import UniMEModel
 from modeling_unime.saved_folder import give_weights_the_usual_mode
@@ -27,17 +27,16 @@ from trainers.engines import (
     give_own_class_name,
     set_up_fsdp2,
 )
-from trainers.eval_tasks import TaskEvaluation
+from trainers.evaluation_loop import EvaluatingTrainer
 from trainers.gradient_cache import add_fillers, gradient_cached_step
 from trainers.loading import FinishedModel, load_processor, prepare_model
 from trainers.lora import lora_config
 from trainers.losses.matryoshka import MatryoshkaLoss, check_width
-from trainers.metrics import SourceMeans
 from trainers.push import push_folder
 from unime.distributed import gather_rows, world_size
 
 
-class EmbeddingTrainer(TaskEvaluation):
+class EmbeddingTrainer(EvaluatingTrainer):
     """Base of [`DistillationTrainer`] and [`HardNegativeTrainer`].
 
     The collator is given the rows of a whole global batch, on every rank, and makes a dict of it with `chunks`, a list of
@@ -127,9 +126,8 @@ class EmbeddingTrainer(TaskEvaluation):
         self.finished_model = FinishedModel(source, args, self.peft_config)
         model = prepare_model(source, args, self.peft_config)
         if args.matryoshka_dims:
-            config = getattr(
-                model, "config", None
-            )  # CLIP names its width otherwise; what names none is seen in a step
+            # CLIP names its width otherwise; what names none is seen in a step.
+            config = getattr(model, "config", None)
             width = getattr(config, "projection_dim", getattr(config, "hidden_size", None))
             check_width(args.matryoshka_dims, width or max(args.matryoshka_dims))
         return model
@@ -242,9 +240,8 @@ class EmbeddingTrainer(TaskEvaluation):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """One gradient-cached step; the gradient is that of the plain loss on the whole batch of all ranks."""
         model.train()
-        batch = self._prepare_inputs(
-            inputs
-        )  # private: moves a batch, and under DeepSpeed casts it, as the library does
+        # Private: moves a batch, and under DeepSpeed casts it, as the library does.
+        batch = self._prepare_inputs(inputs)
         chunks = batch.pop("chunks")
         if len(batch["global_order"]) < world_size():
             raise ValueError(
@@ -293,55 +290,6 @@ class EmbeddingTrainer(TaskEvaluation):
         # scale_wrt_gas: DeepSpeed would divide by the accumulation steps once more.
         self.accelerator.backward(loss, **({"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}))
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Loss and retrieval inside the batches, of all rows and by source.
-
-        The library's own loop takes a batch for one model input and gives each rank rows of its own.
-        """
-        model = self.evaluation_model()
-        model.eval()
-        means, predictions, count = SourceMeans(), [], 0
-        for inputs in dataloader:
-            batch = self._prepare_inputs(inputs)
-            with torch.no_grad(), self.accelerator.autocast():
-                chunks, is_filler = self._add_fillers(batch.pop("chunks"))
-                embedded = [self.embed(model, chunk) for chunk in chunks]
-                own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
-                # A rank without a row of its own, in the last batch, has fillers only.
-                embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
-                loss, _ = self.batch_loss(embeddings, batch)
-                losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
-            means.add(sources, {"loss": losses, "accuracy@1": (ranks == 1).double(), "mrr": 1 / ranks.double()})
-            count += len(losses)
-            if self.compute_metrics is not None or description == "Prediction":
-                predictions.append([part.float().cpu() for part in pair])
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
-        found = means.of_all()
-        if len(means.by_source()) > len(found):  # there are several
-            found |= means.by_source()
-        if self.compute_metrics is not None:
-            found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
-        found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()} | self._take_task_figures()
-        return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
-
-    def evaluation_model(self) -> torch.nn.Module:
-        """The model to call between steps, as a callback may: without DDP around it, whose forward would wait for the other ranks."""
-        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            return self.accelerator.unwrap_model(self.model)
-        if self.optimizer is None:
-            raise ValueError(
-                "DeepSpeed and FSDP2 evaluate while or after training, which splits the weights: call train()"
-            )
-        return self.model_wrapped
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each statistic since the last log."""
         if "loss" in logs:
@@ -369,9 +317,8 @@ class EmbeddingTrainer(TaskEvaluation):
         trained = gather_trained(self.model, engine_of(self.args), self.is_world_process_zero())
         if self.is_world_process_zero():
             finished = self.finished_model.build(self.accelerator.unwrap_model(self.model), trained)
-            if self.args.matryoshka_dims or hasattr(
-                finished.config, "matryoshka_dimensions"
-            ):  # as this run trained it
+            # As this run trained it, whatever the source says.
+            if self.args.matryoshka_dims or hasattr(finished.config, "matryoshka_dimensions"):
                 finished.config.matryoshka_dimensions = sorted(self.args.matryoshka_dims) or None
             finished.save_pretrained(output_dir)
             self.processing_class.save_pretrained(output_dir)

@@ -14,8 +14,7 @@ from evaluation.dual_encoder import DualEncoderModel, DualEncoderProcessor, is_d
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.engines import SPLITS_WEIGHTS, engine_of, split_for_zero3, without_sharding
-from trainers.lora import copy_trained, freeze_for_training, hold_in_float32, merge_trained
-from trainers.quantization import quantize_llm
+from trainers.lora import copy_trained, freeze_for_training, hold_in_float32, merge_trained, quantize_llm
 from unime.data.image_sizes import ImageSizes
 
 logger = logging.get_logger(__name__)

@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Which weights are trained: the LLM's, whole or through LoRA. Vision tower and projector stay frozen."""
+"""Which weights are trained, and how they are held: the LLM's, whole or through LoRA; all others stay frozen."""
 
 import copy
 import re
@@ -13,6 +13,8 @@ from modeling_unime import UniMEModel
 from trainers.embedding_config import EmbeddingTrainingConfig
 from unime.public_names import is_local
 
+# As in the paper: 4-bit NormalFloat, and the scales of its blocks quantised once more.
+NF4 = {"quant_type": "nf4", "compress_statistics": True}
 INITIALISATIONS = (True, "gaussian")  # others change the weights that LoRA is added to, or need data
 
 
@@ -40,6 +42,31 @@ def lora_config(args: EmbeddingTrainingConfig) -> LoraConfig | None:
         use_dora=args.lora_type == "dora",
         init_lora_weights=True if args.lora_init == "default" else args.lora_init,
     )
+
+
+def quantize_llm(model: UniMEModel, compute_dtype: torch.dtype) -> None:
+    """Put 4-bit layers in place of the LLM's linear ones (QLoRA, arXiv 2305.14314), in a model that is loaded as always.
+
+    They become small when the model is moved to its device. 4 bits are for training only: the finished model has LoRA added
+    to the weights of the source, in their own precision.
+    """
+    import bitsandbytes  # an optional extra
+
+    language_model = model.language_model
+    for name, linear in list(language_model.named_modules()):
+        if isinstance(linear, nn.Linear):
+            small = bitsandbytes.nn.Linear4bit(
+                linear.in_features,
+                linear.out_features,
+                bias=linear.bias is not None,
+                compute_dtype=compute_dtype,
+                device="meta",
+                **NF4,
+            )
+            small.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, module=small, **NF4)
+            small.bias = linear.bias
+            language_model.set_submodule(name, small)
+    model.is_loaded_in_4bit = True  # private: where peft and the Trainer look
 
 
 def freeze_for_training(model: UniMEModel, config: PeftConfig | None = None) -> UniMEModel | PeftModel:

@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """push_to_hub: the finished model and its card go to the Hub, once, when training is over.
 
-What goes there is what `release.export` makes of the run's folder: no checkpoints, logs or options of the run.
+What goes there is what `unime export` would make of the run's folder: no checkpoints, logs or options of the run.
 """
 
 import tempfile
@@ -11,7 +11,9 @@ from huggingface_hub import CommitInfo
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from unime.card import write_readme
 from unime.hub import files_to_upload, make_repository, one_sentence, upload
+from unime.hub_folder import save_again
 
 logger = logging.get_logger(__name__)
 
@@ -39,17 +41,14 @@ def push_folder(
 
     What is given goes before the run's own token, branch and privacy.
     """
-    from release.export import ExportArguments, export  # at the call: release stands on this package
-
     token, revision = token or config.hub_token, revision or config.hub_revision
     private = config.hub_private_repo if private is None else private
     what = f"push_to_hub: {config.output_dir} is finished but not pushed, start the command again for"
     with one_sentence(f"{what} {repository_name(config)}"), tempfile.TemporaryDirectory() as parent:
         repository = make_repository(repository_name(config), token, revision, private)
         folder = Path(parent, repository.rpartition("/")[2])
-        trusted = config.trust_remote_code
-        options = {"repository": repository, "check": False, "trust_remote_code": trusted}
-        export(ExportArguments(config.output_dir, str(folder), **options))
+        source, trusted = Path(config.output_dir), config.trust_remote_code
+        write_readme(folder, source, repository, "unime", **save_again(source, folder, trusted))
         files = files_to_upload(folder, trust_remote_code=trusted)
         commit = upload(folder, repository, files, token, revision, commit_message)
     logger.warning(f"pushed to {repository}: {commit.commit_url}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from transformers import TrainingArguments
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from transformers.utils import logging
@@ -21,17 +22,15 @@ from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.engines import check_engine
 from trainers.loading import check_dual_encoder_options
 from trainers.push import check_repository, push_folder
-from trainers.resumption import checkpoint_to_continue
-from unime.distributed import check_world_size
+from unime.distributed import check_world_size, world_size
 from unime.files import write_atomically
 from unime.options import CommandError
+from unime.output_folder import OPTIONS_FILE, RECORD_FILE
 from unime.public_names import public_name
 
 logger = logging.get_logger(__name__)
 
-OPTIONS_FILE = "training_options.json"  # written first; a run with other options does not continue this one
 NAMES = ("model", "teacher")  # of the record, which are published without the path
-RECORD_FILE = "training_record.json"  # written last; its presence says that the model in the folder is complete
 
 
 @dataclass
@@ -124,6 +123,53 @@ def check_run(model_arguments: ModelArguments, config: EmbeddingTrainingConfig) 
         check_dual_encoder_options(config, name=model)
         if config.push_to_hub:
             raise ValueError(f"push_to_hub: {model} is CLIP, a baseline for which there is no model card")
+
+
+def find_fault(checkpoint: Path) -> str | None:
+    """Why a checkpoint cannot be continued, None if it was written to its end by as many processes as run now.
+
+    `trainer_state.json` is the last file the Trainer writes into a checkpoint; a process killed while saving leaves a
+    folder without it or with a part of it. Each rank saves its random state beside it. Private: both files' names.
+    """
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return (
+            "is no complete checkpoint (trainer_state.json cannot be read): give a folder named checkpoint-STEP, or leave "
+            "the option out to continue from the newest one in output_dir"
+        )
+    ranks = len(list(checkpoint.glob("rng_state*.pth")))
+    if ranks != world_size():
+        return f"was written by {ranks} process(es), and {world_size()} run: start as many"
+    return None
+
+
+def last_complete_checkpoint(output_dir: str) -> str | None:
+    """Newest checkpoint of a run that can be continued."""
+    steps = [folder.name.rpartition("-")[2] for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")]
+    for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
+        folder = Path(output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}")
+        if find_fault(folder) is None:
+            return str(folder)
+    return None
+
+
+def checkpoint_to_continue(config: TrainingArguments) -> str | None:
+    """The checkpoint that training starts from, or None.
+
+    It is the newest one in the run's own folder. Where there is none it is the one that `resume_from_checkpoint` names,
+    and also where that lies in the run's own folder: the run then goes back to it.
+    """
+    own, named = last_complete_checkpoint(config.output_dir), config.resume_from_checkpoint
+    if named is None:
+        return own
+    goes_back = Path(named).resolve().parent == Path(config.output_dir).resolve()
+    if own is not None and not goes_back:
+        return own
+    fault = find_fault(Path(named))
+    if fault is not None:
+        raise ValueError(f"resume_from_checkpoint {named} {fault}")
+    return named
 
 
 def begin_run(model_arguments: ModelArguments, arguments, config: EmbeddingTrainingConfig, *more) -> bool:

@@ -23,7 +23,7 @@ COMMANDS = {
     "index": ("search.make_index", "index a folder of pictures, texts and PDF files for search"),
     "search": ("search.query", "search an index by text, picture or both"),
     "serve-page": ("search.page", "a page to search an index with, in the browser"),
-    "recipe": ("trainers.recipe", "list the recipes, or print one"),
+    "recipe": ("unime.recipe", "list the recipes, or print one"),
 }
 USAGE = "\n".join(
     ["usage: unime COMMAND [options]", "       unime --version", "", "commands (each has --help):"]

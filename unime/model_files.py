@@ -1,12 +1,15 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Where the files of a model are, and what their JSON says; whatever is wrong with them is one sentence that names them."""
+"""Where the files of a model are, what their JSON says and their weights; whatever is wrong with them is one sentence that names them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import safe_open
 
 
 def find_model_folder(path_or_name: str | Path, **download: Any) -> Path:
@@ -43,6 +46,14 @@ def read_json_object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds a {type(content).__name__}, not a JSON object")
     return content
+
+
+def read_weights(folder: str | Path, device: str | torch.device = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of all safetensors files of a folder; nothing when it has none."""
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            for name in stored.keys():  # noqa: SIM118 (the object is no dict)
+                yield name, stored.get_tensor(name)
 
 
 def _not_found(path_or_name: str | Path, error: Exception) -> FileNotFoundError:

@@ -17,6 +17,11 @@ if os.name != "nt":
     import fcntl
 
 LOCK_FILE = ".lock"
+OPTIONS_FILE = (
+    "training_options.json"  # of a training run, written first; a run with other options does not continue it
+)
+CONVERSION_FILE = "conversion_report.json"  # of `unime convert`
+RECORD_FILE = "training_record.json"  # and last; its presence says that the model in the folder is complete
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems have none
 
 

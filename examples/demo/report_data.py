@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.runs import Run, TableError, check_comparable
-from trainers.run import RECORD_FILE
+from unime.output_folder import RECORD_FILE
 
 MODELS = {
     "base": "Base (no training)",

@@ -23,7 +23,7 @@ from evaluation.report import environment, to_json
 from examples.small_real.alignment import AlignmentSchedule, align, tower_features
 from examples.small_real.parts import IMAGE, load_llm, load_tower
 from examples.tiny.conversations import read_conversations
-from release.export import forget_origin
+from unime.hub_folder import forget_origin
 from unime.options import parse_dataclasses, run_command
 
 RECORD = "backbone.json"  # what the folder was made from

@@ -13,8 +13,9 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from tiny_models import save_unime
 
-from release.card import CardArguments, license_of, strictness, write_card
+from release.card import CardArguments, write_card
 from release.export import ExportArguments, export
+from unime.card import license_of, strictness
 from unime.hub import files_to_upload
 
 RECORD = {

@@ -14,7 +14,6 @@ from stub_torchvision import write_packages
 from tiny_models import save_unime
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from evaluation.stored_weights import read_weights
 from modeling_unime import UniMEModel, UniMEProcessor
 from modeling_unime.families import FAMILIES
 from modeling_unime.saved_folder import read_digest
@@ -24,6 +23,7 @@ from release.export import ExportArguments, export
 from release.findings import check_inputs
 from release.native import NATIVE_FORMS
 from release.remote_code import bare_environment
+from unime.model_files import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTED = [family for family, form in NATIVE_FORMS.items() if not form.refused]

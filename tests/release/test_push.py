@@ -46,7 +46,7 @@ def exported(backbones, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exported")
     trained = save_unime(backbones["llava_next"], root / "trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("release.export.SHARD_SIZE", "60KB")
+        patch.setattr("unime.hub_folder.SHARD_SIZE", "60KB")
         patch.setattr("release.native.SHARD_SIZE", "60KB")
         for name in ("unime", "native"):
             export(ExportArguments(str(trained), str(root / name), repository=f"me/{name}", format=name, check=False))

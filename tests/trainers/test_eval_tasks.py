@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset
+from tiny_models import trainer_options
 
 import trainers.train_stage2
 from evaluation.encoder import Encoder
@@ -41,20 +42,13 @@ def tasks(tmp_path, write_image) -> Path:
 
 
 def options(tmp_path, **more) -> dict:
-    return {
-        "output_dir": str(tmp_path / "out"),
+    own = {
         "per_device_train_batch_size": 6,
         "per_device_eval_batch_size": 3,
-        "max_steps": 4,
-        "logging_steps": 1,
-        "learning_rate": 1e-2,
         "num_hard_negatives": 2,
         "lora_dropout": 0.1,
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        **more,
     }
+    return trainer_options(tmp_path, **own | more)
 
 
 def make_trainer(backbones, args: dict, **more) -> HardNegativeTrainer:

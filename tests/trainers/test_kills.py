@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny_models import make_llava_next
 from transformers import AutoModel
 
-from trainers.resumption import last_complete_checkpoint
+from trainers.run import last_complete_checkpoint
 
 STEPS, SAVE_STEPS, TEXTS = 40, 4, 600
 PIECE = 64  # texts of a file of vectors, so that there are several of them

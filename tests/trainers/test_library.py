@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PeftModel
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_models import trainer_options as options
 
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import DistillationConfig, DistillationTrainer, HardNegativeConfig, HardNegativeTrainer
@@ -34,21 +35,6 @@ def make_rows(count: int = 12) -> list[dict]:
         }
         for i in range(count)
     ]
-
-
-def options(tmp_path, **more) -> dict:
-    return {
-        "output_dir": str(tmp_path / "out"),
-        "per_device_train_batch_size": 4,
-        "per_device_eval_batch_size": 5,
-        "max_steps": 4,
-        "logging_steps": 1,
-        "learning_rate": 1e-2,
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        **more,
-    }
 
 
 def test_ordinary_call(backbones, tmp_path):

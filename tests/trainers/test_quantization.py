@@ -19,8 +19,7 @@ import trainers.train_stage2
 from modeling_unime import UniMEModel, UniMEProcessor
 from trainers import engines
 from trainers.engines import check_engine
-from trainers.lora import freeze_for_training, merge_trained
-from trainers.quantization import quantize_llm
+from trainers.lora import freeze_for_training, merge_trained, quantize_llm
 
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is an optional extra"

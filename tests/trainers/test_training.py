@@ -26,8 +26,7 @@ from modeling_unime.prompts import PromptBuilder
 from trainers.chunks import RankSlice
 from trainers.embedding_trainer import EmbeddingTrainer
 from trainers.hard_negative_trainer import HardNegativeTrainer
-from trainers.resumption import last_complete_checkpoint
-from trainers.run import train_and_save
+from trainers.run import last_complete_checkpoint, train_and_save
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_worker import Run, build, history_of, make_texts  # noqa: E402

@@ -15,9 +15,8 @@ from torch import nn
 from transformers import MistralConfig, MistralModel
 from transformers.utils import ModelOutput
 
-from evaluation.stored_weights import read_weights
 from trainers.teachers.folder_teacher import find_teacher_folder
-from unime.model_files import read_json_object
+from unime.model_files import read_json_object, read_weights
 
 EPS = 1e-5  # of the block's layer norms
 FEED_FORWARD_FACTOR = 4

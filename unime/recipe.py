@@ -1,7 +1,7 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
 """List the recipes that come with the package, or print one.
 
-python -m trainers.recipe [NAME]
+python -m unime.recipe [NAME]
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from unime.options import CommandParser, run_command
 from unime.shipped_files import find_recipe, recipe_names
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m trainers.recipe") -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m unime.recipe") -> None:
     """Print the recipes' names, or one recipe, which may be written to a file and changed."""
     parser = CommandParser(
         prog=prog,

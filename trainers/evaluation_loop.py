@@ -1,7 +1,8 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""Benchmark tasks at each evaluation of a training run: all processes encode, the first one scores.
+"""What a trainer's `evaluate()` gives: loss and retrieval inside the batches of a data set, and benchmark tasks.
 
-The figures, `eval_<task>_<metric>` and over several tasks `eval_tasks_<metric>` (over a suite's, `eval_<suite>_<metric>`), stand in the log beside the loss, and
+Of the tasks all processes encode, and the first one scores. Their figures, `eval_<task>_<metric>` and over several tasks
+`eval_tasks_<metric>` (over a suite's, `eval_<suite>_<metric>`), stand in the log beside the loss, and
 `metric_for_best_model` may name one.
 """
 
@@ -12,7 +13,9 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from transformers import Trainer
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, Trainer
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from evaluation.arguments import EvaluationArguments
@@ -25,6 +28,7 @@ from evaluation.task import Task
 from evaluation.vectors import Vectors
 from trainers.embedding_config import EmbeddingTrainingConfig
 from trainers.loading import picture_sizes
+from trainers.metrics import SourceMeans
 from unime.distributed import LongWaitGroup
 
 logger = logging.get_logger(__name__)
@@ -50,8 +54,8 @@ class EncoderInTraining(Encoder):
             return self.trainer.embed(self.model, {name: self._move(value) for name, value in inputs.items()})
 
 
-class TaskEvaluation(Trainer):
-    """A trainer whose `evaluate()` also scores the tasks of `eval_tasks`, which only its first process needs to hold."""
+class EvaluatingTrainer(Trainer):
+    """The evaluation of an [`EmbeddingTrainer`], with tasks that only its first process needs to hold."""
 
     has_eval_tasks = False
 
@@ -85,6 +89,55 @@ class TaskEvaluation(Trainer):
                 self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
                 return figures
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Loss and retrieval inside the batches, of all rows and by source.
+
+        The library's own loop takes a batch for one model input and gives each rank rows of its own.
+        """
+        model = self.evaluation_model()
+        model.eval()
+        means, predictions, count = SourceMeans(), [], 0
+        for inputs in dataloader:
+            batch = self._prepare_inputs(inputs)
+            with torch.no_grad(), self.accelerator.autocast():
+                chunks, is_filler = self._add_fillers(batch.pop("chunks"))
+                embedded = [self.embed(model, chunk) for chunk in chunks]
+                own = [part for part, filler in zip(embedded, is_filler, strict=True) if not filler]
+                # A rank without a row of its own, in the last batch, has fillers only.
+                embeddings = self._gather(torch.cat(own) if own else embedded[0][:0], batch)  # (U, D)
+                loss, _ = self.batch_loss(embeddings, batch)
+                losses, ranks, sources, pair = self.score_batch(embeddings, batch, loss)
+            means.add(sources, {"loss": losses, "accuracy@1": (ranks == 1).double(), "mrr": 1 / ranks.double()})
+            count += len(losses)
+            if self.compute_metrics is not None or description == "Prediction":
+                predictions.append([part.float().cpu() for part in pair])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        output = tuple(torch.cat(parts).numpy() for parts in zip(*predictions, strict=True)) if predictions else None
+        found = means.of_all()
+        if len(means.by_source()) > len(found):  # there are several
+            found |= means.by_source()
+        if self.compute_metrics is not None:
+            found |= self.compute_metrics(EvalPrediction(predictions=output, label_ids=None))
+        found = {f"{metric_key_prefix}_{name}": value for name, value in found.items()} | self._take_task_figures()
+        return EvalLoopOutput(predictions=output, label_ids=None, metrics=found, num_samples=count)
+
+    def evaluation_model(self) -> torch.nn.Module:
+        """The model to call between steps, as a callback may: without DDP around it, whose forward would wait for the other ranks."""
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return self.accelerator.unwrap_model(self.model)
+        if self.optimizer is None:
+            raise ValueError(
+                "DeepSpeed and FSDP2 evaluate while or after training, which splits the weights: call train()"
+            )
+        return self.model_wrapped
 
     def _take_task_figures(self) -> dict[str, float]:
         """The figures of the tasks, once: they belong to the first data set that is evaluated after them."""
