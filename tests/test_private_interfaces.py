@@ -1,5 +1,5 @@
 # Copyright 2026 The UniME developers. Licensed under the Apache License, Version 2.0.
-"""What the project uses of other libraries without their promise: eight things, each with a test that says what moved.
+"""What the project uses of other libraries without their promise: nine things, each with a test that says what moved.
 
 Beside the files of a Hub folder (modeling_unime/), whose classes must set what the library's model classes set, nothing
 else that begins with an underscore is touched.
@@ -43,6 +43,12 @@ def test_trainer_counts_the_batches_of_a_step():
     """trainers/embedding_trainer.py: the last step of an epoch may accumulate fewer batches than the option says."""
     counted = "self.current_gradient_accumulation_steps = len(batch_samples)"
     assert counted in text_of(Trainer), "transformers no longer counts the batches of a step in this attribute"
+
+
+def test_trainer_runs_an_epoch_in_a_method():
+    """trainers/embedding_trainer.py: none begins after the last step."""
+    loop = text_of(Trainer._inner_training_loop)
+    assert "self._run_epoch(\n                model=model" in loop, "transformers runs an epoch by something else"
 
 
 def test_states_of_accelerate_can_be_told():

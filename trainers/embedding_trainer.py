@@ -192,6 +192,13 @@ class EmbeddingTrainer(EvaluatingTrainer):
         self.loss = self._make_loss(self.args)  # a trial of a search may have other options
         return self._make_loader(self.train_dataset, self.batch_sampler)
 
+    def _run_epoch(self, **given) -> None:
+        """A run that ended before its model was written is at its last step already; the library would take one more."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**given)
+        else:
+            self.control.should_training_stop = True
+
     def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
         """All rows in batches that are the same at every evaluation."""
         if eval_dataset is None or isinstance(eval_dataset, str):

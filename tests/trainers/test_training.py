@@ -299,13 +299,24 @@ def test_a_continued_run_saves_as_often_as_it_is_told_now(tmp_path, folder, back
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (4, 6, 9)]
 
 
-def test_finished_run_is_not_repeated_and_other_options_are_refused(tmp_path, folder, capsys):
+def test_finished_run_takes_no_more_steps_and_other_options_are_refused(tmp_path, folder, capsys):
     model = make_qwen2_vl(tmp_path / "backbone")
     arguments = stage_command("stage2", model, folder, tmp_path / "out")
     trainers.train_stage2.main(arguments)
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(tmp_path / "out")
     trainers.train_stage2.main(arguments)
     assert "already finished" in capsys.readouterr().out
+    record, weights = tmp_path / "out" / "training_record.json", tmp_path / "out" / "model.safetensors"
+    before = json.loads(record.read_text())["log_history"], load_file(weights)
+    record.unlink()
+    weights.unlink()  # as if killed after the last checkpoint, in the middle of an epoch
+    trainers.train_stage2.main(arguments)
+    entries = [
+        [entry for entry in history if "loss" in entry]
+        for history in (before[0], json.loads(record.read_text())["log_history"])
+    ]
+    assert entries[0] == entries[1]
+    assert all(torch.equal(value, before[1][name]) for name, value in load_file(weights).items())
     with pytest.raises(ValueError, match="learning_rate: 0.01 there, 0.5 now"):
         trainers.train_stage2.main([*arguments, "--learning_rate", "0.5"])
 
