@@ -48,7 +48,8 @@ def read_finished(path: Path, expected: str) -> Result | None:
         return None  # none, or written by something else; it is computed and replaced
     if result.get("fingerprint") != expected or result["skipped"]["count"]:  # what was bad may have been mended
         return None
-    return result if stamps(result["image_folders"]) == result["image_folders"] else None
+    folders = result.get("image_folders")  # earlier versions had none
+    return result if folders is not None and stamps(folders) == folders else None
 
 
 class FailedSets(DataError):

@@ -80,14 +80,24 @@ def _listed(columns: Sequence[str]) -> str:
     return f"Its columns are: {', '.join(map(str, columns)) or 'none'}."
 
 
+def _misspelt(columns: Sequence[str], known: Sequence[str]) -> str | None:
+    """Other columns are allowed, unless they look like a misspelt one: a negative would go unused without a word."""
+    absent = [column for column in known if column not in columns]
+    for column in columns:
+        meant = difflib.get_close_matches(column, absent, n=1, cutoff=LOOKALIKE_CUTOFF)
+        if column not in known and meant:
+            return f"unknown column {column!r} looks like {meant[0]!r}. {_listed(columns)} Rename or remove it"
+    return None
+
+
 # General and SimCSE
 
 
 def _general_fault(names: tuple[str, str, str], columns: Sequence[str]) -> str | None:
-    query, positive, _ = names
-    if positive in columns:
-        return None
-    return f"no column {positive!r}. {_listed(columns)} Rows with a {query!r} need one"
+    query, positive, negatives = names
+    if positive not in columns:
+        return f"no column {positive!r}. {_listed(columns)} Rows with a {query!r} need one"
+    return _misspelt(columns, names) if negatives not in columns else None
 
 
 def _parse_general(names: tuple[str, str, str], values: Mapping[str, Any]) -> TrainingRow:
@@ -143,14 +153,11 @@ def _is_array(value: Sequence) -> bool:
 
 
 def _mmeb_fault(columns: Sequence[str], needs_query: bool = True) -> str | None:
-    """Other columns are allowed, unless they look like a misspelt one: a negative would go unused without a word."""
     absent = [column for column in MMEB_COLUMNS if column not in columns]
     if "qry" in absent and "tgt_text" in columns:
         return f"no column 'qry'. {_listed(columns)} This looks like an evaluation file: give a training file"
-    for column in columns:
-        meant = difflib.get_close_matches(column, absent, n=1, cutoff=LOOKALIKE_CUTOFF)
-        if column not in MMEB_COLUMNS and meant:
-            return f"unknown column {column!r} looks like {meant[0]!r}. {_listed(columns)} Rename or remove it"
+    if fault := _misspelt(columns, MMEB_COLUMNS):
+        return fault
     if needs_query and "qry" in absent:
         return f"no column 'qry'. {_listed(columns)} It holds the text of the query"
     if all(column in absent for column in POSITIVE):
