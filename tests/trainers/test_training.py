@@ -49,10 +49,11 @@ def assert_same_history(first: list[dict], second: list[dict], tolerance: float 
 @pytest.mark.parametrize("stage", ["stage1", "e5v", "stage2"])
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
 def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
-    run = Run(stage, str(backbones[family]), str(folder), batch=16, steps=4)
+    slow = {"learning_rate": 1e-4}  # at ten times the rate, Adam makes a rounding of the first step 5e-4 of the third's loss
+    run = Run(stage, str(backbones[family]), str(folder), batch=16, steps=4, options=slow)
     plain = train(run)
     assert_same_history(plain, train(replace(run, chunk=7)))
-    assert_same_history(plain, train(replace(run, options={"gradient_cache_chunk_tokens": 150})))
+    assert_same_history(plain, train(replace(run, options={**slow, "gradient_cache_chunk_tokens": 150})))
     assert all(entry["grad_norm"] > 1e-3 for entry in plain), "a run that does not learn proves nothing"
     assert plain[0]["effective_batch"] == 16
 
@@ -346,7 +347,7 @@ def test_workers_do_not_change_the_order(folder, backbones):
     "options, said",
     [
         ({"false_negative_margin": -2.0}, "share_filtered is 1: most negatives are dropped"),
-        ({"temperature": 1e-3, "false_negative_margin": 0.0}, "loss is .*: the negatives are too easy"),
+        ({"temperature": 1e-5, "false_negative_margin": 0.0}, "loss is .*: the negatives are too easy"),
     ],
 )
 def test_negatives_that_teach_nothing_are_told_once(options, said, backbones, folder, caplog):
