@@ -49,7 +49,8 @@ def assert_same_history(first: list[dict], second: list[dict], tolerance: float 
 @pytest.mark.parametrize("stage", ["stage1", "e5v", "stage2"])
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_vl"])
 def test_chunked_run_equals_plain_run(stage, family, backbones, folder):
-    slow = {"learning_rate": 1e-4}  # at ten times the rate, Adam makes a rounding of the first step 5e-4 of the third's loss
+    # At ten times the rate, Adam makes 5e-4 of the third step's loss out of a rounding in the first.
+    slow = {"learning_rate": 1e-4}
     run = Run(stage, str(backbones[family]), str(folder), batch=16, steps=4, options=slow)
     plain = train(run)
     assert_same_history(plain, train(replace(run, chunk=7)))
